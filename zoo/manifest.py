@@ -1,0 +1,225 @@
+"""The manifest: everything that must be known about a model, as a checked `config.json`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from stem_core.errors import ModelFileError
+
+__all__ = [
+    "Baseline",
+    "DenoiserConfig",
+    "EncoderRef",
+    "FoldFigures",
+    "Gene",
+    "HeldOut",
+    "Layout",
+    "Licences",
+    "Manifest",
+    "Metrics",
+    "Preset",
+    "Presets",
+    "View",
+    "read_manifest",
+]
+
+SCHEMA_VERSION = 1
+Positive = Annotated[float, Field(gt=0)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Gene(_Strict):
+    """One gene of the panel; `ensembl` is empty where it is not known."""
+
+    symbol: str
+    ensembl: str = ""
+
+
+class EncoderRef(_Strict):
+    """Which encoder makes the condition, and the exact weights it must have."""
+
+    name: str
+    revision: str
+    width: int = Field(gt=0)
+    sha256: str = ""
+
+
+class View(_Strict):
+    """A square image around a spot: physical side in microns, side in pixels as encoded."""
+
+    side_um: Positive
+    size_px: int = Field(gt=0)
+
+
+class Layout(_Strict):
+    """How spots lie on the training platform; used when no spots are given."""
+
+    kind: Literal["visium", "st", "grid"]
+    pitch_um: Positive
+    spot_diameter_um: Positive
+
+
+class DenoiserConfig(_Strict):
+    """Size of the denoiser (see `stem_core.diffusion.denoiser`)."""
+
+    depth: int = Field(gt=0)
+    width: int = Field(gt=0)
+    heads: int = Field(gt=0)
+    mlp_ratio: Positive = 4.0
+    learn_variance: bool = True
+
+
+class Preset(_Strict):
+    """A named choice of sampler, steps and samples per spot."""
+
+    sampler: str
+    steps: int = Field(gt=0, le=1000)
+    samples: int = Field(gt=0, le=1000)
+
+
+class Presets(_Strict):
+    """The three named choices of the Predict page and of `stem predict --preset`."""
+
+    preview: Preset
+    standard: Preset
+    published: Preset
+
+
+class Metrics(_Strict):
+    """Figures of one method on one held-out section; log2(1 + count) units where units apply."""
+
+    pcc_10: float
+    pcc_50: float
+    pcc_all: float
+    mse: float
+    mae: float
+    rvd: float
+    rvd_single_draw: float | None = None
+    crps: float | None = None
+    coverage_90: float | None = None
+
+
+class Baseline(_Strict):
+    """A baseline on the same inputs."""
+
+    name: str
+    metrics: Metrics
+
+
+class FoldFigures(_Strict):
+    """One leave-one-section-out fold."""
+
+    held_out: str
+    trained_on: tuple[str, ...]
+    n_spots: int
+    metrics: Metrics
+    baselines: tuple[Baseline, ...]
+
+
+class HeldOut(_Strict):
+    """Held-out figures with the protocol that gave them."""
+
+    protocol: str
+    note: str
+    folds: tuple[FoldFigures, ...]
+    pcc_all_mean: float
+    pcc_all_range: tuple[float, float]
+
+
+class Licences(_Strict):
+    """Under which terms code, weights and training data may be used."""
+
+    code: str
+    weights: str
+    data: str
+
+
+class Manifest(_Strict):
+    """A model's `config.json`; unknown fields are refused.
+
+    Units: lengths in microns (`_um`) or pixels (`_px`); expression in log2(1 + raw count).
+    """
+
+    schema_version: Literal[1]
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{1,63}$")
+    version: str
+    title: str
+    tissue: str
+    organ: str
+    species: str
+    platform: str
+    disease: str
+    units: Literal["log2(1 + count)"]
+    panel: tuple[Gene, ...] = Field(min_length=1)
+    panel_rule: str
+    encoder: EncoderRef
+    views: tuple[View, ...] = Field(min_length=1)
+    context_um: tuple[Positive, ...]
+    condition_width: int = Field(gt=0)
+    layout: Layout
+    patch_mode: Literal["physical", "paper"]
+    target: Literal["published", "residual"]
+    denoiser: DenoiserConfig
+    diffusion_steps: int = Field(gt=0)
+    beta_start: Positive
+    beta_end: Positive
+    presets: Presets
+    training_slides: tuple[str, ...]
+    held_out: HeldOut
+    licences: Licences
+    citation: str
+    recipe: str
+    seed: int
+    created: str
+
+    @model_validator(mode="after")
+    def _panel_is_unique(self) -> Manifest:
+        symbols = [gene.symbol for gene in self.panel]
+        if len(set(symbols)) != len(symbols):
+            msg = "the panel names a gene twice"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def symbols(self) -> list[str]:
+        """Gene symbols in panel order."""
+        return [gene.symbol for gene in self.panel]
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and check a `config.json`.
+
+    Raises
+    ------
+    ModelFileError
+        The file is missing, is no JSON, has an unknown schema version, or a field is wrong.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        msg = f"The model's {path.name} in {path.parent.name} cannot be read ({error}); install the model again."
+        raise ModelFileError(msg) from error
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if version != SCHEMA_VERSION:
+        msg = (
+            f"The model {path.parent.name} has manifest version {version!r}, this program reads version "
+            f"{SCHEMA_VERSION}; update the program or choose another model."
+        )
+        raise ModelFileError(msg)
+    try:
+        return Manifest.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the manifest"
+        msg = (
+            f"The model {path.parent.name} has a faulty manifest: {where}: {first['msg']}; "
+            "install the model again or correct its config.json."
+        )
+        raise ModelFileError(msg) from error
