@@ -1,0 +1,1 @@
+"""The web app: pages, job queue and worker, HTTP routes, command line."""

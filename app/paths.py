@@ -1,0 +1,118 @@
+"""Where the app keeps its files: one private folder, `STEM_HOME` or the user's cache folder.
+
+    <home>/
+      jobs/<id>/       one run: request, status, spots, chunks, result
+      uploads/<id>/    one uploaded file
+      sample/          the synthetic sample slide, drawn on first use
+      database/        the job queue (SQLite)
+      log/             stem.log
+
+Nothing is made when this module is imported; a folder is made, for the owner's eyes only, when it
+is first asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from platformdirs import user_cache_dir
+
+from stem_core.errors import OutputError
+
+__all__ = [
+    "database_file",
+    "database_url",
+    "heartbeat_file",
+    "home",
+    "jobs_dir",
+    "log_file",
+    "private_dir",
+    "sample_dir",
+    "slide_dir",
+    "uploads_dir",
+]
+
+PRIVATE_MODE = 0o700
+
+
+def home() -> Path:
+    """Return the app's folder (not made here): `STEM_HOME`, else the user's cache folder."""
+    chosen = os.environ.get("STEM_HOME", "").strip()
+    return (
+        Path(chosen).expanduser().absolute()
+        if chosen
+        else Path(user_cache_dir("stem-in-a-browser"))
+    )
+
+
+def private_dir(path: Path) -> Path:
+    """Make a folder that only its owner can read, and return it.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be made or cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE_MODE)
+        path.mkdir(exist_ok=True, mode=PRIVATE_MODE)
+        if path.stat().st_mode & 0o077:
+            path.chmod(PRIVATE_MODE)
+    except OSError as error:
+        msg = (
+            f"The folder {path} cannot be made or made private ({error.strerror or error}); "
+            "free space, "
+            "correct its permissions, or set STEM_HOME to a folder of yours."
+        )
+        raise OutputError(msg) from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        msg = (
+            f"The folder {path} cannot be written; correct its permissions or set STEM_HOME to a "
+            "folder that can be written."
+        )
+        raise OutputError(msg)
+    return path
+
+
+def jobs_dir() -> Path:
+    """Return the folder of all runs; made if missing."""
+    return private_dir(home() / "jobs")
+
+
+def uploads_dir() -> Path:
+    """Return the folder of uploaded files; made if missing."""
+    return private_dir(home() / "uploads")
+
+
+def sample_dir() -> Path:
+    """Return the folder of the synthetic sample slide; made if missing."""
+    return private_dir(home() / "sample")
+
+
+def database_file() -> Path:
+    """Return the path of the job database; its private folder is made if missing."""
+    return private_dir(home() / "database") / "jobs.sqlite"
+
+
+def database_url() -> str:
+    """Return the job database as an SQLAlchemy address (safe for any character in the path)."""
+    from sqlalchemy import URL
+
+    return URL.create("sqlite", database=str(database_file())).render_as_string()
+
+
+def log_file() -> Path:
+    """Return the path of the log; its private folder is made if missing."""
+    return private_dir(home() / "log") / "stem.log"
+
+
+def heartbeat_file() -> Path:
+    """Return the file that a living worker touches every second."""
+    return database_file().with_name("worker.json")
+
+
+def slide_dir() -> Path | None:
+    """Return the server's own slide folder (`STEM_SLIDE_DIR`), or None where none is set."""
+    chosen = os.environ.get("STEM_SLIDE_DIR", "").strip()
+    return Path(chosen).expanduser().resolve() if chosen else None
