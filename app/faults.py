@@ -62,8 +62,8 @@ def record_fault(error: BaseException, doing: str) -> str:
 
 def fault_sentence(reference: str) -> str:
     """Return the sentence that stands for an unexpected error on pages and the command line."""
+    log = paths.home() / "log" / "stem.log"
     return (
-        f"Something went wrong that should not have; the log {paths.home() / 'log' / "
-        "'stem.log'} has the "
-        f"details under the reference {reference}."
+        f"Something went wrong on our side; the details are in the log {log} under the reference "
+        f"{reference}."
     )

@@ -1,8 +1,8 @@
 """Files that users hand in: written straight to disk under a made-up name.
 
 A file's own name is never used as a path: an upload lies at `uploads/<id>/file.<suffix>`, where
-the id is ours and the suffix is one of `SLIDE_SUFFIXES` or `SPOTS_SUFFIXES`. A slide of the server's
-own folder (`STEM_SLIDE_DIR`) is not copied; the upload then holds its place in that folder.
+the id is ours and the suffix is one of `SLIDE_SUFFIXES` or `SPOTS_SUFFIXES`. A slide of the
+server's own folder (`STEM_SLIDE_DIR`) is not copied; the upload then holds its place there.
 """
 
 from __future__ import annotations
