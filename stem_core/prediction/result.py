@@ -1,0 +1,287 @@
+"""A prediction: expression with its uncertainty for every spot, and its AnnData form.
+
+The AnnData form follows the conventions of Visium data, so that `scanpy.pl.spatial` and squidpy
+draw it unchanged: `obsm["spatial"]` holds (x, y) in level-0 pixels and `uns["spatial"]` the
+thumbnail with its scale factors. All text is kept as plain objects, which anndata 0.10 can read.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from stem_core.errors import ModelError, OutputError
+from stem_core.slides.spots import Spots
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+__all__ = [
+    "NOTICE",
+    "Prediction",
+    "clean_text",
+    "read_prediction",
+    "run_record_json",
+    "to_anndata",
+]
+
+NOTICE = "For research use only. Not for use in diagnostic procedures."
+
+_OBS_COLUMNS = (
+    "x_px",
+    "y_px",
+    "x_um",
+    "y_um",
+    "array_row",
+    "array_col",
+    "in_tissue",
+    "tissue_fraction",
+    "domain_distance",
+)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predicted expression of N spots and G genes, in log2(1 + count).
+
+    Attributes
+    ----------
+    slide_name
+        Name shown to people; never used as a path.
+    spots
+        The N spots, in the order of the rows of all arrays.
+    mpp
+        Microns per level-0 pixel.
+    symbols, ensembl
+        The G gene symbols and Ensembl ids (empty where unknown), in panel order.
+    mean, std
+        float32 (N, G): mean and standard deviation over the draws of a spot.
+    q05, q95
+        float32 (N, G): bounds of the calibrated 90 % band.
+    domain_distance
+        float32 (N,): how unlike the training images a spot looks.
+    gene_table
+        The model's `genes.csv`, indexed by symbol: held-out figures of each gene.
+    run
+        The run record: everything needed to repeat the prediction. JSON-able.
+    thumbnail
+        uint8 (h, w, 3) picture of the whole slide.
+    thumbnail_scale
+        Thumbnail pixels per level-0 pixel.
+
+    Raises
+    ------
+    ValueError
+        An array has another shape than spots and genes ask for.
+    ModelError
+        A value is not a finite number.
+    """
+
+    slide_name: str
+    spots: Spots
+    mpp: float
+    symbols: tuple[str, ...]
+    ensembl: tuple[str, ...]
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+    q05: NDArray[np.float32]
+    q95: NDArray[np.float32]
+    domain_distance: NDArray[np.float32]
+    gene_table: pd.DataFrame
+    run: dict[str, Any]
+    thumbnail: NDArray[np.uint8]
+    thumbnail_scale: float
+
+    def __post_init__(self) -> None:
+        """Check shapes and values."""
+        n_spots, n_genes = len(self.spots), len(self.symbols)
+        shapes = dict.fromkeys(("mean", "std", "q05", "q95"), (n_spots, n_genes))
+        for name, shape in [*shapes.items(), ("domain_distance", (n_spots,))]:
+            array = getattr(self, name)
+            if array.shape != shape:
+                msg = f"{name} has shape {array.shape}, expected {shape} (spots, genes)"
+                raise ValueError(msg)
+            if array.dtype != np.float32:
+                object.__setattr__(self, name, array.astype(np.float32))
+            finite = np.isfinite(getattr(self, name))
+            if not finite.all():
+                row = int(np.argwhere(~finite)[0][0])
+                msg = (
+                    f"The model gave {int((~finite).sum())} values that are not finite numbers "
+                    f"(array {name}, first at spot {self.spots.ids[row]}), so nothing was written; "
+                    "try another sampler or more steps."
+                )
+                raise ModelError(msg)
+        if len(self.ensembl) != n_genes:
+            msg = f"{len(self.ensembl)} Ensembl ids for {n_genes} genes"
+            raise ValueError(msg)
+
+    def genes(self) -> pd.DataFrame:
+        """Return the panel as a table: index `symbol`, `ensembl`, then the held-out figures."""
+        symbols = pd.Index(self.symbols, dtype=object, name="symbol")
+        table = self.gene_table.reindex(symbols).drop(columns="ensembl", errors="ignore")
+        table.insert(0, "ensembl", pd.Series(list(self.ensembl), index=symbols, dtype=object))
+        table.index = symbols
+        for column in table.columns:
+            if not (pd.api.types.is_numeric_dtype(table[column]) or column == "ensembl"):
+                table[column] = table[column].fillna("").astype(str).astype(object)
+        return table
+
+
+def to_anndata(prediction: Prediction) -> AnnData:
+    """Return the prediction as an AnnData of N spots and G genes.
+
+    Parameters
+    ----------
+    prediction
+        What to convert.
+
+    Returns
+    -------
+    AnnData
+        `X` the mean; layers `std`, `q05`, `q95`; `obs` positions (level-0 pixels and microns),
+        array positions, `in_tissue` (0 or 1), `tissue_fraction` and `domain_distance`; `var` the
+        panel with its held-out figures; `obsm["spatial"]`; `uns["spatial"]` with the thumbnail;
+        `uns["stem"]` the run record as a JSON string.
+    """
+    from anndata import AnnData
+
+    spots, mpp = prediction.spots, prediction.mpp
+    obs = pd.DataFrame(
+        {
+            "x_px": spots.x_px.astype(np.float64),
+            "y_px": spots.y_px.astype(np.float64),
+            "x_um": spots.x_px * mpp,
+            "y_um": spots.y_px * mpp,
+            "array_row": spots.array_row.astype(np.int64),
+            "array_col": spots.array_col.astype(np.int64),
+            "in_tissue": spots.in_tissue.astype(np.int64),
+            "tissue_fraction": spots.tissue_fraction.astype(np.float32),
+            "domain_distance": prediction.domain_distance,
+        },
+        index=pd.Index(spots.ids, dtype=object, name="spot"),
+    )
+    adata = AnnData(X=prediction.mean.copy(), obs=obs, var=prediction.genes())
+    # pandas 3 turns text into its own string type, which older anndata cannot read.
+    adata.obs_names = adata.obs_names.astype(object)
+    adata.var_names = adata.var_names.astype(object)
+    for name in ("std", "q05", "q95"):
+        adata.layers[name] = getattr(prediction, name).copy()
+    adata.obsm["spatial"] = np.column_stack([spots.x_px, spots.y_px]).astype(np.float64)
+    adata.uns["spatial"] = {
+        _library_id(prediction.slide_name): {
+            "images": {"hires": np.ascontiguousarray(prediction.thumbnail)},
+            "scalefactors": {
+                "tissue_hires_scalef": float(prediction.thumbnail_scale),
+                "spot_diameter_fullres": float(spots.diameter_um / mpp),
+            },
+            "metadata": {
+                "slide_name": clean_text(prediction.slide_name),
+                "mpp": float(mpp),
+                "spot_diameter_um": float(spots.diameter_um),
+                "spot_pitch_um": float(spots.pitch_um),
+                "spots_source": spots.source,
+            },
+        }
+    }
+    adata.uns["stem"] = run_record_json(prediction)
+    return adata
+
+
+def run_record_json(prediction: Prediction, indent: int | None = None) -> str:
+    """Return the run record, with the notice before it, as JSON."""
+    record = {"notice": NOTICE, **prediction.run}
+    return clean_text(json.dumps(record, indent=indent, allow_nan=False, ensure_ascii=False))
+
+
+def clean_text(text: str) -> str:
+    """Return text that every file format takes: names of files may hold any bytes."""
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\x00", "")
+
+
+def read_prediction(path: Path) -> Prediction:
+    """Read a `prediction.h5ad` back.
+
+    Parameters
+    ----------
+    path
+        A file that `write_prediction` made.
+
+    Returns
+    -------
+    Prediction
+        Equal to what was written.
+
+    Raises
+    ------
+    OutputError
+        The file is missing, damaged, or no prediction of this program.
+    """
+    from anndata import read_h5ad
+
+    try:
+        adata = read_h5ad(path)
+        return _from_anndata(adata)
+    except FileNotFoundError as error:
+        msg = f"There is no file {path}; run the prediction again or name the right folder."
+        raise OutputError(msg) from error
+    except (OSError, KeyError, ValueError, TypeError, StopIteration) as error:
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        msg = (
+            f"{path.name} is damaged or was not written by `stem predict` ({reason}); "
+            "run the prediction again or name another file."
+        )
+        raise OutputError(msg) from error
+
+
+def _from_anndata(adata: AnnData) -> Prediction:
+    obs = adata.obs
+    missing = [name for name in _OBS_COLUMNS if name not in obs]
+    if missing:
+        msg = f"no column {', '.join(missing)}"
+        raise ValueError(msg)
+    library = next(iter(adata.uns["spatial"].values()))
+    metadata = library["metadata"]
+    spots = Spots(
+        ids=tuple(map(str, adata.obs_names)),
+        x_px=obs["x_px"].to_numpy(np.float64),
+        y_px=obs["y_px"].to_numpy(np.float64),
+        diameter_um=float(metadata["spot_diameter_um"]),
+        pitch_um=float(metadata["spot_pitch_um"]),
+        source=str(metadata["spots_source"]),
+        array_row=obs["array_row"].to_numpy(np.int32),
+        array_col=obs["array_col"].to_numpy(np.int32),
+        in_tissue=obs["in_tissue"].to_numpy(bool),
+        tissue_fraction=obs["tissue_fraction"].to_numpy(np.float32),
+    )
+    run = json.loads(adata.uns["stem"])
+    gene_table = adata.var.copy()
+    gene_table.index.name = "symbol"
+    return Prediction(
+        slide_name=str(metadata["slide_name"]),
+        spots=spots,
+        mpp=float(metadata["mpp"]),
+        symbols=tuple(map(str, adata.var_names)),
+        ensembl=tuple(map(str, adata.var["ensembl"])),
+        mean=np.asarray(adata.X, dtype=np.float32),
+        std=np.asarray(adata.layers["std"], dtype=np.float32),
+        q05=np.asarray(adata.layers["q05"], dtype=np.float32),
+        q95=np.asarray(adata.layers["q95"], dtype=np.float32),
+        domain_distance=obs["domain_distance"].to_numpy(np.float32),
+        gene_table=gene_table,
+        run=run,
+        thumbnail=np.asarray(library["images"]["hires"], dtype=np.uint8),
+        thumbnail_scale=float(library["scalefactors"]["tissue_hires_scalef"]),
+    )
+
+
+def _library_id(slide_name: str) -> str:
+    """Return the slide's name as a key that HDF5 accepts."""
+    return re.sub(r"[/\\\x00-\x1f]+", "_", clean_text(slide_name)).strip(". ") or "slide"
