@@ -1,0 +1,182 @@
+"""The worker process: takes runs from the queue, one at a time (`stem worker`).
+
+One worker serves one home. A heartbeat tells the pages that it lives; a worker that was started by
+`stem app` ends when that process is gone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import IO
+
+from app import paths, uploads
+from app.faults import LOG, fault_sentence, record_fault, start_log
+from app.jobs.folder import write_whole
+from app.jobs.queue import APP_NAME, QUEUE_NAME, uploads_in_use
+from stem_core.errors import JobError, StemError
+
+__all__ = ["PARENT_VARIABLE", "main", "run_worker"]
+
+PARENT_VARIABLE = "STEM_WORKER_PARENT"
+# Fixed, so that a run outlives an update of the program and any worker may take it up.
+EXECUTOR_ID = "worker"
+APPLICATION_VERSION = "1"
+
+_BEAT_S = 1.0
+_TIDY_EVERY_S = 3600.0
+_LOCK_WAIT_S = 5.0
+
+
+def run_worker() -> None:
+    """Serve the queue until SIGTERM or SIGINT; a run in progress is taken up by the next worker.
+
+    Raises
+    ------
+    JobError
+        Another worker serves this home already.
+    OutputError
+        The home folder cannot be written.
+    """
+    start_log()
+    parent_pid = int(os.environ.get(PARENT_VARIABLE, "0"))
+    lock = _only_worker()
+    try:
+        _write_heartbeat()
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _setter(stop))
+        _launch()
+        LOG.info("worker started")
+        next_tidy_s = 0.0
+        while not stop.wait(_BEAT_S):
+            _write_heartbeat()
+            if parent_pid and os.getppid() != parent_pid:
+                LOG.info("worker: the app is gone")
+                break
+            if time.monotonic() >= next_tidy_s:
+                next_tidy_s = time.monotonic() + _TIDY_EVERY_S
+                _tidy()
+        _let_go()
+        LOG.info("worker stopped")
+    finally:
+        paths.heartbeat_file().unlink(missing_ok=True)
+        lock.close()
+
+
+def main() -> int:
+    """Run the worker as a process; one line on standard error where it cannot."""
+    try:
+        run_worker()
+    except StemError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except Exception as error:  # noqa: BLE001 - logged under a reference number
+        print(fault_sentence(record_fault(error, "starting the worker")), file=sys.stderr)
+        return 1
+    # A chunk may still be computing in a thread; its run is taken up again, so do not wait for it.
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _launch() -> None:
+    """Start DBOS: nothing of it listens or connects anywhere."""
+    for name in [name for name in os.environ if name.startswith("DBOS")]:
+        del os.environ[name]  # would turn on cloud mode, exporters or another version
+    import torch
+    from dbos import DBOS
+    from dbos._serialization import DBOSPortableJSON
+
+    logger = logging.getLogger("dbos")
+    logger.handlers = list(LOG.handlers)
+    logger.propagate = False
+    DBOS(
+        config={
+            "name": APP_NAME,
+            "system_database_url": paths.database_url(),
+            "application_version": APPLICATION_VERSION,
+            "executor_id": EXECUTOR_ID,
+            "enable_otlp": False,
+            "log_level": "WARNING",
+            "serializer": DBOSPortableJSON,
+            "notification_listener_polling_interval_sec": 1.0,
+        }
+    )
+    import app.jobs.workflow  # noqa: F401  registers the workflow
+
+    threads = os.environ.get("OMP_NUM_THREADS")
+    if threads and threads.isdigit():
+        torch.set_num_threads(int(threads))
+    DBOS.launch()
+    DBOS.register_queue(QUEUE_NAME, worker_concurrency=1, polling_interval_sec=0.5)
+
+
+def _only_worker() -> IO[str]:
+    """Hold the home's worker lock; the system frees it when the process ends, however it ends."""
+    path = paths.database_file().with_name("worker.lock")
+    lock = path.open("a", encoding="utf-8")
+    give_up_s = time.monotonic() + _LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except OSError as error:
+            if time.monotonic() > give_up_s:
+                lock.close()
+                msg = (
+                    f"Another worker already serves {paths.home()}; stop it first, or set "
+                    "STEM_HOME to another folder."
+                )
+                raise JobError(msg) from error
+            time.sleep(0.2)
+
+
+def _write_heartbeat() -> None:
+    beat = {"pid": os.getpid(), "time_s": time.time()}
+    try:
+        write_whole(paths.heartbeat_file(), json.dumps(beat))
+    except OSError:  # a full disk must not end the worker
+        LOG.warning("worker: the heartbeat could not be written")
+
+
+def _let_go() -> None:
+    """Leave the run in progress as one that was stopped on purpose, not one that killed us."""
+    from app.jobs.workflow import current_run
+
+    run = current_run()
+    if run is not None:
+        try:
+            run.write_progress(attempts=0)
+        except OSError:
+            LOG.warning("worker: the status of the run in progress could not be written")
+
+
+def _tidy() -> None:
+    """Remove what deleted runs and abandoned uploads left behind."""
+    try:
+        uploads.remove_unused(uploads_in_use)
+        for leftover in paths.jobs_dir().glob("deleted-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+    except (OSError, StemError) as error:
+        LOG.warning("worker: tidying up failed: %s", error)
+
+
+def _setter(stop: threading.Event) -> Callable[[int, FrameType | None], None]:
+    def set_stop(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    return set_stop
+
+
+if __name__ == "__main__":
+    sys.exit(main())

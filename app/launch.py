@@ -1,0 +1,166 @@
+"""`stem app`: the web server and its worker, from one command."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import sys
+from types import FrameType
+from typing import Any
+
+from app import paths, uploads
+from app.faults import record_fault, start_log
+from app.jobs.supervisor import Supervisor
+from stem_core.errors import SettingsError, StemError
+
+__all__ = ["DEFAULT_HOST", "DEFAULT_PORT", "serve"]
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8501
+_LAST_WORDS_S = 3
+_LARGEST_MESSAGE_MB = 200
+_LARGEST_FORM_UPLOAD_MB = 2000
+
+
+def serve(port: int = DEFAULT_PORT, host: str = DEFAULT_HOST) -> None:
+    """Serve the pages and keep a worker running until SIGINT or SIGTERM.
+
+    Prints one line with the address on standard output once the pages answer.
+
+    Parameters
+    ----------
+    port
+        TCP port; 0 takes a free one.
+    host
+        Address to listen on. The default is reached from this machine only; with any other
+        address, everyone who can reach it sees all runs.
+
+    Raises
+    ------
+    SettingsError
+        The port is taken or the address cannot be listened on.
+    OutputError
+        The home folder cannot be written.
+    """
+    start_log()
+    paths.database_file()
+    listening = _listen(host, port)
+    try:
+        address = f"http://{_shown(host)}:{listening.getsockname()[1]}"
+        _draw_sample()
+        server = _server(host, listening.getsockname()[1], address)
+        stopped_by = signal.signal(signal.SIGTERM, _quit)
+        try:
+            with Supervisor():
+                server.run(sockets=[listening])
+        except (KeyboardInterrupt, SystemExit):
+            pass
+        finally:
+            signal.signal(signal.SIGTERM, stopped_by)
+    finally:
+        listening.close()
+    if not server.started:
+        msg = f"The server did not start; the log {paths.log_file()} says why."
+        raise SettingsError(msg)
+
+
+def _server(host: str, port: int, address: str) -> Any:
+    """Set Streamlit's options, then load it; return a uvicorn server that says when it is ready."""
+    os.environ["STREAMLIT_BROWSER_GATHER_USAGE_STATS"] = "false"
+    from streamlit import config
+
+    from app.hosts import public_names
+
+    names = public_names()
+    options: dict[str, object] = {
+        "browser.gatherUsageStats": False,
+        # Without a name, Streamlit asks a public service what this machine's address is.
+        "browser.serverAddress": names[0] if names else "localhost",
+        "client.showErrorDetails": "none",
+        "server.address": host,
+        "server.fileWatcherType": "none",
+        "server.headless": True,
+        "server.maxMessageSize": _LARGEST_MESSAGE_MB,
+        "server.maxUploadSize": _LARGEST_FORM_UPLOAD_MB,
+        "server.port": port,
+    }
+    for name, value in options.items():
+        config.set_option(name, value)
+    import uvicorn
+
+    from app.server import app
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                print(f"Stem in a browser is ready at {address} (Ctrl-C stops it)", flush=True)
+
+    return Server(
+        uvicorn.Config(
+            app,
+            access_log=False,
+            log_level="warning",
+            timeout_graceful_shutdown=_LAST_WORDS_S,
+            ws="websockets-sansio",
+            ws_max_size=_LARGEST_MESSAGE_MB * 1_000_000,
+        )
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, OverflowError, UnicodeError) as error:
+        msg = f"The address {host!r} is not known on this machine; use 127.0.0.1 or 0.0.0.0."
+        raise SettingsError(msg) from error
+    family, kind, protocol, _, place = found[0]
+    listening = socket.socket(family, kind, protocol)
+    try:
+        if os.name != "nt":
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(place)
+        listening.listen(128)
+        listening.set_inheritable(False)
+    except OverflowError as error:
+        listening.close()
+        msg = f"The port must be between 0 and 65535, not {port}; choose another with --port."
+        raise SettingsError(msg) from error
+    except OSError as error:
+        listening.close()
+        if error.errno == errno.EADDRINUSE:
+            msg = (
+                f"Port {port} on {host} is taken by another program (perhaps the app already "
+                "runs); choose another with --port."
+            )
+        elif error.errno == errno.EACCES:
+            msg = f"Port {port} needs administrator rights; choose one above 1023 with --port."
+        else:
+            msg = (
+                f"The app cannot listen on {host}, port {port} ({error.strerror}); choose another "
+                "address."
+            )
+        raise SettingsError(msg) from error
+    return listening
+
+
+def _draw_sample() -> None:
+    """Have the sample slide ready; the app also runs without it."""
+    try:
+        uploads.register_sample()
+    except StemError as error:
+        print(error, file=sys.stderr)
+    except Exception as error:  # noqa: BLE001 - logged under a reference number
+        record_fault(error, "drawing the sample slide")
+
+
+def _shown(host: str) -> str:
+    if host in ("", "0.0.0.0", "::"):
+        return "localhost"
+    return f"[{host}]" if ":" in host else host
+
+
+def _quit(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)
