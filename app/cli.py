@@ -160,7 +160,7 @@ def _warn_if_unlike(spots: Spots, manifest: Manifest) -> None:
     """Warn when spots differ from those of the training platform by more than a quarter."""
     layout = manifest.layout
     ratios = (spots.pitch_um / layout.pitch_um, spots.diameter_um / layout.spot_diameter_um)
-    if all(0.8 <= ratio <= 1.25 for ratio in ratios):
+    if not any(ratio < 0.8 or ratio > 1.25 for ratio in ratios):  # an unknown pitch is not a number
         return
     LOG.warning(
         "The spots (%.0f µm wide, %.0f µm apart) are unlike those that %s was trained on "

@@ -175,6 +175,15 @@ def to_anndata(prediction: Prediction) -> AnnData:
     for name in ("std", "q05", "q95"):
         adata.layers[name] = getattr(prediction, name).copy()
     adata.obsm["spatial"] = np.column_stack([spots.x_px, spots.y_px]).astype(np.float64)
+    metadata = {
+        "slide_name": clean_text(prediction.slide_name),
+        "mpp": float(mpp),
+        "spot_diameter_um": float(spots.diameter_um),
+        "spot_pitch_um": float(spots.pitch_um),
+        "spots_source": spots.source,
+    }
+    if not np.isfinite(spots.pitch_um):  # a single spot has no neighbour
+        del metadata["spot_pitch_um"]
     adata.uns["spatial"] = {
         _library_id(prediction.slide_name): {
             "images": {"hires": np.ascontiguousarray(prediction.thumbnail)},
@@ -182,13 +191,7 @@ def to_anndata(prediction: Prediction) -> AnnData:
                 "tissue_hires_scalef": float(prediction.thumbnail_scale),
                 "spot_diameter_fullres": float(spots.diameter_um / mpp),
             },
-            "metadata": {
-                "slide_name": clean_text(prediction.slide_name),
-                "mpp": float(mpp),
-                "spot_diameter_um": float(spots.diameter_um),
-                "spot_pitch_um": float(spots.pitch_um),
-                "spots_source": spots.source,
-            },
+            "metadata": metadata,
         }
     }
     adata.uns["stem"] = run_record_json(prediction)
@@ -254,8 +257,8 @@ def _from_anndata(adata: AnnData) -> Prediction:
         x_px=obs["x_px"].to_numpy(np.float64),
         y_px=obs["y_px"].to_numpy(np.float64),
         diameter_um=float(metadata["spot_diameter_um"]),
-        pitch_um=float(metadata["spot_pitch_um"]),
-        source=str(metadata["spots_source"]),
+        pitch_um=float(metadata.get("spot_pitch_um", np.nan)),
+        source=metadata["spots_source"],
         array_row=obs["array_row"].to_numpy(np.int32),
         array_col=obs["array_col"].to_numpy(np.int32),
         in_tissue=obs["in_tissue"].to_numpy(bool),
