@@ -19,13 +19,14 @@ __all__ = ["DEFAULT_HOST", "DEFAULT_PORT", "serve"]
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8501
+_INTERRUPTED = 130
 _LAST_WORDS_S = 3
 _LARGEST_MESSAGE_MB = 200
 _LARGEST_FORM_UPLOAD_MB = 2000
 
 
 def serve(port: int = DEFAULT_PORT, host: str = DEFAULT_HOST) -> None:
-    """Serve the pages and keep a worker running until SIGINT or SIGTERM.
+    """Serve the pages and keep a worker running until SIGTERM (exit code 0) or SIGINT (130).
 
     Prints one line with the address on standard output once the pages answer.
 
@@ -55,8 +56,8 @@ def serve(port: int = DEFAULT_PORT, host: str = DEFAULT_HOST) -> None:
         try:
             with Supervisor():
                 server.run(sockets=[listening])
-        except (KeyboardInterrupt, SystemExit):
-            pass
+        except KeyboardInterrupt:
+            raise SystemExit(_INTERRUPTED) from None
         finally:
             signal.signal(signal.SIGTERM, stopped_by)
     finally:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from app import paths
 from app.jobs.model import SAMPLE_UPLOAD_ID, check_upload_id
@@ -290,7 +290,7 @@ def _pieces(
     read = getattr(content, "read", None)
     if read is not None:
         return iter(lambda: read(_PIECE_BYTES), b"")
-    return content  # type: ignore[return-value]
+    return cast("Iterable[bytes]", content)
 
 
 def _checked_suffix(name: str) -> str:

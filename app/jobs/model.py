@@ -112,7 +112,7 @@ class JobRequest:
     samples: int
     seed: int
     spots_kind: Literal["layout", "file"]
-    layout: str | None
+    layout: Literal["visium", "st", "grid"] | None
     pitch_um: float | None
     spots_upload_id: str | None
     device: str = "auto"

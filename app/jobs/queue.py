@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -218,7 +218,9 @@ class JobQueue:
                 )
             return self._client
 
-    def _statuses(self, folders: list[JobFolder], *, skip_damaged: bool = False) -> list[JobStatus]:
+    def _statuses(
+        self, folders: Sequence[JobFolder], *, skip_damaged: bool = False
+    ) -> Sequence[JobStatus]:
         found: list[tuple[JobFolder, JobRequest, Progress]] = []
         for folder in folders:
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Literal, cast
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from stem_core.slides.reading import Slide
 from stem_core.slides.spots import Spots, lay_out_spots, read_spots
 from stem_core.slides.tissue import TissueMask
 from zoo.manifest import Layout
+
+Source = Literal["measured", "visium", "st", "grid"]
 
 __all__ = ["choose_spots", "load_spots", "save_spots"]
 
@@ -57,15 +60,15 @@ def choose_spots(
         path = uploads.upload_path(request.spots_upload_id)
         spots = read_spots(path, slide, diameter_um=trained_on.spot_diameter_um)
         return spots.with_tissue(tissue, slide.require_mpp())
-    if request.layout is None:
-        return lay_out_spots(
-            slide,
-            tissue,
-            trained_on.kind,
-            pitch_um=request.pitch_um or trained_on.pitch_um,
-            diameter_um=trained_on.spot_diameter_um,
-        )
-    return lay_out_spots(slide, tissue, request.layout, pitch_um=request.pitch_um)
+    if request.layout in ("visium", "st"):
+        return lay_out_spots(slide, tissue, request.layout, pitch_um=request.pitch_um)
+    return lay_out_spots(
+        slide,
+        tissue,
+        trained_on.kind if request.layout is None else "grid",
+        pitch_um=request.pitch_um or trained_on.pitch_um,
+        diameter_um=trained_on.spot_diameter_um,
+    )
 
 
 def save_spots(spots: Spots, path: Path) -> None:
@@ -107,7 +110,7 @@ def load_spots(path: Path) -> Spots:
         y_px=np.array(column("y_px"), dtype=np.float64),
         diameter_um=float(first["diameter_um"]),
         pitch_um=float(first["pitch_um"]),
-        source=first["source"],
+        source=cast("Source", first["source"]),
         array_row=np.array(column("array_row"), dtype=np.int32),
         array_col=np.array(column("array_col"), dtype=np.int32),
         in_tissue=np.array(column("in_tissue"), dtype=bool),

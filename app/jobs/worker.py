@@ -15,9 +15,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from types import FrameType
-from typing import IO
+from typing import IO, NoReturn
 
 from app import paths, uploads
 from app.faults import LOG, fault_sentence, record_fault, start_log
@@ -37,8 +36,10 @@ _TIDY_EVERY_S = 3600.0
 _LOCK_WAIT_S = 5.0
 
 
-def run_worker() -> None:
-    """Serve the queue until SIGTERM or SIGINT; a run in progress is taken up by the next worker.
+def run_worker() -> NoReturn:
+    """Serve the queue until SIGTERM or SIGINT, then end the process.
+
+    A run in progress is taken up by the next worker. The exit code is 0, or 130 after SIGINT.
 
     Raises
     ------
@@ -53,8 +54,14 @@ def run_worker() -> None:
     try:
         _write_heartbeat()
         stop = threading.Event()
+        caught: list[int] = []
+
+        def stop_soon(number: int, frame: FrameType | None) -> None:
+            caught.append(number)
+            stop.set()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, _setter(stop))
+            signal.signal(number, stop_soon)
         _launch()
         LOG.info("worker started")
         next_tidy_s = 0.0
@@ -71,6 +78,11 @@ def run_worker() -> None:
     finally:
         paths.heartbeat_file().unlink(missing_ok=True)
         lock.close()
+    # A chunk may still be computing in a thread; its run is taken up again, so do not wait for it.
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(130 if signal.SIGINT in caught else 0)
 
 
 def main() -> int:
@@ -83,10 +95,6 @@ def main() -> int:
     except Exception as error:  # noqa: BLE001 - logged under a reference number
         print(fault_sentence(record_fault(error, "starting the worker")), file=sys.stderr)
         return 1
-    # A chunk may still be computing in a thread; its run is taken up again, so do not wait for it.
-    logging.shutdown()
-    sys.stderr.flush()
-    os._exit(0)
 
 
 def _launch() -> None:
@@ -169,13 +177,6 @@ def _tidy() -> None:
             shutil.rmtree(leftover, ignore_errors=True)
     except (OSError, StemError) as error:
         LOG.warning("worker: tidying up failed: %s", error)
-
-
-def _setter(stop: threading.Event) -> Callable[[int, FrameType | None], None]:
-    def set_stop(number: int, frame: FrameType | None) -> None:
-        stop.set()
-
-    return set_stop
 
 
 if __name__ == "__main__":

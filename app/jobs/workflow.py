@@ -12,7 +12,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from dbos import DBOS
 
@@ -69,7 +69,7 @@ def _carry_out(run: Run) -> str:
         _step("preview", run.make_preview)
         _step("survey", run.make_survey)
         for index in range(run.n_chunks):
-            _step(f"chunk {index}", lambda index=index: run.draw_chunk(index))
+            _step(f"chunk {index}", partial(run.draw_chunk, index))
         _step("write", run.write_result)
         return _end(run, "done", "")
     except Cancelled:
