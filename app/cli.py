@@ -145,12 +145,12 @@ def _choose_spots(
             raise SettingsError(msg)
         spots = read_spots(args.spots, slide, diameter_um=layout.spot_diameter_um)
         return spots.with_tissue(tissue, slide.require_mpp())
-    if args.layout in ("visium", "st"):
+    if args.layout is not None:
         return lay_out_spots(slide, tissue, args.layout, pitch_um=args.pitch_um)
     return lay_out_spots(
         slide,
         tissue,
-        layout.kind if args.layout is None else "grid",
+        layout.kind,
         pitch_um=layout.pitch_um if args.pitch_um is None else args.pitch_um,
         diameter_um=layout.spot_diameter_um,
     )
@@ -417,8 +417,8 @@ def _number(text: str) -> float:
 def _port(text: str) -> int:
     """Return a port number."""
     value = int(text)
-    if not 1 <= value <= 65535:
-        msg = f"{value} is no port; choose one from 1 to 65535"
+    if not 0 <= value <= 65535:
+        msg = f"{value} is no port; choose one from 1 to 65535, or 0 for a free one"
         raise argparse.ArgumentTypeError(msg)
     return value
 

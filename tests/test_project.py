@@ -1,0 +1,131 @@
+"""Rules of the project: which package may import which, what is not loaded, what importing does."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("stem_core", "zoo", "app")
+MAY_IMPORT = {
+    "stem_core": {"stem_core"},
+    "zoo": {"zoo", "stem_core"},
+    "app": {"app", "zoo", "stem_core"},
+}
+# The journey of a slide: a later stage may import an earlier one. Training and evaluation come last.
+STAGES = ("slides", "encoders", "diffusion", "prediction")
+NEVER = {"stem_core": {"streamlit", "huggingface_hub", "requests", "httpx"}, "zoo": {"streamlit"}}
+
+
+def sources(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Full names of what a file imports, wherever in the file."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute here"
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_import_only_downwards(package: str) -> None:
+    for path in sources(package):
+        names = {name.split(".")[0] for name in imported(path)}
+        assert names & set(PACKAGES) <= MAY_IMPORT[package], path
+        assert not names & NEVER.get(package, set()), path
+
+
+def test_stages_import_only_earlier_stages() -> None:
+    for rank, stage in enumerate(STAGES):
+        later = {*STAGES[rank + 1 :], "training", "evaluation"}
+        for path in sources(f"stem_core/{stage}"):
+            parts = [name.split(".") for name in imported(path)]
+            used = {part[1] for part in parts if part[0] == "stem_core" and len(part) > 1}
+            assert not used & later, path
+
+
+def modules() -> list[str]:
+    """Every module that can be imported without starting a page."""
+    found = []
+    for package in PACKAGES:
+        for path in sources(package):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            if parts[:2] == ("app", "views") or parts == ("app", "main"):
+                continue  # Streamlit runs these from top to bottom
+            found.append(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+    return found
+
+
+def test_nothing_happens_at_import(tmp_path: Path) -> None:
+    """No folder made, no thread started, no device asked, nothing printed, no extra loaded."""
+    program = """
+import importlib, sys, threading
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+assert not {"timm", "torchvision", "transformers", "scanpy"} & set(sys.modules)
+ours = [t.name for t in threading.enumerate() if t is not threading.main_thread()]
+assert not ours, ours
+import torch
+assert not torch.cuda.is_initialized()
+"""
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {
+        **os.environ,
+        "STEM_HOME": str(tmp_path / "stem"),
+        "HOME": str(home),
+        "XDG_CACHE_HOME": str(home / "cache"),
+        "MPLCONFIGDIR": str(tmp_path / "matplotlib"),
+        "NUMBA_CACHE_DIR": str(tmp_path / "numba"),
+        "HF_HUB_OFFLINE": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", program, *modules()],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert not (tmp_path / "stem").exists()
+    assert list(home.iterdir()) == []
+
+
+def test_requirements_and_project_agree() -> None:
+    """requirements.txt lists what pyproject.toml asks for; torch alone is pinned there."""
+
+    def names(lines: list[str]) -> dict[str, str]:
+        found = {}
+        for line in lines:
+            requirement = line.split("#")[0].strip()
+            if requirement:
+                name, bound = re.fullmatch(r"([\w.-]+)(.*)", requirement).groups()  # type: ignore[union-attr]
+                found[name] = bound
+        return found
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = names(project["dependencies"])
+    listed = names((ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines())
+    assert wanted.pop("torch").startswith(">=")
+    assert re.fullmatch(r"==\d+\.\d+\.\d+", listed.pop("torch"))
+    assert wanted == listed
+    assert project["requires-python"] == ">=3.11"
+
+
+def test_no_pickles_are_read() -> None:
+    for package in PACKAGES:
+        for path in sources(package):
+            text = path.read_text(encoding="utf-8")
+            assert not re.search(r"\btorch\.load\(|\bpickle\.loads?\(|allow_pickle=True", text), (
+                path
+            )
