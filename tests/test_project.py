@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "zoo": {"zoo", "stem_core"},
     "app": {"app", "zoo", "stem_core"},
 }
-# The journey of a slide: a later stage may import an earlier one. Training and evaluation come last.
+# The journey of a slide: later stages may import earlier ones. Training and evaluation come last.
 STAGES = ("slides", "encoders", "diffusion", "prediction")
 NEVER = {"stem_core": {"streamlit", "huggingface_hub", "requests", "httpx"}, "zoo": {"streamlit"}}
 
