@@ -129,3 +129,16 @@ def test_no_pickles_are_read() -> None:
             assert not re.search(r"\btorch\.load\(|\bpickle\.loads?\(|allow_pickle=True", text), (
                 path
             )
+
+
+def test_the_python_example_of_the_readme_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stem_core.slides.sample import make_sample_slide
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    example = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)[0]
+    make_sample_slide(tmp_path / "slide.tif")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "README.md", "exec"), {})
+    assert (tmp_path / "result" / "expression.csv").stat().st_size > 0

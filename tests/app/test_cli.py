@@ -1,0 +1,419 @@
+"""The command line: exit codes, one line on standard error, and whole results or none."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from app.terminal import Notes, ProgressBar, quiet_stderr
+from stem_core.prediction.export import FILE_NAMES, write_prediction
+from stem_core.prediction.result import NOTICE, read_prediction
+from stem_core.slides.sample import make_sample_slide
+from tests.prediction.test_result import make_prediction
+
+ROOT = Path(__file__).resolve().parents[2]
+MODEL = "her2st-breast"
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return {**os.environ, "STEM_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def stem(tmp_path: Path, environment: dict[str, str]):
+    """Run `stem` in a process of its own, in an empty folder."""
+
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "app.cli", *map(str, arguments)],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def small_slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A piece of the synthetic sample slide, as PNG without microns per pixel."""
+    from stem_core.slides.reading import open_slide
+    from stem_core.slides.tissue import find_tissue
+
+    folder = tmp_path_factory.mktemp("small")
+    with open_slide(make_sample_slide(folder / "sample.tif")) as slide:
+        rows, columns = np.nonzero(find_tissue(slide).mask)
+        scale = find_tissue(slide).scale_px
+        x, y = columns.mean() * scale, rows.mean() * scale
+        pixels = slide.read_box(x - 900, y - 900, 1800, 1800, 900, 900)
+    pixels[:60] = 245
+    Image.fromarray(pixels).save(folder / "small.png")
+    return folder / "small.png"
+
+
+@pytest.fixture(scope="session")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Measured spots in an order of their own; the first lies on glass."""
+    path = tmp_path_factory.mktemp("spots") / "spots.csv"
+    rows = ["barcode,x_px,y_px", "on glass,450,20"]
+    rows += [f"s{n},{200 + 90 * (n % 6)},{200 + 90 * (n // 6)}" for n in (5, 3, 17, 0, 29)]
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def one_sentence(done: subprocess.CompletedProcess[str], code: int = 2) -> str:
+    """Exactly one line on standard error, and nothing on standard output."""
+    assert done.returncode == code, done.stderr
+    assert done.stderr.endswith("\n")
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stdout == ""
+    return done.stderr
+
+
+# --- quick answers ------------------------------------------------------------------------------
+
+
+def test_help_is_fast_and_loads_nothing_heavy(tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom app.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit as stop: assert stop.code == 0\n"
+        "assert not {'torch', 'numpy', 'pandas', 'anndata', 'streamlit'} & set(sys.modules)"
+    )
+    best_s = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True)
+        best_s = min(best_s, time.perf_counter() - start)
+        assert done.returncode == 0, done.stderr
+    assert b"predict" in done.stdout
+    assert best_s < 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "COMMAND"),
+        (["predicct"], "invalid choice: 'predicct'"),
+        (["predict"], "--model, --out"),
+        (["predict", "a.tif", "--model", "m", "--out", "o", "--mpp", "abc"], "number value: 'abc'"),
+        (["predict", "a.tif", "--model", "m", "--out", "o", "--mpp", "nan"], "number value: 'nan'"),
+        (["predict", "a.tif", "--model", "m", "--out", "o", "--steps", "2.5"], "int value: '2.5'"),
+        (["predict", "a.tif", "--model", "m", "--out", "o", "--preset", "best"], "'best'"),
+        (["predict", "a.tif", "--model", "m", "--out", "o", "--device", "tpu"], "'tpu'"),
+        (["predict", "a.tif", "--model", "m", "--out", "o", "--colour", "x"], "--colour"),
+        (["predict", "a", "--model", "m", "--out", "o", "--spots", "s", "--layout", "st"], "--sp"),
+        (["evaluate", "p.h5ad"], "--truth"),
+        (["zoo"], "ACTION"),
+        (["app", "--port", "70000"], "70000 is no port"),
+    ],
+)  # fmt: skip
+def test_wrong_usage_is_one_line(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from app.cli import build_parser
+
+    with pytest.raises(SystemExit) as stop:
+        build_parser().parse_args(arguments)
+    assert stop.value.code == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert len(shown.err.splitlines()) == 1
+    assert said in shown.err
+    assert "--help" in shown.err
+
+
+def test_version_names_the_installed_package(stem) -> None:
+    done = stem("--version")
+    assert done.returncode == 0
+    assert re.fullmatch(r"stem \d+\.\d+\.\d+\S*\n", done.stdout)
+
+
+# --- predict ------------------------------------------------------------------------------------
+
+
+def test_predict_writes_the_measured_spots_in_file_order(
+    stem, small_slide: Path, measured: Path, tmp_path: Path
+) -> None:
+    arguments = ["predict", small_slide, "--model", MODEL, "--mpp", "1.0", "--spots", measured]
+    quick = ["--preset", "preview", "--steps", "2", "--samples", "2", "--device", "cpu"]
+    done = stem(*arguments, *quick, "--out", tmp_path / "a", "--seed", "3")
+    assert done.returncode == 0, done.stderr
+    assert all(line.startswith("Warning: ") for line in done.stderr.splitlines())
+    assert "6 spots" in done.stdout
+    assert "research use only" in done.stdout
+    assert sorted(item.name for item in (tmp_path / "a").iterdir()) == sorted(FILE_NAMES)
+
+    expression = pd.read_csv(tmp_path / "a" / "expression.csv", dtype={"spot": str})
+    assert list(expression["spot"]) == ["on glass", "s5", "s3", "s17", "s0", "s29"]
+    prediction = read_prediction(tmp_path / "a" / "prediction.h5ad")
+    np.testing.assert_array_equal(expression.iloc[:, 5:].to_numpy(np.float32), prediction.mean)
+    run = json.loads((tmp_path / "a" / "run.json").read_text())
+    assert run["notice"] == NOTICE
+    assert run["command"].startswith("stem predict small.png --model her2st-breast --mpp 1.0")
+    assert str(tmp_path) not in json.dumps(run), "the run record names files, not folders"
+
+    again = stem(*arguments, *quick, "--out", tmp_path / "b", "--seed", "3")
+    assert again.returncode == 0, again.stderr
+    for name in ("expression.csv", "uncertainty.csv", "genes.csv"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+    full = stem(*arguments, *quick, "--out", tmp_path / "a")
+    assert "--overwrite" in one_sentence(full)
+    replaced = stem(*arguments, *quick, "--out", tmp_path / "a", "--seed", "4", "--overwrite")
+    assert replaced.returncode == 0, replaced.stderr
+    assert (tmp_path / "a" / "expression.csv").read_bytes() != (
+        tmp_path / "b" / "expression.csv"
+    ).read_bytes()
+
+
+def test_predict_lays_spots_out_as_the_model_was_trained(
+    stem, small_slide: Path, tmp_path: Path
+) -> None:
+    arguments = ["predict", small_slide, "--model", MODEL, "--mpp", "1.0", "--preset", "preview"]
+    quick = ["--steps", "2", "--samples", "2"]
+    done = stem(*arguments, *quick, "--out", tmp_path / "own")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    spots = read_prediction(tmp_path / "own" / "prediction.h5ad").spots
+    assert (spots.source, spots.pitch_um, spots.diameter_um) == ("st", 200.0, 100.0)
+
+    other = stem(*arguments, *quick, "--out", tmp_path / "other", "--layout", "visium")
+    assert other.returncode == 0, other.stderr
+    assert other.stderr.startswith("Warning: The spots (55 µm wide, 100 µm apart) are unlike")
+    spots = read_prediction(tmp_path / "other" / "prediction.h5ad").spots
+    assert (spots.source, spots.pitch_um, spots.diameter_um) == ("visium", 100.0, 55.0)
+
+
+@pytest.fixture(scope="session")
+def bad_inputs(tmp_path_factory: pytest.TempPathFactory, small_slide: Path) -> Path:
+    """A folder of files that cannot be used."""
+    folder = tmp_path_factory.mktemp("bad")
+    (folder / "text.tif").write_text("this is not an image")
+    Image.open(small_slide).convert("L").save(folder / "grey.png")
+    Image.new("RGB", (800, 800), "white").save(folder / "empty.png")
+    (folder / "columns.csv").write_text("spot,column,row\na,1,2\n")
+    (folder / "outside.csv").write_text("spot,x_px,y_px\na,100,100\nb,5000,100\n")
+    (folder / "file").write_text("")
+    full = (small_slide.parent / "sample.tif").read_bytes()
+    (folder / "truncated.tif").write_bytes(full[: len(full) // 3])
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "said"),
+    [
+        ("missing.tif", [], "missing.tif"),
+        ("text.tif", [], "text.tif"),
+        ("truncated.tif", [], "truncated.tif"),
+        ("grey.png", ["--mpp", "1"], "grey.png"),
+        ("empty.png", ["--mpp", "1"], "tissue"),
+        ("SMALL", [], "microns per pixel"),
+        ("SMALL", ["--mpp", "0"], "0"),
+        ("SMALL", ["--mpp", "-1"], "-1"),
+        ("SMALL", ["--mpp", "50"], "50"),
+        ("SMALL", ["--mpp", "1", "--spots", "columns.csv"], "columns.csv"),
+        ("SMALL", ["--mpp", "1", "--spots", "outside.csv"], "outside"),
+        ("SMALL", ["--mpp", "1", "--spots", "outside.csv", "--pitch-um", "50"], "--pitch-um"),
+        ("SMALL", ["--mpp", "1", "--model", "her2st-brest"], "her2st-brest"),
+        ("SMALL", ["--mpp", "1", "--out", "file/out"], "cannot be written"),
+        ("SMALL", ["--mpp", "1", "--pitch-um", "0"], "pitch"),
+        ("SMALL", ["--mpp", "1", "--steps", "0"], "steps"),
+        ("SMALL", ["--mpp", "1", "--samples", "0"], "samples"),
+        ("SMALL", ["--mpp", "1", "--sampler", "magic"], "magic"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    bad_inputs: Path,
+    small_slide: Path,
+    tmp_path: Path,
+    environment: dict[str, str],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    image: str,
+    options: list[str],
+    said: str,
+) -> None:
+    from app.cli import main
+
+    monkeypatch.setenv("STEM_HOME", environment["STEM_HOME"])
+    monkeypatch.chdir(bad_inputs)
+    before = sorted(bad_inputs.iterdir())
+    name = str(small_slide) if image == "SMALL" else image
+    code = main(["predict", name, "--model", MODEL, "--out", str(tmp_path / "out"), *options])
+    shown = capfd.readouterr()
+    assert code == 2, shown.err
+    assert len(shown.err.splitlines()) == 1, shown.err
+    assert said.lower() in shown.err.lower()
+    assert shown.out == ""
+    assert not (tmp_path / "out").exists()
+    assert sorted(bad_inputs.iterdir()) == before
+
+
+def test_interrupting_leaves_nothing(
+    small_slide: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """Ctrl-C in mid-run, also where the shell had it ignored: 130, one line, no output."""
+    process = subprocess.Popen(
+        [
+            sys.executable, "-m", "app.cli", "predict", str(small_slide), "--model", MODEL,
+            "--mpp", "1", "--layout", "grid", "--pitch-um", "20", "--preset", "published",
+            "--out", str(tmp_path / "out"),
+        ],
+        cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )  # fmt: skip
+    time.sleep(6)
+    assert process.poll() is None, process.communicate()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err == "stem: Interrupted; nothing was written.\n"
+    assert out == ""
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_fault_of_ours_names_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import zoo.registry
+    from app.cli import main
+
+    def broken() -> None:
+        msg = "something nobody thought of"
+        raise RuntimeError(msg)
+
+    monkeypatch.setenv("STEM_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(zoo.registry, "list_models", broken)
+    monkeypatch.setattr(logging.getLogger("stem"), "handlers", [])
+    assert main(["zoo", "list"]) == 1
+    shown = capfd.readouterr()
+    assert len(shown.err.splitlines()) == 1
+    assert "nobody thought of" not in shown.err
+    log = tmp_path / "home" / "log" / "stem.log"
+    assert str(log) in shown.err
+    reference = re.search(r"F-[0-9A-F]{8}", shown.err)
+    assert reference is not None
+    text = log.read_text(encoding="utf-8")
+    assert reference.group() in text
+    assert "something nobody thought of" in text
+
+
+# --- the other commands -------------------------------------------------------------------------
+
+
+def test_evaluate_writes_the_figures(stem, tmp_path: Path) -> None:
+    import anndata
+
+    prediction = make_prediction(30)
+    paths = write_prediction(prediction, tmp_path / "out")
+    counts = np.round(np.exp2(np.maximum(prediction.mean, 0)) - 1 + np.arange(30)[:, None] % 4)
+    truth = anndata.AnnData(counts.astype(np.float32))
+    truth.obs_names, truth.var_names = list(prediction.spots.ids), list(prediction.symbols)
+    truth.write_h5ad(tmp_path / "truth.h5ad")
+
+    arguments = ["evaluate", paths["prediction.h5ad"], "--truth", tmp_path / "truth.h5ad"]
+    done = stem(*arguments, "--json", tmp_path / "figures.json")
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout, done.stderr) == ("", "")
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert {
+        "pcc_10", "pcc_50", "pcc_all", "mse", "mae", "rvd", "coverage_90", "n_spots", "n_genes",
+        "n_constant_genes",
+    } <= set(figures)  # fmt: skip
+    assert (figures["n_spots"], figures["n_genes"]) == (30, 5)
+    assert json.loads(stem(*arguments).stdout) == figures
+
+    assert "does not exist" in one_sentence(stem(*arguments, "--json", tmp_path / "no" / "f.json"))
+    one_sentence(stem("evaluate", tmp_path / "none.h5ad", "--truth", tmp_path / "truth.h5ad"))
+    one_sentence(stem("evaluate", paths["genes.csv"], "--truth", tmp_path / "truth.h5ad"))
+
+
+def test_zoo_list(stem) -> None:
+    table = stem("zoo", "list")
+    assert table.returncode == 0, table.stderr
+    assert table.stdout.splitlines()[0].startswith("NAME")
+    models = {entry["name"]: entry for entry in json.loads(stem("zoo", "list", "--json").stdout)}
+    assert {MODEL, "mouse-olfactory-bulb"} <= set(models)
+    assert models[MODEL]["n_genes"] == 200
+    assert all(name in table.stdout for name in models)
+
+
+def test_doctor(stem, tmp_path: Path) -> None:
+    done = stem("doctor", "--json")
+    assert done.returncode == 0, done.stderr
+    findings = json.loads(done.stdout)
+    assert findings["problems"] == []
+    assert findings["versions"]["torch"]
+    assert findings["device"]["threads"] >= 1
+    assert findings["folders"]["home"] == str(tmp_path / "home")
+    assert MODEL in findings["models"]
+    assert "bf16 pays on the CPU" in stem("doctor").stdout
+
+
+# --- the terminal -------------------------------------------------------------------------------
+
+
+def test_what_libraries_print_goes_to_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STEM_HOME", str(tmp_path / "home"))
+    with quiet_stderr() as stream:
+        os.write(2, b"TIFFReadDirectory: from C\n")
+        print("from Python", file=sys.__stderr__)
+        print("our line", file=stream)
+    os.write(2, b"afterwards\n")
+    assert capfd.readouterr().err == "our line\nafterwards\n"
+    log = (tmp_path / "home" / "log" / "stem.log").read_text()
+    assert "TIFFReadDirectory: from C" in log
+
+
+def test_warnings_wait_for_success_unless_someone_watches() -> None:
+    stream = io.StringIO()
+    notes = Notes(stream)
+    with notes.listening():
+        for _ in range(2):
+            logging.getLogger("stem_core.slides.reading").warning("only\none level")
+        logging.getLogger("someone_else").debug("noise")
+    assert stream.getvalue() == ""
+    notes.release()
+    assert stream.getvalue() == "Warning: only one level\n"
+
+
+def test_progress_is_for_terminals_only() -> None:
+    from stem_core.prediction.predictor import Progress
+
+    quiet = io.StringIO()
+    bar = ProgressBar(quiet)
+    bar(Progress("predict", 3, 10, "spots"))
+    bar.close()
+    assert quiet.getvalue() == ""
+
+    controller, terminal = pty.openpty()
+    with os.fdopen(terminal, "w") as stream:
+        bar = ProgressBar(stream)
+        for done in (0, 4, 10):
+            bar(Progress("predict", done, 10, "spots"))
+            time.sleep(0.12)
+        bar.close()
+        stream.flush()
+        shown = os.read(controller, 65536).decode()
+    os.close(controller)
+    assert "Predicting" in shown
+    assert re.search(r"4/10 \[\d\d:\d\d<\d\d:\d\d", shown), "the time left is shown"
