@@ -112,9 +112,12 @@ def _server(host: str, port: int, address: str) -> Any:
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65535:
+        msg = f"The port must be between 0 and 65535, not {port}; choose another with --port."
+        raise SettingsError(msg)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (OSError, OverflowError, UnicodeError) as error:
+    except (OSError, UnicodeError) as error:
         msg = f"The address {host!r} is not known on this machine; use 127.0.0.1 or 0.0.0.0."
         raise SettingsError(msg) from error
     family, kind, protocol, _, place = found[0]
@@ -125,10 +128,6 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.bind(place)
         listening.listen(128)
         listening.set_inheritable(False)
-    except OverflowError as error:
-        listening.close()
-        msg = f"The port must be between 0 and 65535, not {port}; choose another with --port."
-        raise SettingsError(msg) from error
     except OSError as error:
         listening.close()
         if error.errno == errno.EADDRINUSE:

@@ -213,8 +213,11 @@ def list_server_slides() -> list[str]:
     for folder, subfolders, names in os.walk(root):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for name in sorted(names):
-            if name.lower().endswith(_FOLDER_SUFFIXES) and not name.startswith("."):
-                places.append((Path(folder) / name).relative_to(root).as_posix())
+            path = Path(folder) / name
+            if path.suffix.lower() not in _FOLDER_SUFFIXES or name.startswith("."):
+                continue
+            if path.resolve().is_relative_to(root):
+                places.append(path.relative_to(root).as_posix())
         if len(places) >= _MOST_LISTED:
             break
     return places[:_MOST_LISTED]

@@ -52,11 +52,11 @@ class Run:
     def __init__(self, folder: JobFolder, predictor_for: Callable[[str, str], Predictor]) -> None:
         self.folder = folder
         self.request = folder.read_request()
-        self.progress = folder.read_progress()
+        self.progress = replace(folder.read_progress(), eta_s=None)
         self._predictor_for = predictor_for
         self._status_written_s = 0.0
         self._worked_until_s = time.monotonic()
-        self._stage_from: tuple[float, int] = (time.monotonic(), 0)
+        self._stage_from: tuple[str, float, int] = ("", 0.0, 0)
 
     # What the pieces need ---------------------------------------------------------------------
 
@@ -199,8 +199,8 @@ class Run:
     def report(self, stage: str, done: int, total: int, unit: str, *, now: bool = False) -> None:
         """Write how far the run is (at most four times a second unless `now`); stop if asked to."""
         clock_s = time.monotonic()
-        if stage != self.progress.stage or done < self._stage_from[1]:
-            self._stage_from = (clock_s, done)
+        if stage != self._stage_from[0]:
+            self._stage_from = (stage, clock_s, done)
         worked_s = self.progress.worked_s + clock_s - self._worked_until_s
         self._worked_until_s = clock_s
         self.progress = replace(
@@ -228,9 +228,12 @@ class Run:
             raise Cancelled(msg)
 
     def _eta_s(self, clock_s: float, stage: str, done: int, total: int) -> float | None:
-        from_s, from_done = self._stage_from
-        if stage != "predict" or done <= from_done:
-            return self.progress.eta_s if stage == "predict" else None
+        """Return the time left at the pace of this worker; None until one chunk was predicted."""
+        _, from_s, from_done = self._stage_from
+        if stage != "predict":
+            return None
+        if done <= from_done:
+            return self.progress.eta_s
         return (clock_s - from_s) / (done - from_done) * (total - done)
 
     def _load_chunk(self, index: int) -> Draws | None:
