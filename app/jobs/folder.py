@@ -76,15 +76,16 @@ class JobFolder:
         return JobRequest.from_json(text)
 
     def read_progress(self) -> Progress:
-        """Return the status as last written; JobError if the run is gone or unreadable."""
+        """Return the status as last written, a failed one if unreadable; JobError if it is gone."""
         try:
             values: dict[str, Any] = json.loads(self.status_file.read_text(encoding="utf-8"))
             return Progress(**values)
         except OSError as error:
             raise _unknown() from error
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError):
+            made_s = self.path.stat().st_ctime
             msg = "The status of this run cannot be read; delete the run and start it again."
-            raise JobError(msg) from error
+            return Progress("failed", created_s=made_s, message=msg)
 
     def write_progress(self, progress: Progress) -> Progress:
         """Write the status; a reader sees the old or the new one, never a part."""

@@ -107,7 +107,7 @@ class JobQueue:
         return self._statuses([find_folder(job_id)])[0]
 
     def list(self) -> list[JobStatus]:
-        """Return all runs, newest first; a run whose files are damaged is left out."""
+        """Return all runs, newest first; a run whose request is damaged is left out."""
         folders = [JobFolder(job_id) for job_id in all_job_ids()]
         return sorted(
             self._statuses(folders, skip_damaged=True),

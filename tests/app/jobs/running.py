@@ -1,0 +1,87 @@
+"""What several tests of the jobs need: a request, a real worker process, waiting."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from app.jobs.folder import JobFolder
+from app.jobs.model import JobRequest, JobStatus
+from app.jobs.queue import JobQueue, worker_alive
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+def make_request(upload_id: str, **changes: object) -> JobRequest:
+    values: dict[str, object] = {
+        "upload_id": upload_id,
+        "slide_name": "Case 7, level 2.svs",
+        "model": "tiny",
+        "mpp": None,
+        "preset": "preview",
+        "sampler": "ddim",
+        "steps": 2,
+        "samples": 2,
+        "seed": 1,
+        "spots_kind": "layout",
+        "layout": None,
+        "pitch_um": None,
+        "spots_upload_id": None,
+        "device": "cpu",
+    }
+    return JobRequest(**{**values, **changes})  # type: ignore[arg-type]
+
+
+class Worker:
+    """A worker in a process of its own, as `stem worker` starts it."""
+
+    def __init__(self, log: Path) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "app.jobs.worker"],
+                env=environment,
+                cwd=log.parent,
+                stdout=output,
+                stderr=output,
+            )
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        self.process.terminate()
+        return self.process.wait(10)
+
+
+def wait_until(
+    queue: JobQueue,
+    job_id: str,
+    reached: Callable[[JobStatus], bool] = lambda status: status.finished,
+    limit_s: float = 60.0,
+) -> JobStatus:
+    give_up_s = time.monotonic() + limit_s
+    while time.monotonic() < give_up_s:
+        status = queue.status(job_id)
+        if reached(status):
+            return status
+        assert not status.finished, f"{status.state}: {status.message}"
+        time.sleep(0.02)
+    msg = f"not reached in {limit_s} s: {queue.status(job_id)}"
+    raise AssertionError(msg)
+
+
+def wait_for_worker(limit_s: float = 30.0) -> None:
+    give_up_s = time.monotonic() + limit_s
+    while not worker_alive():
+        assert time.monotonic() < give_up_s, "no heartbeat"
+        time.sleep(0.05)
+
+
+def state_on_disk(job_id: str) -> str:
+    return JobFolder(job_id).read_progress().state
