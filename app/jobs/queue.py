@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 QUEUE_NAME = "runs"
+QUEUE_SETTINGS: dict[str, Any] = {"worker_concurrency": 1, "polling_interval_sec": 0.5}
 WORKFLOW_NAME = "predict_slide"
 APP_NAME = "stem"
 MOST_WAITING = 100
@@ -216,6 +217,7 @@ class JobQueue:
                     serializer=DBOSPortableJSON,
                     retry_connection_errors=False,
                 )
+                self._client.register_queue(QUEUE_NAME, **QUEUE_SETTINGS)
             return self._client
 
     def _statuses(

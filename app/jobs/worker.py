@@ -21,7 +21,7 @@ from typing import IO, NoReturn
 from app import paths, uploads
 from app.faults import LOG, fault_sentence, record_fault, start_log
 from app.jobs.folder import write_whole
-from app.jobs.queue import APP_NAME, QUEUE_NAME, uploads_in_use
+from app.jobs.queue import APP_NAME, QUEUE_NAME, QUEUE_SETTINGS, uploads_in_use
 from stem_core.errors import JobError, StemError
 
 __all__ = ["PARENT_VARIABLE", "main", "run_worker"]
@@ -33,7 +33,7 @@ APPLICATION_VERSION = "1"
 
 _BEAT_S = 1.0
 _TIDY_EVERY_S = 3600.0
-_LOCK_WAIT_S = 5.0
+_LOCK_WAIT_S = 3.0
 
 
 def run_worker() -> NoReturn:
@@ -126,7 +126,7 @@ def _launch() -> None:
     if threads and threads.isdigit():
         torch.set_num_threads(int(threads))
     DBOS.launch()
-    DBOS.register_queue(QUEUE_NAME, worker_concurrency=1, polling_interval_sec=0.5)
+    DBOS.register_queue(QUEUE_NAME, **QUEUE_SETTINGS)
 
 
 def _only_worker() -> IO[str]:

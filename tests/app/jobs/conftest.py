@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from app import uploads
+from app.jobs.model import JobRequest
 from app.jobs.queue import JobQueue
 
-from .running import Worker
+from .running import Worker, make_request
 
 
 @pytest.fixture
@@ -39,3 +43,22 @@ def start_worker(home: Path, tmp_path: Path) -> Iterator[Callable[[], Worker]]:
     for worker in workers:
         if worker.process.poll() is None:
             worker.kill()
+
+
+@pytest.fixture(scope="session")
+def small_slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stained square on white, 900 × 700 px."""
+    random = np.random.default_rng(0)
+    pixels = np.full((700, 900, 3), 244, dtype=np.uint8)
+    stain = np.array([186, 106, 168]) + random.integers(-40, 40, (560, 720, 1))
+    pixels[70:630, 90:810] = np.clip(stain + random.integers(-12, 12, (560, 720, 3)), 0, 255)
+    path = tmp_path_factory.mktemp("slide") / "slide.png"
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def slide_request(home: Path, small_slide: Path, tiny_in_registry: str) -> JobRequest:
+    """Some 300 spots on the small slide: five chunks."""
+    upload = uploads.store_upload(small_slide.read_bytes(), "slide.png")
+    return make_request(upload.id, model=tiny_in_registry, mpp=1.0, layout="grid", pitch_um=36.0)

@@ -1,0 +1,226 @@
+"""Real worker processes on a real slide and a real, tiny model."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app import paths, uploads
+from app.jobs.folder import JobFolder
+from app.jobs.model import JobRequest
+from app.jobs.queue import JobQueue
+from app.jobs.run import CHUNK_SPOTS
+from stem_core.prediction.export import FILE_NAMES
+from stem_core.prediction.result import read_prediction
+
+from .running import Worker, make_request, state_on_disk, wait_for_worker, wait_until
+
+StartWorker = Callable[[], Worker]
+
+
+def test_a_killed_worker_costs_no_finished_chunk_and_changes_no_value(
+    queue: JobQueue, start_worker: StartWorker, slide_request: JobRequest
+) -> None:
+    slow = replace(slide_request, steps=50, samples=8)
+    undisturbed = queue.submit(slow)
+    worker = start_worker()
+    assert wait_until(queue, undisturbed).state == "done"
+
+    disturbed = queue.submit(slow)
+    folder = JobFolder(disturbed)
+    wait_until(queue, disturbed, lambda status: status.stage == "predict" and status.done > 0)
+    worker.kill()
+    kept = {path: path.stat().st_mtime_ns for path in folder.chunks_dir.glob("0*.safetensors")}
+    assert kept
+    assert state_on_disk(disturbed) == "running"
+    damaged = folder.chunk_file(len(kept))
+    damaged.write_bytes(b"half a chunk")
+
+    seen: dict[Path, int] = {}
+    start_worker()
+
+    def look(status: object) -> bool:
+        seen.update({path: path.stat().st_mtime_ns for path in kept if path.exists()})
+        return queue.status(disturbed).finished
+
+    assert wait_until(queue, disturbed, look).state == "done"
+    assert seen == kept
+    for name in ("expression.csv", "uncertainty.csv", "genes.csv"):
+        one, other = (queue.result_dir(run) / name for run in (undisturbed, disturbed))
+        assert one.read_bytes() == other.read_bytes(), name
+    one, other = (
+        read_prediction(queue.result_dir(run) / "prediction.h5ad")
+        for run in (undisturbed, disturbed)
+    )
+    for name in ("mean", "std", "q05", "q95", "domain_distance"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    assert len(one.spots) > 2 * CHUNK_SPOTS
+
+
+def test_a_run_goes_through_its_stages_and_its_files_are_there(
+    queue: JobQueue, start_worker: StartWorker, slide_request: JobRequest
+) -> None:
+    first, second = (queue.submit(replace(slide_request, seed=seed)) for seed in (1, 2))
+    worker = start_worker()
+    stages: list[str] = []
+    both_running = []
+
+    def look(status: object) -> bool:
+        statuses = [queue.status(job_id) for job_id in (first, second)]
+        both_running.append(all(status.state == "running" for status in statuses))
+        stages.append(statuses[0].stage)
+        return statuses[0].finished
+
+    done = wait_until(queue, first, look)
+    assert done.state == "done", done.message
+    assert not any(both_running)
+    order = [stage for stage in ("prepare", "survey", "predict", "write") if stage in stages]
+    assert sorted(set(stages) - {""}, key=stages.index) == order
+    assert done.n_spots is not None
+    assert (done.started_s or 0) < (done.finished_s or 0)
+    assert sorted(path.name for path in queue.result_dir(first).iterdir()) == sorted(FILE_NAMES)
+    lines = (queue.result_dir(first) / "expression.csv").read_text().splitlines()
+    assert len(lines) == done.n_spots + 1
+    preview = queue.preview_file(first)
+    assert preview is not None
+    assert preview.read_bytes()[:2] == b"\xff\xd8"
+    prediction = read_prediction(queue.result_dir(first) / "prediction.h5ad")
+    assert prediction.slide_name == "Case 7, level 2.svs"
+    assert wait_until(queue, second).state == "done"
+    assert _network_sockets(worker.process.pid) == set()
+    assert worker.stop() == 0
+    assert not queue.worker_alive()
+
+
+def test_cancelling_and_deleting_a_run_in_progress_take_two_seconds_at_most(
+    queue: JobQueue, start_worker: StartWorker, slide_request: JobRequest
+) -> None:
+    endless = replace(slide_request, steps=1000, samples=200)
+    cancelled, deleted, after = (
+        queue.submit(request) for request in (endless, endless, slide_request)
+    )
+    start_worker()
+    wait_until(queue, cancelled, lambda status: status.stage == "predict")
+    time.sleep(0.5)
+    began_s = time.monotonic()
+    queue.cancel(cancelled)
+    assert queue.status(cancelled).state == "cancelled"
+    while state_on_disk(cancelled) != "cancelled":
+        assert time.monotonic() - began_s < 4, "still at work"
+        time.sleep(0.02)
+    wait_until(queue, deleted, lambda status: status.stage == "predict")
+    time.sleep(0.5)
+    began_s = time.monotonic()
+    queue.delete(deleted)
+    assert time.monotonic() - began_s < 4
+    assert not (paths.jobs_dir() / deleted).exists()
+    assert wait_until(queue, after).state == "done"
+    assert not (paths.jobs_dir() / deleted).exists()
+    with sqlite3.connect(paths.database_file()) as database:
+        ids = {row[0] for row in database.execute("SELECT workflow_uuid FROM workflow_status")}
+    assert ids == {cancelled, after}
+
+
+def test_failures_have_a_sentence_and_faults_a_number(
+    queue: JobQueue, start_worker: StartWorker, slide_request: JobRequest
+) -> None:
+    no_image = uploads.store_upload(b"this is no image", "x.png").id
+    unknown_model = queue.submit(replace(slide_request, model="no-such-model"))
+    not_an_image = queue.submit(replace(slide_request, upload_id=no_image, mpp=0.5))
+    bad_spots = uploads.store_upload(b"a,b\n1,2\n", "spots.csv").id
+    wrong_columns = queue.submit(
+        replace(slide_request, spots_kind="file", spots_upload_id=bad_spots)
+    )
+    bad_sampler = queue.submit(replace(slide_request, sampler="magic"))
+    upload_gone = queue.submit(
+        replace(slide_request, upload_id=uploads.store_upload(b"x", "x.tif").id)
+    )
+    uploads.remove_upload(queue.status(upload_gone).request.upload_id)
+    worn_out = queue.submit(slide_request)
+    folder = JobFolder(worn_out)
+    folder.write_progress(replace(folder.read_progress(), attempts=3))
+    faulty = queue.submit(slide_request)
+    JobFolder(faulty).chunks_dir.write_text("a file where a folder should be", encoding="utf-8")
+    full = queue.submit(slide_request)
+    if Path("/dev/full").exists():
+        (JobFolder(full).path / "aside.spots.csv").symlink_to("/dev/full")
+    good = queue.submit(slide_request)
+    start_worker()
+    assert wait_until(queue, good).state == "done"
+
+    def message(job_id: str) -> str:
+        status = queue.status(job_id)
+        assert status.state == "failed"
+        assert status.finished_s is not None
+        return status.message
+
+    assert "no-such-model" in message(unknown_model)
+    assert "Case 7, level 2.svs" in message(not_an_image)
+    assert "x_px" in message(wrong_columns)
+    assert "magic" in message(bad_sampler)
+    assert "upload it again" in message(upload_gone)
+    assert "The worker stopped 3 times" in message(worn_out)
+    if Path("/dev/full").exists():
+        assert "is full" in message(full)
+    reference = message(faulty).split()[-1].rstrip(".")
+    assert reference.startswith("F-")
+    assert "Error" not in message(faulty)
+    log = paths.log_file().read_text(encoding="utf-8")
+    assert reference in log
+    assert "Traceback" in log
+    for sentence in map(message, (unknown_model, not_an_image, wrong_columns, bad_sampler)):
+        assert str(paths.home()) not in sentence
+        assert "\n" not in sentence
+
+
+def test_a_worker_that_is_stopped_leaves_its_run_to_the_next_one(
+    queue: JobQueue, start_worker: StartWorker, slide_request: JobRequest
+) -> None:
+    run = queue.submit(replace(slide_request, steps=100, samples=8))
+    worker = start_worker()
+    wait_until(queue, run, lambda status: status.stage == "predict")
+    assert worker.stop() == 0
+    status = queue.status(run)
+    assert status.state == "running"
+    assert "The worker stopped" in status.message
+    assert JobFolder(run).read_progress().attempts == 0
+    second = start_worker()
+    wait_for_worker()
+    rival = start_worker()
+    assert rival.process.wait(30) == 2
+    assert second.process.poll() is None
+    assert wait_until(queue, run).state == "done"
+
+
+def _network_sockets(pid: int) -> set[str]:
+    """Return the internet sockets a process holds, open or listening (Linux)."""
+    folder = Path(f"/proc/{pid}/fd")
+    if not folder.exists():
+        return set()
+    held = set()
+    for name in os.listdir(folder):  # noqa: PTH208
+        try:
+            held.add(os.readlink(folder / name))  # noqa: PTH115
+        except OSError:
+            continue
+    found = set()
+    for table in ("tcp", "tcp6", "udp", "udp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            if f"socket:[{line.split()[9]}]" in held:
+                found.add(f"{table} {line}")
+    return found
+
+
+def test_the_heartbeat_names_the_worker(queue: JobQueue, start_worker: StartWorker) -> None:
+    worker = start_worker()
+    wait_for_worker()
+    beat = json.loads(paths.heartbeat_file().read_text(encoding="utf-8"))
+    assert beat["pid"] == worker.process.pid
