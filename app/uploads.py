@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from app import paths
 from app.jobs.model import SAMPLE_UPLOAD_ID, check_upload_id
@@ -293,7 +293,7 @@ def _pieces(
     read = getattr(content, "read", None)
     if read is not None:
         return iter(lambda: read(_PIECE_BYTES), b"")
-    return cast("Iterable[bytes]", content)
+    return content
 
 
 def _checked_suffix(name: str) -> str:

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from app import paths, uploads
 from app.jobs.folder import JobFolder
@@ -21,7 +20,7 @@ from app.jobs.run import CHUNK_SPOTS
 from stem_core.prediction.export import FILE_NAMES
 from stem_core.prediction.result import read_prediction
 
-from .running import Worker, make_request, state_on_disk, wait_for_worker, wait_until
+from .running import Worker, state_on_disk, wait_for_worker, wait_until
 
 StartWorker = Callable[[], Worker]
 
