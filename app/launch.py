@@ -80,6 +80,7 @@ def _server(host: str, port: int, address: str) -> Any:
         # Without a name, Streamlit asks a public service what this machine's address is.
         "browser.serverAddress": names[0] if names else "localhost",
         "client.showErrorDetails": "none",
+        "client.toolbarMode": "minimal",
         "server.address": host,
         "server.fileWatcherType": "none",
         "server.headless": True,
