@@ -1,7 +1,8 @@
 """The worker process: takes runs from the queue, one at a time (`stem worker`).
 
 One worker serves one home. A heartbeat tells the pages that it lives; a worker that was started by
-`stem app` ends when that process is gone.
+`stem app` ends when that process is gone. A cancelled run stops itself between pieces of work;
+where a piece takes longer than that, the process begins anew: cancelling never takes long.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ PARENT_VARIABLE = "STEM_WORKER_PARENT"
 EXECUTOR_ID = "worker"
 APPLICATION_VERSION = "1"
 
-_BEAT_S = 1.0
+_BEAT_S = 0.5
+_PATIENCE_S = 1.0
 _TIDY_EVERY_S = 3600.0
 _LOCK_WAIT_S = 3.0
 
@@ -65,8 +67,12 @@ def run_worker() -> NoReturn:
         _launch()
         LOG.info("worker started")
         next_tidy_s = 0.0
+        cancelled_since_s: float | None = None
         while not stop.wait(_BEAT_S):
             _write_heartbeat()
+            cancelled_since_s = _cancelled_since(cancelled_since_s)
+            if cancelled_since_s and time.monotonic() - cancelled_since_s > _PATIENCE_S:
+                _begin_anew()
             if parent_pid and os.getppid() != parent_pid:
                 LOG.info("worker: the app is gone")
                 break
@@ -155,6 +161,28 @@ def _write_heartbeat() -> None:
         write_whole(paths.heartbeat_file(), json.dumps(beat))
     except OSError:  # a full disk must not end the worker
         LOG.warning("worker: the heartbeat could not be written")
+
+
+def _cancelled_since(before_s: float | None) -> float | None:
+    """Return since when the run at work has been asked to stop; None where nobody asked."""
+    from app.jobs.workflow import current_run
+
+    run = current_run()
+    if run is None or not run.folder.cancel_asked():
+        return None
+    return before_s or time.monotonic()
+
+
+def _begin_anew() -> NoReturn:
+    """End the run at work as cancelled and replace this process by a fresh worker."""
+    from app.jobs.workflow import current_run, end_run
+
+    run = current_run()
+    if run is not None:
+        end_run(run, "cancelled", "")
+    LOG.info("worker: a cancelled run did not stop in time; beginning anew")
+    logging.shutdown()
+    os.execv(sys.executable, [sys.executable, "-m", "app.jobs.worker"])
 
 
 def _let_go() -> None:

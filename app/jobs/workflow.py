@@ -25,7 +25,7 @@ from app.jobs.run import Run, load_predictor
 from stem_core import errors
 from stem_core.errors import Cancelled, JobError, StemError
 
-__all__ = ["MOST_ATTEMPTS", "current_run", "predict_slide"]
+__all__ = ["MOST_ATTEMPTS", "current_run", "end_run", "predict_slide"]
 
 MOST_ATTEMPTS = 3
 
@@ -64,20 +64,20 @@ def _carry_out(run: Run) -> str:
             attempts=run.progress.attempts + 1,
         )
         if run.progress.attempts > MOST_ATTEMPTS:
-            return _end(run, "failed", _too_many_attempts())
+            return end_run(run, "failed", _too_many_attempts())
         _step("prepare", run.prepare)
         _step("preview", run.make_preview)
         _step("survey", run.make_survey)
         for index in range(run.n_chunks):
             _step(f"chunk {index}", partial(run.draw_chunk, index))
         _step("write", run.write_result)
-        return _end(run, "done", "")
+        return end_run(run, "done", "")
     except Cancelled:
-        return _end(run, "cancelled", "")
+        return end_run(run, "cancelled", "")
     except Exception as error:  # noqa: BLE001 - the last line of defence: logged under a number
         if run.folder.cancel_asked():  # deleted under our feet, or recorded as cancelled before
-            return _end(run, "cancelled", "")
-        return _end(run, "failed", _sentence(error, run))
+            return end_run(run, "cancelled", "")
+        return end_run(run, "failed", _sentence(error, run))
     finally:
         _current = None
         run.close()
@@ -92,7 +92,7 @@ def _step(name: str, work: Callable[[], object]) -> None:
     DBOS.run_step({"name": name}, step)
 
 
-def _end(run: Run, state: JobState, message: str) -> str:
+def end_run(run: Run, state: JobState, message: str) -> str:
     """Write the last status; where the disk is full, make room for it first."""
     LOG.info("run %s: %s %s", run.folder.id, state, message)
     ending = {

@@ -1,4 +1,4 @@
-"""Real worker processes on a real slide and a real, tiny model."""
+"""A real worker process on a real slide and a real, tiny model: runs, failures, cancelling."""
 
 from __future__ import annotations
 
@@ -6,69 +6,51 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
+import pytest
 
 from app import paths, uploads
 from app.jobs.folder import JobFolder
 from app.jobs.model import JobRequest
 from app.jobs.queue import JobQueue
-from app.jobs.run import CHUNK_SPOTS
 from stem_core.prediction.export import FILE_NAMES
 from stem_core.prediction.result import read_prediction
 
-from .running import Worker, state_on_disk, wait_for_worker, wait_until
-
-StartWorker = Callable[[], Worker]
+from .running import Worker, make_request, state_on_disk, wait_until
 
 
-def test_a_killed_worker_costs_no_finished_chunk_and_changes_no_value(
-    queue: JobQueue, start_worker: StartWorker, slide_request: JobRequest
-) -> None:
-    slow = replace(slide_request, steps=50, samples=8)
-    undisturbed = queue.submit(slow)
-    worker = start_worker()
-    assert wait_until(queue, undisturbed).state == "done"
-
-    disturbed = queue.submit(slow)
-    folder = JobFolder(disturbed)
-    wait_until(queue, disturbed, lambda status: status.stage == "predict" and status.done > 0)
-    worker.kill()
-    kept = {path: path.stat().st_mtime_ns for path in folder.chunks_dir.glob("0*.safetensors")}
-    assert kept
-    assert state_on_disk(disturbed) == "running"
-    damaged = folder.chunk_file(len(kept))
-    damaged.write_bytes(b"half a chunk")
-
-    seen: dict[Path, int] = {}
-    start_worker()
-
-    def look(status: object) -> bool:
-        seen.update({path: path.stat().st_mtime_ns for path in kept if path.exists()})
-        return queue.status(disturbed).finished
-
-    assert wait_until(queue, disturbed, look).state == "done"
-    assert seen == kept
-    for name in ("expression.csv", "uncertainty.csv", "genes.csv"):
-        one, other = (queue.result_dir(run) / name for run in (undisturbed, disturbed))
-        assert one.read_bytes() == other.read_bytes(), name
-    one, other = (
-        read_prediction(queue.result_dir(run) / "prediction.h5ad")
-        for run in (undisturbed, disturbed)
-    )
-    for name in ("mean", "std", "q05", "q95", "domain_distance"):
-        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
-    assert len(one.spots) > 2 * CHUNK_SPOTS
+@dataclass
+class Serving:
+    queue: JobQueue
+    worker: Worker
+    request: JobRequest
 
 
-def test_a_run_goes_through_its_stages_and_its_files_are_there(
-    queue: JobQueue, start_worker: StartWorker, slide_request: JobRequest
-) -> None:
+@pytest.fixture(scope="module")
+def serving(
+    tmp_path_factory: pytest.TempPathFactory, small_slide: Path, tiny_in_registry: str
+) -> Iterator[Serving]:
+    """One worker for all tests of this file; none of them ends it."""
+    folder = tmp_path_factory.mktemp("serving")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STEM_HOME", str(folder / "home"))
+        queue = JobQueue()
+        upload = uploads.store_upload(small_slide.read_bytes(), "slide.png")
+        request = make_request(
+            upload.id, model=tiny_in_registry, mpp=1.0, layout="grid", pitch_um=36.0
+        )
+        worker = Worker(folder / "worker.out")
+        yield Serving(queue, worker, request)
+        worker.kill()
+        queue.close()
+
+
+def test_a_run_goes_through_its_stages_and_its_files_are_there(serving: Serving) -> None:
+    queue, worker, slide_request = serving.queue, serving.worker, serving.request
     first, second = (queue.submit(replace(slide_request, seed=seed)) for seed in (1, 2))
-    worker = start_worker()
     stages: list[str] = []
     both_running = []
 
@@ -95,42 +77,12 @@ def test_a_run_goes_through_its_stages_and_its_files_are_there(
     assert prediction.slide_name == "Case 7, level 2.svs"
     assert wait_until(queue, second).state == "done"
     assert _network_sockets(worker.process.pid) == set()
-    assert worker.stop() == 0
-    assert not queue.worker_alive()
+    beat = json.loads(paths.heartbeat_file().read_text(encoding="utf-8"))
+    assert beat["pid"] == worker.process.pid
 
 
-def test_cancelling_and_deleting_a_run_in_progress_take_two_seconds_at_most(
-    queue: JobQueue, start_worker: StartWorker, slide_request: JobRequest
-) -> None:
-    endless = replace(slide_request, steps=1000, samples=200)
-    cancelled, deleted, after = (
-        queue.submit(request) for request in (endless, endless, slide_request)
-    )
-    start_worker()
-    wait_until(queue, cancelled, lambda status: status.stage == "predict")
-    time.sleep(0.5)
-    began_s = time.monotonic()
-    queue.cancel(cancelled)
-    assert queue.status(cancelled).state == "cancelled"
-    while state_on_disk(cancelled) != "cancelled":
-        assert time.monotonic() - began_s < 4, "still at work"
-        time.sleep(0.02)
-    wait_until(queue, deleted, lambda status: status.stage == "predict")
-    time.sleep(0.5)
-    began_s = time.monotonic()
-    queue.delete(deleted)
-    assert time.monotonic() - began_s < 4
-    assert not (paths.jobs_dir() / deleted).exists()
-    assert wait_until(queue, after).state == "done"
-    assert not (paths.jobs_dir() / deleted).exists()
-    with sqlite3.connect(paths.database_file()) as database:
-        ids = {row[0] for row in database.execute("SELECT workflow_uuid FROM workflow_status")}
-    assert ids == {cancelled, after}
-
-
-def test_failures_have_a_sentence_and_faults_a_number(
-    queue: JobQueue, start_worker: StartWorker, slide_request: JobRequest
-) -> None:
+def test_failures_have_a_sentence_and_faults_a_number(serving: Serving) -> None:
+    queue, slide_request = serving.queue, serving.request
     no_image = uploads.store_upload(b"this is no image", "x.png").id
     unknown_model = queue.submit(replace(slide_request, model="no-such-model"))
     not_an_image = queue.submit(replace(slide_request, upload_id=no_image, mpp=0.5))
@@ -152,7 +104,6 @@ def test_failures_have_a_sentence_and_faults_a_number(
     if Path("/dev/full").exists():
         (JobFolder(full).path / "aside.spots.csv").symlink_to("/dev/full")
     good = queue.submit(slide_request)
-    start_worker()
     assert wait_until(queue, good).state == "done"
 
     def message(job_id: str) -> str:
@@ -180,23 +131,34 @@ def test_failures_have_a_sentence_and_faults_a_number(
         assert "\n" not in sentence
 
 
-def test_a_worker_that_is_stopped_leaves_its_run_to_the_next_one(
-    queue: JobQueue, start_worker: StartWorker, slide_request: JobRequest
+def test_cancelling_and_deleting_a_run_in_progress_take_two_seconds_at_most(
+    serving: Serving,
 ) -> None:
-    run = queue.submit(replace(slide_request, steps=100, samples=8))
-    worker = start_worker()
-    wait_until(queue, run, lambda status: status.stage == "predict")
-    assert worker.stop() == 0
-    status = queue.status(run)
-    assert status.state == "running"
-    assert "The worker stopped" in status.message
-    assert JobFolder(run).read_progress().attempts == 0
-    second = start_worker()
-    wait_for_worker()
-    rival = start_worker()
-    assert rival.process.wait(30) == 2
-    assert second.process.poll() is None
-    assert wait_until(queue, run).state == "done"
+    queue, slide_request = serving.queue, serving.request
+    endless = replace(slide_request, steps=1000, samples=200)
+    cancelled, deleted, after = (
+        queue.submit(request) for request in (endless, endless, slide_request)
+    )
+    wait_until(queue, cancelled, lambda status: status.stage == "predict")
+    time.sleep(0.5)
+    began_s = time.monotonic()
+    queue.cancel(cancelled)
+    assert queue.status(cancelled).state == "cancelled"
+    while state_on_disk(cancelled) != "cancelled":
+        assert time.monotonic() - began_s < 4, "still at work"
+        time.sleep(0.02)
+    wait_until(queue, deleted, lambda status: status.stage == "predict")
+    time.sleep(0.5)
+    began_s = time.monotonic()
+    queue.delete(deleted)
+    assert time.monotonic() - began_s < 4
+    assert not (paths.jobs_dir() / deleted).exists()
+    assert wait_until(queue, after).state == "done"
+    assert not (paths.jobs_dir() / deleted).exists()
+    with sqlite3.connect(paths.database_file()) as database:
+        ids = {row[0] for row in database.execute("SELECT workflow_uuid FROM workflow_status")}
+    assert {cancelled, after} <= ids
+    assert deleted not in ids
 
 
 def _network_sockets(pid: int) -> set[str]:
@@ -216,10 +178,3 @@ def _network_sockets(pid: int) -> set[str]:
             if f"socket:[{line.split()[9]}]" in held:
                 found.add(f"{table} {line}")
     return found
-
-
-def test_the_heartbeat_names_the_worker(queue: JobQueue, start_worker: StartWorker) -> None:
-    worker = start_worker()
-    wait_for_worker()
-    beat = json.loads(paths.heartbeat_file().read_text(encoding="utf-8"))
-    assert beat["pid"] == worker.process.pid
