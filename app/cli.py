@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from app.terminal import Notes, ProgressBar, one_line, quiet_stderr
@@ -30,13 +31,15 @@ if TYPE_CHECKING:
 
 __all__ = ["build_parser", "main"]
 
-LOG = logging.getLogger(__name__)
+LOG = logging.getLogger("app.cli")
 
 DONE, FAULT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 PRESETS = ("preview", "standard", "published")
 LAYOUTS = ("visium", "st", "grid")
 LOOPBACK = "127.0.0.1"
 DEFAULT_PORT = 8501
+
+_interrupted = threading.Event()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.arguments = arguments
     if threading.current_thread() is threading.main_thread():
         # A shell starts background commands with Ctrl-C ignored; being asked to stop still counts.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _interrupted.clear()
+        signal.signal(signal.SIGINT, _interrupt)
     if args.serves:  # the servers' own messages belong on the terminal
         return _finish(args, sys.stderr)
     with quiet_stderr() as stream:
@@ -71,8 +75,7 @@ def _finish(args: argparse.Namespace, stream: TextIO) -> int:
         sys.stdout.flush()
         return code
     except (KeyboardInterrupt, Cancelled):
-        print("stem: Interrupted; nothing was written.", file=stream)
-        return INTERRUPTED
+        return _say_interrupted(stream)
     except StemError as error:
         print(f"stem: {one_line(error)}", file=stream)
         return BAD_INPUT
@@ -81,11 +84,24 @@ def _finish(args: argparse.Namespace, stream: TextIO) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except Exception as error:  # noqa: BLE001 - the last line of defence: log it, say one line
+        if _interrupted.is_set():  # an import that Ctrl-C broke off fails with another error
+            return _say_interrupted(stream)
         from app.faults import fault_sentence, record_fault
 
         reference = record_fault(error, f"stem {args.command}")
         print(f"stem: {one_line(fault_sentence(reference))}", file=stream)
         return FAULT
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """Stop at Ctrl-C, and remember it: code in C may swallow the exception."""
+    _interrupted.set()
+    raise KeyboardInterrupt
+
+
+def _say_interrupted(stream: TextIO) -> int:
+    print("stem: Interrupted; nothing was written.", file=stream)
+    return INTERRUPTED
 
 
 # --- the commands -------------------------------------------------------------------------------
@@ -117,12 +133,19 @@ def _predict(args: argparse.Namespace, stream: TextIO) -> int:
         predictor = Predictor(load_model(entry.folder), device=args.device)
         bar = ProgressBar(stream)
         try:
-            prediction = predictor.predict(slide, spots, settings, tissue=tissue, progress=bar)
+            prediction = predictor.predict(
+                slide,
+                spots,
+                settings,
+                tissue=tissue,
+                progress=bar,
+                should_stop=_interrupted.is_set,
+            )
         finally:
             bar.close()
     prediction = replace(prediction, run={**prediction.run, "command": _as_typed(args.arguments)})
     write_prediction(prediction, out_dir, overwrite=args.overwrite)
-    notes.release()
+    notes.tell()
     print(
         f"Predicted {len(prediction.symbols)} genes at {len(spots)} spots of {args.image.name} "
         f"with {entry.name}: {out_dir}\nFor research use only."

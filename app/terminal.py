@@ -85,7 +85,7 @@ class Notes(logging.Handler):
         if self.at_once:
             print(line, file=self.stream)
 
-    def release(self) -> None:
+    def tell(self) -> None:
         """Show what was kept."""
         if not self.at_once:
             for line in self.held:
@@ -131,9 +131,11 @@ class ProgressBar:
                 total=progress.total,
                 desc=_STAGES.get(progress.stage, progress.stage),
                 unit=f" {progress.unit}",
+                bar_format="{desc}: {percentage:3.0f} % |{bar}| {n_fmt}/{total_fmt}{unit}"
+                " [{elapsed}, {remaining} left]",
                 file=self.stream,
-                dynamic_ncols=True,
                 leave=False,
+                **_width(self.stream),
             )
         self.bar.total = progress.total
         self.bar.update(progress.done - self.bar.n)
@@ -143,3 +145,12 @@ class ProgressBar:
         if self.bar is not None:
             self.bar.close()
             self.bar = None
+
+
+def _width(stream: TextIO) -> dict[str, Any]:
+    """Follow the terminal's width; a terminal that does not know it (0 columns) gets 80."""
+    try:
+        known = os.get_terminal_size(stream.fileno()).columns > 0
+    except OSError:
+        known = False
+    return {"dynamic_ncols": True} if known else {"ncols": 80}
