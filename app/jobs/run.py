@@ -197,10 +197,11 @@ class Run:
     # Progress and stopping --------------------------------------------------------------------
 
     def report(self, stage: str, done: int, total: int, unit: str, *, now: bool = False) -> None:
-        """Write how far the run is (at most four times a second unless `now`); stop if asked to."""
+        """Write how far the run is, at most four times a second within a stage; stop if asked."""
         clock_s = time.monotonic()
         if stage != self._stage_from[0]:
             self._stage_from = (stage, clock_s, done)
+            now = True
         worked_s = self.progress.worked_s + clock_s - self._worked_until_s
         self._worked_until_s = clock_s
         self.progress = replace(

@@ -14,7 +14,6 @@ import os
 import shutil
 import signal
 import sys
-import threading
 import time
 from types import FrameType
 from typing import IO, NoReturn
@@ -34,6 +33,7 @@ APPLICATION_VERSION = "1"
 
 _BEAT_S = 0.5
 _PATIENCE_S = 1.0
+_INTERRUPTED = 130
 _TIDY_EVERY_S = 3600.0
 _LOCK_WAIT_S = 3.0
 
@@ -55,40 +55,28 @@ def run_worker() -> NoReturn:
     lock = _only_worker()
     try:
         _write_heartbeat()
-        stop = threading.Event()
-        caught: list[int] = []
-
-        def stop_soon(number: int, frame: FrameType | None) -> None:
-            caught.append(number)
-            stop.set()
-
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop_soon)
+            signal.signal(number, _quit)
         _launch()
         LOG.info("worker started")
         next_tidy_s = 0.0
         cancelled_since_s: float | None = None
-        while not stop.wait(_BEAT_S):
+        while not parent_pid or os.getppid() == parent_pid:
             _write_heartbeat()
             cancelled_since_s = _cancelled_since(cancelled_since_s)
             if cancelled_since_s and time.monotonic() - cancelled_since_s > _PATIENCE_S:
                 _begin_anew()
-            if parent_pid and os.getppid() != parent_pid:
-                LOG.info("worker: the app is gone")
-                break
             if time.monotonic() >= next_tidy_s:
                 next_tidy_s = time.monotonic() + _TIDY_EVERY_S
                 _tidy()
-        _let_go()
-        LOG.info("worker stopped")
+            time.sleep(_BEAT_S)
+        LOG.info("worker: the app is gone")
+        raise SystemExit(0)
+    except SystemExit as end:
+        _end_process(end.code)
     finally:
         paths.heartbeat_file().unlink(missing_ok=True)
         lock.close()
-    # A chunk may still be computing in a thread; its run is taken up again, so do not wait for it.
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(130 if signal.SIGINT in caught else 0)
 
 
 def main() -> int:
@@ -185,16 +173,30 @@ def _begin_anew() -> NoReturn:
     os.execv(sys.executable, [sys.executable, "-m", "app.jobs.worker"])
 
 
-def _let_go() -> None:
-    """Leave the run in progress as one that was stopped on purpose, not one that killed us."""
-    from app.jobs.workflow import current_run
+def _quit(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(_INTERRUPTED if number == signal.SIGINT else 0)
 
-    run = current_run()
+
+def _end_process(code: object) -> NoReturn:
+    """Leave the run in progress to the next worker, and go at once.
+
+    A chunk may still be computing in a thread; waiting for it would gain nothing.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    workflow = sys.modules.get("app.jobs.workflow")
+    run = workflow.current_run() if workflow is not None else None
     if run is not None:
         try:
-            run.write_progress(attempts=0)
+            run.write_progress(attempts=0)  # stopped on purpose, not by the run
         except OSError:
             LOG.warning("worker: the status of the run in progress could not be written")
+    LOG.info("worker stopped")
+    paths.heartbeat_file().unlink(missing_ok=True)
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 1)
 
 
 def _tidy() -> None:
