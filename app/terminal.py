@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
     from stem_core.prediction.predictor import Progress
 
-__all__ = ["OUR_LOGGERS", "Notes", "ProgressBar", "one_line", "quiet_stderr"]
+__all__ = ["CTRL_C", "OUR_LOGGERS", "Notes", "ProgressBar", "one_line", "quiet_stderr"]
+
+# Set by Ctrl-C: code in C may swallow the exception that comes with it.
+CTRL_C = threading.Event()
 
 OUR_LOGGERS = ("stem_core", "zoo", "app")
 _STAGES = {"survey": "Surveying the slide", "predict": "Predicting", "write": "Writing"}

@@ -1,0 +1,285 @@
+"""What the commands of `stem` do; `app.cli` reads the arguments and turns errors into exit codes.
+
+Each command takes the parsed arguments and the stream that stands for standard error. Heavy
+imports wait inside, so that `stem --help` and usage errors are quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from app.terminal import CTRL_C, Notes, ProgressBar, one_line
+from stem_core.errors import OutputError, SettingsError
+
+if TYPE_CHECKING:
+    from stem_core.prediction.predictor import SamplingSettings
+    from stem_core.slides.reading import Slide
+    from stem_core.slides.spots import Spots
+    from stem_core.slides.tissue import TissueMask
+    from zoo.manifest import Manifest
+
+__all__ = ["doctor", "evaluate", "predict", "serve_pages", "work", "zoo_list"]
+
+LOG = logging.getLogger("app.commands")
+
+DONE, BAD_INPUT = 0, 2
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def predict(args: argparse.Namespace, stream: TextIO) -> int:
+    """Predict expression for one slide and write the result."""
+    from dataclasses import replace
+
+    from stem_core.prediction.export import claim_output_dir, write_prediction
+
+    out_dir = claim_output_dir(args.out, args.overwrite)
+
+    from stem_core.slides.reading import open_slide
+    from stem_core.slides.tissue import find_tissue
+    from zoo.registry import find_model
+
+    entry = find_model(args.model)
+    notes = Notes(stream)
+    with notes.listening(), open_slide(args.image, mpp=args.mpp) as slide:
+        slide.require_mpp()
+        tissue = find_tissue(slide)
+        spots = _choose_spots(args, slide, tissue, entry.manifest)
+        _warn_if_unlike(spots, entry.manifest)
+
+        from stem_core.prediction.predictor import Predictor
+        from zoo.loader import load_model
+
+        settings = _sampling(args, entry.manifest)
+        predictor = Predictor(load_model(entry.folder), device=args.device)
+        bar = ProgressBar(stream)
+        try:
+            prediction = predictor.predict(
+                slide,
+                spots,
+                settings,
+                tissue=tissue,
+                progress=bar,
+                should_stop=CTRL_C.is_set,
+            )
+        finally:
+            bar.close()
+    prediction = replace(prediction, run={**prediction.run, "command": _as_typed(args.arguments)})
+    write_prediction(prediction, out_dir, overwrite=args.overwrite)
+    notes.tell()
+    print(
+        f"Predicted {len(prediction.symbols)} genes at {len(spots)} spots of {args.image.name} "
+        f"with {entry.name}: {out_dir}\nFor research use only."
+    )
+    return DONE
+
+
+def _choose_spots(
+    args: argparse.Namespace, slide: Slide, tissue: TissueMask, manifest: Manifest
+) -> Spots:
+    """Return the measured spots, the layout asked for, or the layout of the training platform."""
+    from stem_core.slides.spots import lay_out_spots, read_spots
+
+    layout = manifest.layout
+    if args.spots is not None:
+        if args.pitch_um is not None:
+            msg = (
+                "--pitch-um lays spots out, but --spots gives measured ones; leave one of them out."
+            )
+            raise SettingsError(msg)
+        spots = read_spots(args.spots, slide, diameter_um=layout.spot_diameter_um)
+        return spots.with_tissue(tissue, slide.require_mpp())
+    if args.layout is not None:
+        return lay_out_spots(slide, tissue, args.layout, pitch_um=args.pitch_um)
+    return lay_out_spots(
+        slide,
+        tissue,
+        layout.kind,
+        pitch_um=layout.pitch_um if args.pitch_um is None else args.pitch_um,
+        diameter_um=layout.spot_diameter_um,
+    )
+
+
+def _warn_if_unlike(spots: Spots, manifest: Manifest) -> None:
+    """Warn when spots differ from those of the training platform by more than a quarter."""
+    layout = manifest.layout
+    ratios = (spots.pitch_um / layout.pitch_um, spots.diameter_um / layout.spot_diameter_um)
+    if not any(ratio < 0.8 or ratio > 1.25 for ratio in ratios):  # an unknown pitch is not a number
+        return
+    LOG.warning(
+        "The spots (%.0f µm wide, %.0f µm apart) are unlike those that %s was trained on "
+        "(%.0f µm wide, %.0f µm apart, %s); take the values with care.",
+        spots.diameter_um,
+        spots.pitch_um,
+        manifest.name,
+        layout.spot_diameter_um,
+        layout.pitch_um,
+        manifest.platform,
+    )
+
+
+def _sampling(args: argparse.Namespace, manifest: Manifest) -> SamplingSettings:
+    """Return the preset's settings with those of the command line put over them."""
+    from stem_core.prediction.predictor import SamplingSettings
+
+    preset = getattr(manifest.presets, args.preset)
+    return SamplingSettings(
+        sampler=preset.sampler if args.sampler is None else args.sampler,
+        steps=preset.steps if args.steps is None else args.steps,
+        samples=preset.samples if args.samples is None else args.samples,
+        seed=args.seed,
+    )
+
+
+def evaluate(args: argparse.Namespace, stream: TextIO) -> int:
+    """Compare a prediction with a measured section."""
+    import json
+
+    from stem_core.evaluation.metrics import evaluate_files
+
+    if args.json is not None and not args.json.absolute().parent.is_dir():
+        msg = f"The folder of {args.json} does not exist; make it or name another file."
+        raise OutputError(msg)
+    figures = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in evaluate_files(args.prediction, args.truth).items()
+    }
+    text = json.dumps(figures, indent=2, allow_nan=False) + "\n"
+    if args.json is None:
+        sys.stdout.write(text)
+    else:
+        _write_text(args.json, text)
+    return DONE
+
+
+def zoo_list(args: argparse.Namespace, stream: TextIO) -> int:
+    """List the models."""
+    from zoo.registry import list_models
+
+    entries = list_models()
+    if args.json:
+        import json
+
+        rows = [_model_facts(entry.name, entry.source, entry.manifest) for entry in entries]
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        return DONE
+    table = [("NAME", "TISSUE", "SPECIES", "PLATFORM", "GENES", "HELD-OUT PCC", "SOURCE")]
+    for entry in entries:
+        manifest = entry.manifest
+        low, high = manifest.held_out.pcc_all_range
+        table.append(
+            (
+                entry.name,
+                manifest.tissue,
+                manifest.species,
+                manifest.platform,
+                str(len(manifest.panel)),
+                f"{manifest.held_out.pcc_all_mean:.2f} ({low:.2f} to {high:.2f})",
+                str(entry.source),
+            )
+        )
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    for row in table:
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
+    return DONE
+
+
+def _model_facts(name: str, source: object, manifest: Manifest) -> dict[str, Any]:
+    facts = manifest.model_dump(
+        mode="json",
+        include={
+            "version",
+            "title",
+            "tissue",
+            "organ",
+            "species",
+            "platform",
+            "disease",
+            "units",
+            "layout",
+            "presets",
+            "training_slides",
+            "licences",
+        },
+    )
+    return {
+        "name": name,
+        "source": str(source),
+        **facts,
+        "n_genes": len(manifest.panel),
+        "held_out": {
+            "pcc_all_mean": manifest.held_out.pcc_all_mean,
+            "pcc_all_range": list(manifest.held_out.pcc_all_range),
+            "protocol": manifest.held_out.protocol,
+        },
+    }
+
+
+def serve_pages(args: argparse.Namespace, stream: TextIO) -> int:
+    """Serve the pages until stopped."""
+    from app.launch import serve
+
+    if args.host not in LOOPBACK:
+        print(
+            f"Warning: The app will answer on {args.host}, where others may reach it; it has no "
+            "login of its own.",
+            file=stream,
+        )
+    serve(args.port, args.host)
+    return DONE
+
+
+def work(args: argparse.Namespace, stream: TextIO) -> int:
+    """Run queued predictions until stopped."""
+    from app.jobs.worker import run_worker
+
+    run_worker()
+    return DONE
+
+
+def doctor(args: argparse.Namespace, stream: TextIO) -> int:
+    """Show the state of this installation."""
+    from app.doctor import examine, report
+
+    findings = examine()
+    if args.json:
+        import json
+
+        print(json.dumps(findings, indent=2))
+    else:
+        print(report(findings))
+    problems = findings["problems"]
+    if problems:
+        print(f"stem: {len(problems)} found: {one_line('; '.join(problems))}", file=stream)
+        return BAD_INPUT
+    return DONE
+
+
+def _as_typed(arguments: list[str]) -> str:
+    """Return the command for the run record, without the folders of this machine."""
+    return shlex.join(["stem", *(Path(item).name if "/" in item else item for item in arguments)])
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Write a file aside and rename it; a device such as /dev/stdout is written as it is."""
+    try:
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")
+            return
+        aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            aside.write_text(text, encoding="utf-8")
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+    except OSError as error:
+        msg = f"The file {path} cannot be written ({error.strerror or error}); name another one."
+        raise OutputError(msg) from error
