@@ -9,10 +9,12 @@ and any server answers only to the names in `STEM_ALLOWED_HOSTS` where that is s
 from __future__ import annotations
 
 import os
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-__all__ = ["allowed_hosts", "from_same_origin", "public_names"]
+__all__ = ["OwnPagesOnly", "allowed_hosts", "from_same_origin", "public_names"]
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1", "[::1]")
 
@@ -42,3 +44,24 @@ def from_same_origin(headers: Headers) -> bool:
     if headers.get("sec-fetch-site", "same-origin") != "same-origin":
         return False
     return bool(host) and origin.lower() in (f"http://{host.lower()}", f"https://{host.lower()}")
+
+
+class OwnPagesOnly:
+    """Middleware: a WebSocket is opened by this server's own pages, or by those of a public name.
+
+    Streamlit checks this too, but asks a public service for this machine's address to do so.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass everything on but the WebSockets of other sites' pages."""
+        if scope["type"] == "websocket":
+            headers = Headers(scope=scope)
+            origin = urlsplit(headers.get("origin", ""))
+            known = (headers.get("host", "").lower(), *public_names())
+            if "origin" in headers and origin.netloc.lower() not in known:
+                await send({"type": "websocket.close", "code": 1008})
+                return
+        await self.app(scope, receive, send)

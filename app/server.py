@@ -135,7 +135,8 @@ app = st.App(
             TrustedHostMiddleware,
             allowed_hosts=hosts.allowed_hosts(config.get_option("server.address")),
             www_redirect=False,
-        )
+        ),
+        Middleware(hosts.OwnPagesOnly),
     ],
     on_script_error=_show_fault,
 )

@@ -33,7 +33,8 @@ from zoo.registry import find_model
 __all__ = ["CHUNK_SPOTS", "Run"]
 
 CHUNK_SPOTS = 64
-_LEAST_FREE_BYTES = 200_000_000
+_LEAST_TO_START_BYTES = 200_000_000
+_LEAST_TO_GO_ON_BYTES = 50_000_000
 _STATUS_EVERY_S = 0.25
 _PREVIEW_PX = 1024
 
@@ -101,13 +102,7 @@ class Run:
     def prepare(self) -> int:
         """Open everything once, place the spots, and write them; return their number."""
         self.report("prepare", 0, 0, "")
-        free_bytes = shutil.disk_usage(self.folder.path).free
-        if free_bytes < _LEAST_FREE_BYTES:
-            msg = (
-                f"Only {free_bytes / 1e6:.0f} MB are free in {paths.home()}, a run needs at least "
-                f"{_LEAST_FREE_BYTES / 1e6:.0f} MB; free space or delete runs, then start it again."
-            )
-            raise OutputError(msg)
+        self._require_space(_LEAST_TO_START_BYTES)
         manifest = find_model(self.request.model).manifest
         _ = self.settings
         self.slide.require_mpp()
@@ -147,6 +142,7 @@ class Run:
         last = min(first + CHUNK_SPOTS, len(spots))
         self.stop_if_asked()
         if self._load_chunk(index) is None:
+            self._require_space(_LEAST_TO_GO_ON_BYTES)
             self.report("predict", first, len(spots), "spots")
             chunk = spots.take(np.arange(first, last))
             condition = self.predictor.condition(self.slide, chunk, self.survey)
@@ -227,6 +223,16 @@ class Run:
         if self.folder.cancel_asked():
             msg = "The run was cancelled."
             raise Cancelled(msg)
+
+    def _require_space(self, least_bytes: int) -> None:
+        """Stop before the disk is full: neither status nor job database could be written then."""
+        free_bytes = shutil.disk_usage(self.folder.path).free
+        if free_bytes < least_bytes:
+            msg = (
+                f"Only {free_bytes / 1e6:.0f} MB are free in {paths.home()}, the run needs at least "
+                f"{least_bytes / 1e6:.0f} MB; free space or delete runs, then start it again."
+            )
+            raise OutputError(msg)
 
     def _eta_s(self, clock_s: float, stage: str, done: int, total: int) -> float | None:
         """Return the time left at the pace of this worker; None until one chunk was predicted."""

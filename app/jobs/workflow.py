@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import lru_cache, partial
+from typing import Any
 
 from dbos import DBOS
 
@@ -95,12 +96,14 @@ def _step(name: str, work: Callable[[], object]) -> None:
 def end_run(run: Run, state: JobState, message: str) -> str:
     """Write the last status; where the disk is full, make room for it first."""
     LOG.info("run %s: %s %s", run.folder.id, state, message)
-    ending = {
+    ending: dict[str, Any] = {
         "state": state,
         "message": message,
         "finished_s": time.time(),
         "eta_s": None,
     }
+    if state == "done":
+        ending |= {"done": 1, "total": 1}
     try:
         if state != "done":
             shutil.rmtree(run.folder.chunks_dir, ignore_errors=True)

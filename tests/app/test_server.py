@@ -160,6 +160,22 @@ def test_other_names_are_refused_so_that_no_other_site_can_reach_in(app: App) ->
     assert app.request("GET", "/_stcore/health", Host=f"localhost:{app.port}")[0] == 200
 
 
+@pytest.mark.parametrize(
+    ("origin", "expected"), [("SAME", 101), ("http://evil.example", 403), ("null", 403)]
+)
+def test_only_pages_of_this_server_open_a_connection(app: App, origin: str, expected: int) -> None:
+    status, _, _ = app.request(
+        "GET",
+        "/_stcore/stream",
+        Origin=app.origin if origin == "SAME" else origin,
+        Connection="Upgrade",
+        Upgrade="websocket",
+        Sec_WebSocket_Version="13",
+        Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25jZQ==",
+    )
+    assert status == expected
+
+
 def test_an_upload_goes_to_disk_at_constant_memory(app: App) -> None:
     before_kib = _peak_memory_kib(app.process.pid)
     piece = os.urandom(1 << 20)
