@@ -229,7 +229,7 @@ class Run:
         free_bytes = shutil.disk_usage(self.folder.path).free
         if free_bytes < least_bytes:
             msg = (
-                f"Only {free_bytes / 1e6:.0f} MB are free in {paths.home()}, the run needs at least "
+                f"Only {free_bytes / 1e6:.0f} MB are free in {paths.home()}, a run needs at least "
                 f"{least_bytes / 1e6:.0f} MB; free space or delete runs, then start it again."
             )
             raise OutputError(msg)
