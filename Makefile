@@ -22,7 +22,7 @@ $(STAMP): requirements.txt requirements-dev.txt pyproject.toml
 	if [ -z "$$found" ]; then \
 	  echo "No Python 3.11 or newer (with its venv module) was found; install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; \
 	fi; \
-	if [ ! -x $(BIN)/python ] || ! $(BIN)/python -c '' 2>/dev/null; then $$found -m venv --clear $(VENV); fi
+	if ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then $$found -m venv --clear $(VENV); fi
 	$(BIN)/python -m pip install -r requirements.txt -r requirements-dev.txt
 	$(BIN)/python -m pip install --no-deps -e .
 	@touch $@
