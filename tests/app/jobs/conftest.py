@@ -12,6 +12,7 @@ from PIL import Image
 from app import uploads
 from app.jobs.model import JobRequest
 from app.jobs.queue import JobQueue
+from zoo.manifest import read_manifest
 
 from .running import Worker, make_request
 
@@ -55,6 +56,12 @@ def small_slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("slide") / "slide.png"
     Image.fromarray(pixels).save(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_in_registry(tiny_model: Path) -> str:
+    """The name under which the registry, in a worker process too, knows the tiny model."""
+    return read_manifest(tiny_model / "config.json").name
 
 
 @pytest.fixture
