@@ -128,21 +128,21 @@ def _draw() -> NDArray[np.uint8]:
 def _plan(rng: np.random.Generator) -> _Plan:
     n = SIZE_PX // _COARSE
     y, x = (np.mgrid[0:n, 0:n].astype(np.float32) + 0.5) / n
-    wide, middle, fine = (_noise(rng, n, sigma) for sigma in (60, 22, 7))
+    wide, middle, fine = (_noise(rng, n, sigma) for sigma in (60, 17, 6))
     angle = np.arctan2(y - 0.5, x - 0.5)
     radius = np.hypot((x - 0.5) / 1.06, (y - 0.515) / 0.93)
     edge = 0.405 + 0.03 * np.cos(2 * angle + 0.5) + 0.02 * np.cos(3 * angle - 1.0)
     edge += 0.014 * middle + 0.005 * fine
     tissue = _soft(edge - radius, 0.004)
-    fat = _soft(x + 0.9 * y - 1.22 + 0.045 * wide + 0.035 * middle, 0.012) * tissue
-    nests = middle + 0.35 * fine + 3.2 * (0.78 - x - 0.55 * y) + 0.25 * wide
-    tumour = _soft(nests, 0.10) * tissue * (1 - fat)
+    fat = _soft(x + 0.9 * y - 1.30 + 0.05 * wide + 0.02 * middle, 0.008) * tissue
+    nests = middle + 0.30 * fine + 2.0 * (0.70 - x - 0.4 * y) + 0.25 * wide
+    tumour = _soft(nests, 0.05) * tissue * (1 - fat)
     lymph = np.zeros_like(x)
     for cx, cy, r in ((0.60, 0.26, 0.048), (0.35, 0.72, 0.055), (0.72, 0.43, 0.032)):
         lymph = np.maximum(lymph, _soft(r - np.hypot(x - cx, y - cy) + 0.008 * fine, 0.006))
     gland, lumen = np.zeros_like(x), np.zeros_like(x)
     for _ in range(400):
-        cx, cy = rng.uniform(0.42, 0.9), rng.uniform(0.12, 0.62)
+        cx, cy = rng.uniform(0.30, 0.9), rng.uniform(0.12, 0.75)
         r = rng.uniform(0.016, 0.034)
         row, col = int(cy * n), int(cx * n)
         reach = np.hypot(x - cx, y - cy) < 1.5 * r
@@ -159,8 +159,8 @@ def _plan(rng: np.random.Generator) -> _Plan:
     tumour = tumour * (1 - _soft(0.036 - vessel, 0.004)) * (1 - lymph)
     lymph = lymph * tissue * (1 - fat) * (1 - gland)
     cracks = _soft(np.abs(_noise(rng, n, 16)) - 0.05, 0.02)  # thin clefts as in a cut section
-    collagen = np.clip(0.62 + 0.22 * wide + 0.18 * middle, 0.25, 1.0) * (0.75 + 0.25 * cracks)
-    flow = SIZE_PX * (y + 0.35 * x) + 130 * wide + 55 * middle
+    collagen = np.clip(0.78 + 0.20 * wide + 0.10 * middle, 0.40, 1.1) * (0.75 + 0.25 * cracks)
+    flow = SIZE_PX * (y + 0.35 * x) + 150 * wide + 60 * middle + 9 * fine
     flow += 160 * np.exp(-((vessel / 0.06) ** 2))
     maps = (tissue, tumour, fat, lymph, gland, lumen, collagen, flow)
     return _Plan(*(field.astype(np.float32) for field in maps))
@@ -245,7 +245,7 @@ def _stain(
     strands = fibre[np.rint(flow).astype(np.int32) % side, along % side]
     solid = np.clip(tumour + lymph + gland, 0, 1)
     # pale clefts between the bundles of collagen
-    bundle = np.clip(0.42 + 0.42 * strands + 0.12 * rough, 0.02, 1.15)
+    bundle = np.clip(0.56 + 0.36 * strands + 0.12 * rough, 0.03, 1.15)
     stroma = collagen * bundle * (1 - solid)
     eosin = stroma + tumour * (0.50 + 0.10 * rough) + lymph * 0.22 + gland * (0.62 + 0.08 * rough)
     eosin *= 1 + 0.10 * fine
@@ -267,7 +267,7 @@ def _stain(
 
 def _fat_membranes(rng: np.random.Generator) -> Field:
     """Walls between fat cells: 1 where a point is as near to its second cell as to its first."""
-    step, pitch = 4, 92.0
+    step, pitch = 4, 72.0
     n, cells = SIZE_PX // step, int(SIZE_PX / pitch) + 2
     rows, cols = np.mgrid[0:cells, 0:cells]
     jitter = rng.uniform(-0.36, 0.36, size=(2, cells, cells))
@@ -278,7 +278,7 @@ def _fat_membranes(rng: np.random.Generator) -> Field:
     distance, _ = centres.query(points, k=2)
     gap = (distance[:, 1] - distance[:, 0]).reshape(n - n // 3, -1)
     walls = np.zeros((n, n), dtype=np.float32)
-    walls[n // 3 :, n // 3 :] = np.exp(-((gap / 5.5) ** 2))
+    walls[n // 3 :, n // 3 :] = np.exp(-((gap / 7.0) ** 2))
     return walls
 
 
