@@ -1,0 +1,80 @@
+"""The controls of the result map, and what they say about how to draw it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import streamlit as st
+from numpy.typing import NDArray
+
+from app.components.slide_map import COLOUR_SCALES
+
+__all__ = ["LAYERS", "MapLook", "pick_layer", "pick_limits", "pick_look"]
+
+LAYERS = {
+    "prediction": "Prediction (mean)",
+    "spread": "Spread (standard deviation)",
+    "lower": "Lower bound of the 90 % band",
+    "upper": "Upper bound of the 90 % band",
+    "domain": "Domain distance",
+}
+
+
+@dataclass(frozen=True)
+class MapLook:
+    """How the map is drawn; shares between 0 and 1, sizes relative to the physical spot."""
+
+    scale: str
+    opacity: float
+    spot_size: float
+    brightness: float
+    grey: bool
+
+
+def pick_layer() -> str:
+    """Choose what is shown; a key of LAYERS."""
+    return st.selectbox("Show", list(LAYERS), format_func=LAYERS.__getitem__, key="layer",
+                        persist_state="session")  # fmt: skip
+
+
+def pick_limits(values: NDArray[np.float32], unit: str) -> tuple[float, float]:
+    """Choose the range of the colour scale; its ends, in the unit of the values."""
+    mode = st.segmented_control(
+        "Colour range", ["Percentiles", "Manual"], default="Percentiles", required=True,
+        key="range_mode", persist_state="session",
+    )  # fmt: skip
+    if mode == "Manual":
+        low_box, high_box = st.columns(2)
+        low = low_box.number_input(f"From ({unit})", value=0.0, step=0.5, format="%.2f",
+                                   key="range_low", persist_state="session")  # fmt: skip
+        high = high_box.number_input(f"To ({unit})", value=6.0, step=0.5, format="%.2f",
+                                     key="range_high", persist_state="session")  # fmt: skip
+        if high <= low:
+            st.caption(":red[The upper end must be above the lower end.]")
+            return low, low + 1.0
+        return low, high
+    low_p, high_p = st.slider(
+        "Percentiles of the spots", 0, 100, (1, 99), format="%d %%", key="range_percentiles",
+        label_visibility="collapsed", persist_state="session",
+    )  # fmt: skip
+    low, high = (float(edge) for edge in np.percentile(values, (low_p, high_p)))
+    return (low, high) if high > low else (low, low + 1e-3)
+
+
+def pick_look() -> MapLook:
+    """Choose colours, opacity, sizes and the image behind."""
+    scale = st.selectbox(
+        "Colour scale", COLOUR_SCALES, key="colour_scale", persist_state="session",
+        help="All four are perceptually even; Cividis reads the same with colour blindness.",
+    )  # fmt: skip
+    opacity = _percent("Spot opacity", 0, 100, 85, "spot_opacity")
+    size = _percent("Spot size, of the physical one", 25, 250, 100, "spot_size")
+    brightness = _percent("H&E brightness", 30, 170, 100, "image_brightness")
+    grey = st.toggle("H&E in grey", key="image_grey", persist_state="session")
+    return MapLook(scale, opacity, size, brightness, grey)
+
+
+def _percent(label: str, low: int, high: int, value: int, key: str) -> float:
+    return st.slider(label, low, high, value, step=5, format="%d %%", key=key,
+                     persist_state="session") / 100  # fmt: skip

@@ -1,0 +1,105 @@
+"""How numbers, times, names and errors are put into words on the pages."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import datetime
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import streamlit as st
+
+from app.jobs.model import JobStatus
+from zoo.manifest import Layout, Manifest
+
+__all__ = [
+    "NOTICE",
+    "STATE_BADGES",
+    "count",
+    "duration",
+    "layout_words",
+    "length",
+    "moment",
+    "plain",
+    "platform_name",
+    "run_words",
+]
+
+NOTICE = "For research use only. Not for diagnosis."
+
+STATE_BADGES = {
+    "queued": ("Waiting", ":material/hourglass_empty:", "gray"),
+    "running": ("Running", ":material/play_arrow:", "blue"),
+    "done": ("Done", ":material/check:", "green"),
+    "failed": ("Failed", ":material/error:", "red"),
+    "cancelled": ("Cancelled", ":material/block:", "orange"),
+}
+"""Words, icon and colour of a run's state."""
+
+_PLATFORMS = {"visium": "Visium", "st": "ST", "grid": "square grid"}
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~$:&-])")
+
+
+def plain(text: str) -> str:
+    """Return text that came from outside so that Markdown shows it as it is."""
+    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+
+
+def count(number: int, one: str, many: str | None = None) -> str:
+    """Return `1 spot`, `1 234 spots`."""
+    return f"{number:,}".replace(",", "\u202f") + f" {one if number == 1 else many or one + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time span in the unit one would say it in."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} min"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def length(um: float) -> str:
+    """Return a length in microns or, from a millimetre on, millimetres."""
+    return f"{um / 1000:.1f} mm" if um >= 1000 else f"{um:.0f} µm"
+
+
+def moment(unix_s: float | None) -> str:
+    """Return a moment in the reader's own time zone."""
+    if unix_s is None:
+        return "–"
+    try:
+        zone = ZoneInfo(st.context.timezone or "UTC")
+    except (ZoneInfoNotFoundError, ValueError):
+        zone = ZoneInfo("UTC")
+    then, now = datetime.fromtimestamp(unix_s, zone), datetime.fromtimestamp(time.time(), zone)
+    day = "today" if then.date() == now.date() else f"{then:%d %b %Y}"
+    return f"{day} {then:%H:%M}"
+
+
+def platform_name(kind: str) -> str:
+    """Return the usual name of a layout kind."""
+    return _PLATFORMS.get(kind, kind)
+
+
+def layout_words(layout: Layout) -> str:
+    """Return a training layout in words."""
+    return (
+        f"{platform_name(layout.kind)}, {layout.spot_diameter_um:g} µm spots, "
+        f"{layout.pitch_um:g} µm apart"
+    )
+
+
+def run_words(status: JobStatus, manifest: Manifest | None) -> str:
+    """Return what a run is: model, spots, settings."""
+    request = status.request
+    parts = [plain(manifest.title if manifest else request.model)]
+    if status.n_spots is not None:
+        parts.append(count(status.n_spots, "spot"))
+    preset = f"{plain(request.preset)}: " if request.preset else ""
+    parts.append(
+        f"{preset}{count(request.steps, 'step')} × {count(request.samples, 'sample')}, "
+        f"seed {request.seed}"
+    )
+    return " · ".join(parts)

@@ -1,0 +1,27 @@
+"""The entry of the pages: navigation and what every page shows."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app.components.wording import NOTICE
+from app.state import start_session
+
+st.set_page_config(page_title="Stem in a browser", page_icon=":material/blur_on:", layout="wide")
+start_session()
+page = st.navigation(
+    [
+        st.Page(
+            "views/predict.py", title="Predict", icon=":material/biotech:",
+            url_path="predict", default=True,
+        ),
+        st.Page("views/runs.py", title="Runs", icon=":material/list:", url_path="runs"),
+        st.Page("views/results.py", title="Results", icon=":material/map:", url_path="results"),
+    ],
+    position="top",
+)  # fmt: skip
+# Above the page, because a page may stop early.
+with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+    st.markdown("**Stem in a browser**", width="content")
+    st.caption(NOTICE, width="content")
+page.run()

@@ -1,0 +1,52 @@
+"""What a session remembers, and what all sessions share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import streamlit as st
+
+from app import uploads
+from app.jobs.queue import JobQueue
+
+__all__ = ["ChosenFile", "Keys", "job_queue", "start_session"]
+
+
+class Keys:
+    """All keys of `st.session_state` that are not those of a single widget."""
+
+    SLIDE = "slide"
+    SLIDE_FAULT = "slide_fault"
+    SPOTS_FILE = "spots_file"
+    SPOTS_FAULT = "spots_fault"
+    MODEL = "model"
+    UPLOADER_TURN = "uploader_turn"
+    LAST_RUN = "last_run"
+    RUN_PARAMETER = "run"
+
+
+@dataclass(frozen=True)
+class ChosenFile:
+    """A file that was handed in: its upload id, and its own name, for display only."""
+
+    upload_id: str
+    name: str
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether it is the synthetic sample slide."""
+        return self.upload_id == uploads.SAMPLE_UPLOAD_ID
+
+
+def start_session() -> None:
+    """Give every key its first value."""
+    for key in (Keys.SLIDE, Keys.SLIDE_FAULT, Keys.SPOTS_FILE, Keys.SPOTS_FAULT,
+                Keys.MODEL, Keys.LAST_RUN):  # fmt: skip
+        st.session_state.setdefault(key, None)
+    st.session_state.setdefault(Keys.UPLOADER_TURN, 0)
+
+
+@st.cache_resource(show_spinner=False)
+def job_queue() -> JobQueue:
+    """Return the queue of runs, shared by all sessions."""
+    return JobQueue()

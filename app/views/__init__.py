@@ -1,0 +1,1 @@
+"""The pages: flat scripts that app.main runs."""

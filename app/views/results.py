@@ -1,0 +1,137 @@
+"""Results: a run's progress until it is done, then its gene maps and its files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import streamlit as st
+
+from app.components import map_controls, slide_map
+from app.components.downloads import show_downloads
+from app.components.gene_choice import pick_gene
+from app.components.run_progress import show_progress
+from app.components.wording import STATE_BADGES, plain, run_words
+from app.state import Keys, job_queue
+from stem_core.errors import StemError
+from stem_core.prediction.result import Prediction, read_prediction
+from zoo.registry import list_models
+
+MAP_HEIGHT_PX = 660
+UNITS = "log2(1 + count)"
+
+
+@st.cache_resource(max_entries=6, show_spinner=False)
+def opened(path: str, modified_ns: int) -> Prediction:
+    """Return the prediction in a file; `modified_ns` tells versions of the file apart."""
+    return read_prediction(Path(path))
+
+
+@st.cache_data(max_entries=24, show_spinner=False)
+def backdrop(path: str, modified_ns: int, brightness: float, grey: bool) -> str:
+    """Return the picture behind the map as a data address."""
+    return slide_map.jpeg_url(opened(path, modified_ns).thumbnail, brightness, grey)
+
+
+run_id = st.query_params.get(Keys.RUN_PARAMETER) or st.session_state[Keys.LAST_RUN]
+if not run_id:
+    st.title("Results")
+    st.markdown("No run is chosen.")
+    st.page_link("views/runs.py", label="Choose a run", icon=":material/list:")
+    st.page_link("views/predict.py", label="Start a prediction", icon=":material/biotech:")
+    st.stop()
+try:
+    status = job_queue().status(run_id)
+except StemError as error:
+    st.session_state[Keys.LAST_RUN] = None
+    st.title("Results")
+    st.error(str(error), icon=":material/link_off:")
+    st.page_link("views/runs.py", label="All runs", icon=":material/list:")
+    st.stop()
+st.query_params[Keys.RUN_PARAMETER] = run_id
+st.session_state[Keys.LAST_RUN] = run_id
+
+manifest = next((e.manifest for e in list_models() if e.name == status.request.model), None)
+words, icon, colour = STATE_BADGES[status.state]
+with st.container(horizontal=True, vertical_alignment="center"):
+    st.subheader(plain(status.request.slide_name), width="content")
+    if status.state != "done":
+        st.badge(words, icon=icon, color=colour)
+st.caption(run_words(status, manifest))
+
+if not status.finished:
+    show_progress(run_id)
+    st.stop()
+if status.state != "done":
+    if status.state == "failed":
+        st.error(status.message, icon=":material/error:")
+    else:
+        st.markdown("This run was cancelled; it has no result.")
+    st.page_link("views/predict.py", label="Start another prediction", icon=":material/biotech:")
+    st.stop()
+
+result_dir = job_queue().result_dir(run_id)
+file = result_dir / "prediction.h5ad"
+version = (str(file), file.stat().st_mtime_ns)
+with st.skeleton(height=MAP_HEIGHT_PX):
+    prediction = opened(*version)
+spots = prediction.spots
+gene = pick_gene(prediction)
+column = prediction.symbols.index(gene)
+mean, std = prediction.mean[:, column], prediction.std[:, column]
+lower, upper = prediction.q05[:, column], prediction.q95[:, column]
+
+place, controls = st.columns([3, 1], gap="medium")
+with controls:
+    layer = map_controls.pick_layer()
+    values = {
+        "prediction": mean, "spread": std, "lower": lower, "upper": upper,
+        "domain": prediction.domain_distance,
+    }[layer]  # fmt: skip
+    unit = "" if layer == "domain" else UNITS
+    limits = map_controls.pick_limits(values, unit)
+    look = map_controls.pick_look()
+
+height_px, width_px = prediction.thumbnail.shape[:2]
+um_per_px = prediction.mpp / prediction.thumbnail_scale
+size_um = (width_px * um_per_px, height_px * um_per_px)
+x_um, y_um = spots.x_px * prediction.mpp, spots.y_px * prediction.mpp
+shade = np.clip((values - limits[0]) / (limits[1] - limits[0]) * 255, 0, 255).astype(np.uint8)
+discs = slide_map.disc_layer(
+    x_um, y_um, spots.diameter_um * look.spot_size, shade, slide_map.palette(look.scale), size_um
+)
+figure = slide_map.slide_figure(
+    [(backdrop(*version, look.brightness, look.grey), 1.0), (discs, look.opacity)],
+    size_um,
+    height_px=MAP_HEIGHT_PX,
+    view=run_id,
+    box_um=slide_map.box_around(x_um, y_um, spots.diameter_um, size_um),
+)
+slide_map.add_values(
+    figure, x_um, y_um, values,
+    ids=spots.ids,
+    details=np.column_stack([mean, std, lower, upper, prediction.domain_distance]),
+    hover=(
+        f"<b>{gene}  %{{customdata[0]:.2f}} ± %{{customdata[1]:.2f}}</b> {UNITS}<br>"
+        "90 % band %{customdata[2]:.2f} to %{customdata[3]:.2f}<br>"
+        "domain distance %{customdata[4]:.2f}<br>"
+        "spot %{text}<br>x %{x:,.0f} µm, y %{y:,.0f} µm<extra></extra>"
+    ),
+    scale=look.scale, limits=limits,
+    title=(
+        "Domain distance" if layer == "domain"
+        else f"{gene}: {map_controls.LAYERS[layer].lower()}, {UNITS}"
+    ),
+)  # fmt: skip
+with place:
+    st.plotly_chart(
+        figure, key="map", config=slide_map.CHART_CONFIG,
+        alt=f"{map_controls.LAYERS[layer]} of {gene} over the H&E image",
+    )  # fmt: skip
+    st.caption(
+        f"Spots are drawn at {look.spot_size:.0%} of their size ({spots.diameter_um:g} µm) and grow "
+        "with the zoom. Wheel: zoom; drag: move; double click: back."
+    )
+
+st.markdown("**Download**")
+show_downloads(run_id, result_dir)
