@@ -17,14 +17,13 @@ import tifffile
 
 from stem_core.errors import SlideColourError, SlideOpenError
 
-__all__ = ["FileFacts", "inspect_file"]
+__all__ = ["FileFacts", "inspect_file", "is_print_resolution"]
 
 # tifffile reports damage to its logger; here damage becomes a SlideOpenError of one sentence.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 MAX_TIFF_PAGES = 2000
-MAX_PRINT_UM = 20.0  # more microns per pixel than this is a print resolution (72 dpi = 353 µm)
-PRINT_DPI = (72, 96, 100, 150, 200, 300, 400, 600, 1200, 2400)
+MAX_PRINT_UM = 20.0  # coarser is a print resolution: 72 dpi = 353 µm, 1200 dpi = 21 µm
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -142,7 +141,11 @@ def _chain_ends(tiff: tifffile.TiffFile) -> bool:
     """Tell whether the last page says that it is the last; a cut file points past its end."""
     if len(tiff.pages) > MAX_TIFF_PAGES:
         return True
-    last, layout, file = tiff.pages.get(len(tiff.pages) - 1, aspage=True), tiff.tiff, tiff.filehandle
+    last, layout, file = (
+        tiff.pages.get(len(tiff.pages) - 1, aspage=True),
+        tiff.tiff,
+        tiff.filehandle,
+    )
     file.seek(last.offset)
     n_tags = struct.unpack(layout.tagnoformat, file.read(layout.tagnosize))[0]
     file.seek(last.offset + layout.tagnosize + n_tags * layout.tagsize)
@@ -191,8 +194,7 @@ def _tiff_mpp(tiff: tifffile.TiffFile, page: Any) -> float | None:
 
 def is_print_resolution(mpp: float) -> bool:
     """Tell whether microns per pixel are those of a printed page, such as 300 dpi."""
-    dpi = 25_400.0 / mpp
-    return mpp > MAX_PRINT_UM or any(abs(dpi - usual) < 0.01 for usual in PRINT_DPI)
+    return mpp > MAX_PRINT_UM
 
 
 def _ome_mpp(xml: str) -> float | None:

@@ -7,9 +7,9 @@ pixel. Microns per pixel (mpp) come from the file's metadata or from the user an
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -17,28 +17,22 @@ from typing import Any, Literal, Self
 import numpy as np
 import openslide
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from stem_core.errors import MppError, SlideColourError, SlideOpenError
 from stem_core.slides.inspection import FileFacts, inspect_file, is_print_resolution
+from stem_core.slides.pixels import Pixels, open_pixels
 from stem_core.slides.resampling import axis_weights, resample, to_uint8
 
-__all__ = ["MAX_MPP", "MAX_PLAIN_PX", "MIN_MPP", "Slide", "open_slide"]
+__all__ = ["MAX_MPP", "MIN_MPP", "Slide", "open_slide"]
+
+_log = logging.getLogger(__name__)
 
 MIN_MPP, MAX_MPP = 0.05, 20.0
 MPP_TOLERANCE = 0.05
-MAX_PLAIN_PX = 12_000
 SINGLE_LEVEL_NOTE_PX = 10_000
-BAND_PX = 8_000_000  # pixels decoded at a time, about 32 MB
+BAND_PX = 4_000_000  # pixels decoded at a time: about 100 MB while they are resampled
 
-_LEVEL_TOLERANCE = 1.02  # 3.99 wanted, 4.0 there: take it
 _FINGERPRINT_BYTES = 1 << 20
-_PLAIN: dict[str, Callable[..., Image.Image]] = {
-    # the plug-ins themselves, not Image.open: no other decoder is reachable from an upload
-    "png": PngImagePlugin.PngImageFile,
-    "jpeg": JpegImagePlugin.JpegImageFile,
-    "tiff": TiffImagePlugin.TiffImageFile,
-}
 
 
 class Slide:
@@ -62,13 +56,13 @@ class Slide:
     format
         OpenSlide's vendor name ("aperio", "generic-tiff", …) or "png", "jpeg", "tiff".
     notes
-        Sentences for the user about things that are allowed but slow or doubtful.
+        Sentences for the user about things that are allowed but slow or doubtful; also logged.
     """
 
     def __init__(self, path: Path, *, mpp: float | None, allow_mpp_mismatch: bool) -> None:
         self.path = path
         self._lock = threading.Lock()
-        self._pixels: _Pixels | None = None
+        self._pixels: Pixels | None = None
         facts = inspect_file(path)
         pixels = self._reader(facts)
         self.format = pixels.format
@@ -85,6 +79,8 @@ class Slide:
                 "without smaller copies, so overviews are slow; a pyramidal TIFF is faster.",
             )
         self._check_colour()
+        for note in self.notes:
+            _log.warning(note)
 
     def read_box(
         self,
@@ -118,7 +114,10 @@ class Slide:
             The box or the result has no area.
         """
         if not (width_px > 0 and height_px > 0 and out_width > 0 and out_height > 0):
-            msg = f"A box of {width_px} × {height_px} px cannot be read as {out_width} × {out_height} px."
+            msg = (
+                f"A box of {width_px} × {height_px} px cannot be read as "
+                f"{out_width} × {out_height} px."
+            )
             raise ValueError(msg)
         pixels = self._open_pixels()
         wanted = min(width_px / out_width, height_px / out_height)
@@ -214,14 +213,14 @@ class Slide:
         self.__dict__.update(state)
         self._lock = threading.Lock()
 
-    def _open_pixels(self) -> _Pixels:
+    def _open_pixels(self) -> Pixels:
         return self._pixels or self._reader(None)
 
-    def _reader(self, facts: FileFacts | None) -> _Pixels:
+    def _reader(self, facts: FileFacts | None) -> Pixels:
         """Open the file once, for all threads."""
         with self._lock:
             if self._pixels is None:
-                self._pixels = _open_pixels(self.path, facts or inspect_file(self.path))
+                self._pixels = open_pixels(self.path, facts or inspect_file(self.path))
             return self._pixels
 
     def _read_level(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
@@ -232,8 +231,8 @@ class Slide:
         except (openslide.OpenSlideError, OSError) as error:
             self.close()  # OpenSlide repeats its first error for ever: the next read starts afresh
             msg = (
-                f"{self.path.name} cannot be read around x = {x:,}, y = {y:,} of level {level} ({error}); "
-                "the file is damaged or incomplete, copy or download it again."
+                f"{self.path.name} cannot be read around x = {x:,}, y = {y:,} of level {level} "
+                f"({error}); the file is damaged or incomplete, copy or download it again."
             )
             raise SlideOpenError(msg) from error
 
@@ -249,14 +248,15 @@ class Slide:
             return
         if not MIN_MPP <= given <= MAX_MPP:
             msg = (
-                f"{given:g} µm per pixel is outside the accepted range of {MIN_MPP} to {MAX_MPP:g}; "
-                "give the microns per pixel of the scan (0.25 at 40×, 0.5 at 20× are usual)."
+                f"{given:g} µm per pixel is outside the accepted range of {MIN_MPP} to "
+                f"{MAX_MPP:g}; give the microns per pixel of the scan (0.25 at 40×, 0.5 at 20× are "
+                "usual)."
             )
             raise MppError(msg)
         if stated is not None and abs(given / stated - 1) > MPP_TOLERANCE and not allow_mismatch:
             msg = (
-                f"{self.path.name} states {stated:.4g} µm per pixel in its metadata but {given:.4g} was "
-                "given; leave the value out to use the file's own, or allow the mismatch."
+                f"{self.path.name} states {stated:.4g} µm per pixel in its metadata but "
+                f"{given:.4g} was given; leave the value out to use the file's own, or allow the mismatch."
             )
             raise MppError(msg)
         self.mpp, self.mpp_source = float(given), "user"
@@ -265,14 +265,18 @@ class Slide:
         """Refuse greyscale saved as RGB and fluorescence, seen on a sparse sample of the slide."""
         sample = _colour_sample(self)
         darkest, brightest = sample.min(axis=-1), sample.max(axis=-1)
-        if (brightest < 60).mean() > 0.5 and (darkest > 180).mean() < 0.1:
+        black = brightest < 60
+        lit = darkest[~black]
+        mostly_black = black.mean() > 0.5 and (not lit.size or np.median(lit) < 80)
+        if mostly_black or np.quantile(darkest, 0.75) < 30:
             msg = (
-                f"{self.path.name} is mostly black, as a fluorescence image is; "
+                f"{self.path.name} is mostly black, as fluorescence images are; "
                 "Stem reads brightfield H&E images."
             )
             raise SlideColourError(msg)
-        grey = brightest.astype(np.int16) - darkest <= 6
-        if grey.mean() > 0.998 and (brightest < 200).mean() > 0.01:
+        shaded = brightest < 200
+        grey = (brightest - darkest)[shaded] <= 6
+        if shaded.mean() > 0.01 and grey.mean() > 0.995:
             msg = (
                 f"{self.path.name} holds shades of grey only; Stem reads colour H&E images, "
                 "so export the slide as 8-bit RGB."
@@ -306,130 +310,33 @@ def open_slide(
     return Slide(Path(path), mpp=mpp, allow_mpp_mismatch=allow_mpp_mismatch)
 
 
-class _Pixels:
-    """Levels of pixels behind a slide: OpenSlide or a decoded plain image."""
-
-    format: str
-    file_levels: int
-    level_sizes: list[tuple[int, int]]
-    properties: dict[str, str]
-
-    def best_level(self, downsample: float) -> tuple[int, tuple[int, int]]:
-        """Return the smallest level that is no coarser than wanted, and its size."""
-        full = self.level_sizes[0][0]
-        level = max(
-            (
-                index
-                for index, (width, _) in enumerate(self.level_sizes)
-                if full / width <= downsample * _LEVEL_TOLERANCE
-            ),
-            key=lambda index: full / self.level_sizes[index][0],
-            default=0,
-        )
-        return level, self.level_sizes[level]
-
-    def read(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        raise NotImplementedError
+def _span(start: float, stop: float, size: int) -> tuple[int, int]:
+    """Whole pixels that an interval needs, one more on each side, cut to the image."""
+    return max(0, math.floor(start) - 1), min(size, math.ceil(stop) + 1)
 
 
-class _OpenSlidePixels(_Pixels):
-    def __init__(self, path: Path, vendor: str) -> None:
-        self._slide = openslide.OpenSlide(path)
-        self.format = vendor
-        self.level_sizes = list(self._slide.level_dimensions)
-        self.file_levels = len(self.level_sizes)
-        self.properties = dict(self._slide.properties)
-
-    def read(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        full, size = self.level_sizes[0], self.level_sizes[level]
-        corner = (round(x * full[0] / size[0]), round(y * full[1] / size[1]))
-        region = np.asarray(self._slide.read_region(corner, level, (width, height)))
-        alpha = region[:, :, 3:]
-        colour = region[:, :, :3]
-        if alpha.min() == 255:
-            return colour
-        # the area that was not scanned is transparent, and black underneath
-        shade = alpha.astype(np.uint16)
-        return ((colour * shade + 255 * (255 - shade) + 127) // 255).astype(np.uint8)
-
-    def close(self) -> None:
-        self._slide.close()
+def _colour_sample(slide: Slide, grid: int = 16, side_px: int = 32) -> NDArray[np.uint8]:
+    """Pixels from all over the slide: its overview, or small boxes where that would be slow."""
+    pixels = slide._open_pixels()
+    width, height = pixels.best_level(max(slide.width_px, slide.height_px) / 512)[1]
+    if width * height <= 32_000_000:
+        return slide.thumbnail(512).reshape(-1, 3)
+    boxes = [
+        slide.read_box(
+            (column + 0.5) / grid * slide.width_px,
+            (row + 0.5) / grid * slide.height_px,
+            side_px,
+            side_px,
+            side_px,
+            side_px,
+        ).reshape(-1, 3)
+        for row in range(grid)
+        for column in range(grid)
+    ]
+    return np.concatenate(boxes)
 
 
-class _PlainPixels(_Pixels):
-    def __init__(self, image: Image.Image, kind: str) -> None:
-        self._levels = [image]
-        while max(self._levels[-1].size) > 1024:
-            self._levels.append(self._levels[-1].reduce(4))
-        self.format = kind
-        self.level_sizes = [level.size for level in self._levels]
-        self.file_levels = 1
-        self.properties = {}
-
-    def read(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        return np.asarray(self._levels[level].crop((x, y, x + width, y + height)))
-
-    def close(self) -> None:
-        self._levels.clear()
-
-
-def _open_pixels(path: Path, facts: FileFacts) -> _Pixels:
-    try:
-        vendor = openslide.OpenSlide.detect_format(path)
-        if vendor is not None:
-            return _OpenSlidePixels(path, vendor)
-    except openslide.OpenSlideError as error:
-        msg = f"{path.name} cannot be opened as a slide ({error}); it may be damaged or incomplete."
-        raise SlideOpenError(msg) from error
-    if facts.kind not in _PLAIN:
-        msg = (
-            f"{path.name} is not an image that can be read; "
-            "give a whole-slide image (SVS, NDPI, MRXS, SCN, pyramidal TIFF, …), TIFF, PNG or JPEG."
-        )
-        raise SlideOpenError(msg)
-    return _PlainPixels(_decode(path, facts.kind), facts.kind)
-
-
-def _decode(path: Path, kind: str) -> Image.Image:
-    """Decode a plain image to RGB on white, upright, after its size was checked."""
-    try:
-        with path.open("rb") as file:
-            image = _PLAIN[kind](file)
-            if max(image.size) > MAX_PLAIN_PX:
-                msg = (
-                    f"{path.name} has {image.width:,} × {image.height:,} px; plain images are read up to "
-                    f"{MAX_PLAIN_PX:,} px a side, so convert it to a pyramidal tiled TIFF."
-                )
-                raise SlideOpenError(msg)
-            if image.mode in ("1", "L", "LA", "La", "I", "F") or image.mode.startswith("I;"):
-                msg = (
-                    f"{path.name} is a greyscale image; Stem reads colour H&E images, "
-                    "so export the slide as 8-bit RGB."
-                )
-                raise SlideColourError(msg)
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-    except (SlideOpenError, SlideColourError):
-        raise
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        msg = (
-            f"{path.name} cannot be decoded as {kind.upper()} ({error}); "
-            "the file is damaged or truncated, copy or download it again."
-        )
-        raise SlideOpenError(msg) from error
-    if upright.mode == "RGB":
-        return upright
-    if upright.mode in ("RGBA", "PA", "RGBa") or "transparency" in upright.info:
-        layer = upright.convert("RGBA")
-        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, layer).convert("RGB")
-    return upright.convert("RGB")
-
-
-def _stated_mpp(pixels: _Pixels, facts: FileFacts) -> float | None:
+def _stated_mpp(pixels: Pixels, facts: FileFacts) -> float | None:
     """Microns per pixel that the file states; a print resolution is no statement."""
     texts = [pixels.properties.get(f"openslide.mpp-{axis}") for axis in "xy"]
     values = []
@@ -445,25 +352,3 @@ def _stated_mpp(pixels: _Pixels, facts: FileFacts) -> float | None:
         generic = pixels.format == "generic-tiff"  # vendors state a scan, resolution tags may not
         return None if generic and is_print_resolution(mean) else mean
     return facts.mpp
-
-
-def _span(start: float, stop: float, size: int) -> tuple[int, int]:
-    """Whole pixels that an interval needs, one more on each side, cut to the image."""
-    return max(0, math.floor(start) - 1), min(size, math.ceil(stop) + 1)
-
-
-def _colour_sample(slide: Slide, grid: int = 16, side_px: int = 32) -> NDArray[np.uint8]:
-    """Pixels from all over the slide: its overview, or small boxes where that would be slow."""
-    pixels = slide._open_pixels()
-    width, height = pixels.best_level(max(slide.width_px, slide.height_px) / 512)[1]
-    if width * height <= 4 * BAND_PX:
-        return slide.thumbnail(512).reshape(-1, 3)
-    boxes = [
-        slide.read_box(
-            (column + 0.5) / grid * slide.width_px, (row + 0.5) / grid * slide.height_px,
-            side_px, side_px, side_px, side_px,
-        ).reshape(-1, 3)
-        for row in range(grid)
-        for column in range(grid)
-    ]
-    return np.concatenate(boxes)

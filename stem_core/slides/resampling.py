@@ -12,9 +12,9 @@ __all__ = ["axis_weights", "resample", "to_uint8"]
 def axis_weights(start: float, stop: float, out: int, size: int) -> sparse.csr_array:
     """Weights that resample one axis of an image.
 
-    Output cell i covers the interval [start + i·s, start + (i+1)·s] with s = (stop - start) / out. For s ≥ 1 its
-    weights are the shares of that interval that the pixels cover (area average); for s < 1 the two
-    pixels around the middle of the cell are interpolated linearly.
+    Output cell i covers the interval [start + i·s, start + (i+1)·s] with s = (stop - start) / out.
+    For s ≥ 1 its weights are the shares of that interval that the pixels cover (area average); for
+    s < 1 the two pixels around the middle of the cell are interpolated linearly.
 
     Parameters
     ----------
@@ -83,4 +83,5 @@ def resample(
 
 def to_uint8(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Round to whole pixel values."""
-    return np.clip(values + 0.5, 0, 255).astype(np.uint8)
+    rounded: NDArray[np.uint8] = np.clip(values + 0.5, 0, 255).astype(np.uint8)
+    return rounded

@@ -1,8 +1,8 @@
 """Draw a synthetic slide that looks like an H&E section: no patient's tissue, no download.
 
 The picture is made from two stain maps, haematoxylin and eosin, that absorb light as on a real
-section. It shows regions that differ in structure (tumour nests, fibrous stroma, glands, lymphocytes,
-fat, a vessel), so that predictions differ across it. Same program, same picture.
+section. It shows regions that differ in structure (tumour nests, fibrous stroma, glands,
+lymphocytes, fat, a vessel), so that predictions differ across it. Same program, same picture.
 """
 
 from __future__ import annotations
@@ -181,7 +181,9 @@ def _kinds(plan: _Plan) -> list[_Nuclei]:
     ]
 
 
-def _stamp(nuclei: NDArray[np.float16], kind: _Nuclei, flow: Field, rng: np.random.Generator) -> None:
+def _stamp(
+    nuclei: NDArray[np.float16], kind: _Nuclei, flow: Field, rng: np.random.Generator
+) -> None:
     """Place nuclei on a jittered grid and deepen the haematoxylin map under them."""
     n = int(SIZE_PX / kind.pitch)
     rows, cols = np.mgrid[0:n, 0:n]
@@ -189,12 +191,19 @@ def _stamp(nuclei: NDArray[np.float16], kind: _Nuclei, flow: Field, rng: np.rand
     y = ((rows + 0.5 + jitter[0]) * kind.pitch).ravel()
     x = ((cols + 0.5 + 0.5 * (rows % 2) + jitter[1]) * kind.pitch).ravel()
     inside = (x > 20) & (y > 20) & (x < SIZE_PX - 20) & (y < SIZE_PX - 20)
-    place = (y / _COARSE).astype(int).clip(0, len(flow) - 1), (x / _COARSE).astype(int).clip(0, len(flow) - 1)
+    place = (
+        (y / _COARSE).astype(int).clip(0, len(flow) - 1),
+        (x / _COARSE).astype(int).clip(0, len(flow) - 1),
+    )
     kept = inside & (kind.where[place] > rng.uniform(0.25, 1.0, len(x)))
-    slope_y, slope_x = np.gradient(flow)
-    along = np.arctan2(-slope_x[place], slope_y[place])
+    slope = np.stack(np.gradient(flow))
+    along = np.arctan2(-slope[1][place], slope[0][place])
     angles = along + rng.normal(0, 0.25, len(x)) if kind.aligned else rng.uniform(0, np.pi, len(x))
-    shapes = [_nucleus(kind, angle, rng) for angle in np.linspace(0, np.pi, 24, endpoint=False) for _ in range(4)]
+    shapes = [
+        _nucleus(kind, angle, rng)
+        for angle in np.linspace(0, np.pi, 24, endpoint=False)
+        for _ in range(4)
+    ]
     choice = np.rint(angles / np.pi * 24).astype(int) % 24 * 4 + rng.integers(0, 4, len(x))
     depth = rng.uniform(*kind.depth, len(x)).astype(np.float16)
     for index in np.flatnonzero(kept):
@@ -206,18 +215,21 @@ def _stamp(nuclei: NDArray[np.float16], kind: _Nuclei, flow: Field, rng: np.rand
 
 
 def _nucleus(kind: _Nuclei, angle: float, rng: np.random.Generator) -> NDArray[np.float16]:
-    """One nucleus with a darker rim, uneven chromatin and sometimes a nucleolus."""
+    """One nucleus with a darker rim, uneven chromatin."""
     length = rng.uniform(*kind.length) / 2
     width = length * rng.uniform(*kind.roundness)
     half = int(np.ceil(length)) + 2
-    y, x = np.mgrid[-half : half + 1, -half : half + 1].astype(np.float32)
+    y, x = np.mgrid[-half : half + 1, -half : half + 1]
     u = x * np.cos(angle) + y * np.sin(angle)
     v = -x * np.sin(angle) + y * np.cos(angle)
-    distance = np.hypot(u / length, v / width) * (1 + 0.06 * np.cos(3 * np.arctan2(v, u) + rng.uniform(0, 6)))
+    distance = np.hypot(u / length, v / width) * (
+        1 + 0.06 * np.cos(3 * np.arctan2(v, u) + rng.uniform(0, 6))
+    )
     body = _soft((1 - distance) * width, 0.9)
     rim = np.exp(-(((1 - distance) * width - 1.0) ** 2) / 1.5)
     chromatin = ndimage.gaussian_filter(rng.normal(size=x.shape), 1.0) * 0.7
-    return (body * np.clip(0.72 + 0.25 * rim + chromatin, 0.35, 1.25)).astype(np.float16)
+    depth = body * np.clip(0.72 + 0.25 * rim + chromatin, 0.35, 1.25)
+    return np.asarray(depth, dtype=np.float16)
 
 
 def _stain(
@@ -262,7 +274,7 @@ def _stain(
     eosin = eosin * body * (1 - 0.35 * np.clip(core, 0, 1)) + 0.05 * lumen * tissue
     density = haematoxylin[:, :, None] * _HAEMATOXYLIN + 0.9 * eosin[:, :, None] * _EOSIN
     light = _GLASS * np.exp(-density) + 0.7 * fine[:, :, None]
-    return np.clip(light + 0.5, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(light + 0.5, 0, 255), dtype=np.uint8)
 
 
 def _fat_membranes(rng: np.random.Generator) -> Field:
@@ -304,7 +316,7 @@ def _tileable(rng: np.random.Generator, sigma_y: float, sigma_x: float, n: int =
 
 def _soft(distance: NDArray[np.floating], width: float) -> Field:
     """Step from 0 to 1 where the distance passes 0, as wide as given."""
-    return np.clip(0.5 + distance / (2 * width), 0, 1).astype(np.float32)
+    return np.asarray(np.clip(0.5 + distance / (2 * width), 0, 1), dtype=np.float32)
 
 
 def _enlarge(field: Field, top: int) -> Field:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -109,10 +110,10 @@ class Spots:
 def read_spots(path: str | Path, slide: Slide, *, diameter_um: float) -> Spots:
     """Read measured spots; the order of the file is kept and no spot is dropped by a mask.
 
-    Understood are an h5ad with `obsm["spatial"]` (x, y), Space Ranger's `tissue_positions*.csv` with
-    or without header (or a folder that holds it, such as `outs`; spots with in_tissue = 0 were not
-    measured and are left out), and a CSV with the columns `x_px` and `y_px` and, if wanted, `spot`,
-    `id` or `barcode`. The content decides, not the name.
+    Understood are an h5ad with `obsm["spatial"]` (x, y), Space Ranger's `tissue_positions*.csv`
+    with or without header (or a folder that holds it, such as `outs`; spots with in_tissue = 0 were
+    not measured and are left out), and a CSV with the columns `x_px` and `y_px` and, if wanted,
+    `spot`, `id` or `barcode`. The content decides, not the name.
 
     Parameters
     ----------
@@ -163,9 +164,9 @@ def lay_out_spots(
 ) -> Spots:
     """Lay spots out on the tissue in the pattern of a platform.
 
-    "visium" is hexagonal: rows are pitch · √3/2 apart, odd rows shifted by half a pitch, and columns
-    are counted in half pitches as Space Ranger does. "st" and "grid" are square. The pattern is
-    anchored at the slide's corner, so a spot's name does not depend on the mask.
+    "visium" is hexagonal: rows are pitch · √3/2 apart, odd rows shifted by half a pitch, and
+    columns are counted in half pitches as Space Ranger does. "st" and "grid" are square. The
+    pattern is anchored at the slide's corner, so a spot's name does not depend on the mask.
 
     Parameters
     ----------
@@ -176,8 +177,8 @@ def lay_out_spots(
     kind
         "visium", "st" or "grid".
     pitch_um, diameter_um
-        Distance between centres and spot diameter in microns; the platform's own when left out. With
-        a pitch of one's own and no diameter the platform's ratio is kept.
+        Distance between centres and spot diameter in microns; the platform's own when left out.
+        With a pitch of one's own and no diameter the platform's ratio is kept.
     min_tissue
         Share of a spot that must lie on tissue, 0 to 1.
 
@@ -211,8 +212,9 @@ def lay_out_spots(
     kept = fraction >= min_tissue
     if not kept.any():
         msg = (
-            f"No {kind} spot of {diameter:g} µm has {min_tissue:.0%} of tissue on {slide.path.name}; "
-            "lower the pitch, or check the microns per pixel and the tissue preview."
+            f"No {kind} spot of {diameter:g} µm has {min_tissue:.0%} of tissue on "
+            f"{slide.path.name}; lower the pitch, or check the microns per pixel and the tissue "
+            "preview."
         )
         raise NoTissueError(msg)
     if kept.sum() > MAX_SPOTS:
@@ -274,22 +276,23 @@ def _check_table(table: SpotTable, path: Path, slide: Slide) -> None:
         msg = f"{path.name} holds no spots; give the file of the measured section."
         raise SpotsError(msg)
     if len(set(table.ids)) != len(table.ids):
-        seen: set[str] = set()
-        twice = next(name for name in table.ids if name in seen or seen.add(name))
+        twice = Counter(table.ids).most_common(1)[0][0]
         msg = f"{path.name} names the spot {twice!r} more than once; names of spots must be unique."
         raise SpotsError(msg)
     x, y = table.x_px, table.y_px
     wrong = int((~np.isfinite(x) | ~np.isfinite(y)).sum())
     if wrong:
-        msg = f"{path.name} has {wrong:,} spots whose position is no number; correct or remove them."
+        msg = (
+            f"{path.name} has {wrong:,} spots whose position is no number; correct or remove them."
+        )
         raise SpotsError(msg)
     outside = int(((x < 0) | (y < 0) | (x > slide.width_px) | (y > slide.height_px)).sum())
     if outside:
         msg = (
             f"{outside:,} of the {len(x):,} spots of {path.name} lie outside {slide.path.name} "
             f"({slide.width_px:,} × {slide.height_px:,} px; spots reach x = {x.max():,.0f}, "
-            f"y = {y.max():,.0f}): usually the wrong image, such as the hires picture instead of the "
-            "full-resolution one that the spots were measured on."
+            f"y = {y.max():,.0f}): usually the wrong image, such as the hires picture instead of "
+            "the full-resolution one that the spots were measured on."
         )
         raise SpotsError(msg)
 

@@ -87,7 +87,9 @@ def _positions_in(folder: Path) -> Path:
         for name in ("tissue_positions.csv", "tissue_positions_list.csv"):
             if (inside / name).is_file():
                 return inside / name
-    msg = f"The folder {folder.name} holds no tissue_positions.csv; give Space Ranger's outs folder."
+    msg = (
+        f"The folder {folder.name} holds no tissue_positions.csv; give Space Ranger's outs folder."
+    )
     raise SpotsError(msg)
 
 
@@ -111,7 +113,8 @@ def _read_csv(path: Path, text: str) -> SpotTable:
             index_col=False,
         )
     except (ValueError, pd.errors.ParserError) as error:
-        msg = f"{path.name} cannot be read as a table ({error}); {_EXPECTED}."
+        reason = " ".join(str(error).split())
+        msg = f"{path.name} cannot be read as a table ({reason}); {_EXPECTED}."
         raise SpotsError(msg) from error
     frame.columns = [str(column).strip() for column in frame.columns]
     if len(frame) > MAX_MEASURED:
@@ -186,15 +189,15 @@ def _read_h5ad(path: Path) -> SpotTable:
             if spatial is None:
                 found = ", ".join(sorted(file["obsm"])) if "obsm" in file else "none"
                 msg = (
-                    f"{path.name} has no positions in obsm['spatial'] (obsm holds: {found or 'none'}); "
-                    f"{_EXPECTED}."
+                    f"{path.name} has no positions in obsm['spatial'] (obsm holds: "
+                    f"{found or 'none'}); {_EXPECTED}."
                 )
                 raise SpotsError(msg)
             shape = spatial.shape
             if len(shape) != 2 or shape[1] < 2 or shape[0] > MAX_MEASURED:
                 msg = (
-                    f"{path.name} has an obsm['spatial'] of shape {shape}; expected one row (x, y) in "
-                    f"pixels for each of at most {MAX_MEASURED:,} spots."
+                    f"{path.name} has an obsm['spatial'] of shape {shape}; expected one row (x, y) "
+                    f"in pixels for each of at most {MAX_MEASURED:,} spots."
                 )
                 raise SpotsError(msg)
             xy = np.asarray(spatial[:, :2], dtype=np.float64)
@@ -216,28 +219,34 @@ def _read_obs(
     """Names and array places of the spots."""
     obs = file.get("obs")
     if not isinstance(obs, h5py.Group):
-        msg = f"{path.name} has an obs table of an old kind; write it again with anndata 0.8 or later."
+        msg = f"{path.name} has an obs table of an old kind; write it again with a newer anndata."
         raise SpotsError(msg)
     index = obs.attrs.get("_index", "_index")
     index = index.decode() if isinstance(index, bytes) else str(index)
     names = _column(path, obs, index)
     if names is None:
-        msg = f"{path.name} does not name its spots (obs has no index); write it again with anndata."
+        msg = (
+            f"{path.name} does not name its spots (obs has no index); write it again with anndata."
+        )
         raise SpotsError(msg)
     ids = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)
     row, col = (_column(path, obs, name) for name in ("array_row", "array_col"))
     if row is None or col is None or len(row) != len(ids) or len(col) != len(ids):
         return ids, None, None
     whole_row, whole_col = _whole(row), _whole(col)
-    return (ids, None, None) if whole_row is None or whole_col is None else (ids, whole_row, whole_col)
+    return (
+        (ids, None, None) if whole_row is None or whole_col is None else (ids, whole_row, whole_col)
+    )
 
 
 def _column(path: Path, obs: h5py.Group, name: str) -> NDArray[Any] | None:
     """Read a column of an anndata table, plain, categorical or nullable."""
     if _is_group(path, obs, name):
-        codes, categories = _dataset(path, obs, f"{name}/codes"), _dataset(path, obs, f"{name}/categories")
+        codes = _dataset(path, obs, f"{name}/codes")
+        categories = _dataset(path, obs, f"{name}/categories")
         if codes is not None and categories is not None:
-            return np.asarray(categories[:])[np.asarray(codes[:])]
+            chosen: NDArray[Any] = np.asarray(categories[:])[np.asarray(codes[:])]
+            return chosen
         values = _dataset(path, obs, f"{name}/values")
         return None if values is None else np.asarray(values[:])
     column = _dataset(path, obs, name)

@@ -19,6 +19,7 @@ MASK_PX = 2048
 MIN_FRACTION = 0.001
 _MIN_PART = 2e-4  # smallest piece and largest hole, as shares of the squared longer side
 _MAX_HOLE = 5e-4
+_MIN_SHARE = 0.004  # of the largest piece; smaller ones are crumbs and bubbles
 _MIN_GRAIN = 1.0  # grey levels; empty glass has about 0.5
 _BLACK = 60
 _DISC_POINTS = 89
@@ -82,11 +83,11 @@ class TissueMask:
 def find_tissue(slide: Slide) -> TissueMask:
     """Separate tissue from the empty glass by its stain.
 
-    Haematoxylin and eosin both absorb green most; grey dirt and shadows absorb all colours alike. The
-    optical density of green, measured against the slide's own glass, and its excess over red and
-    blue are split by Otsu's threshold. Gaps are closed, specks dropped and small holes filled. Parts
-    without the fine grain of tissue (smears, frames out of focus, shadows), black borders and blue
-    or green pen are left out.
+    Haematoxylin and eosin both absorb green most; grey dirt and shadows absorb all colours alike.
+    The optical density of green, measured against the slide's own glass, and its excess over red
+    and blue are split by Otsu's threshold. Gaps are closed, specks dropped and small holes filled.
+    Parts without the fine grain of tissue (smears, frames out of focus, shadows), black borders and
+    blue or green pen are left out.
 
     Raises
     ------
@@ -131,7 +132,8 @@ def _grain(image: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
     green = image[:, :, 1].astype(np.float32)
     fine = green - ndimage.gaussian_filter(green, side / 800)
     fine = ndimage.gaussian_filter(fine, side / 3000)
-    return np.sqrt(ndimage.gaussian_filter(fine * fine, side / 256))
+    power = ndimage.gaussian_filter(fine * fine, side / 256)
+    return np.asarray(np.sqrt(power), dtype=np.float32)
 
 
 def _with_grain(
@@ -142,12 +144,13 @@ def _with_grain(
     if not large.any():
         return large
     usual = float(grain[large].mean())
-    large = _without_small(large & (grain >= 0.15 * usual), min_px)
+    large &= grain >= 0.15 * usual
     labels = measure.label(large, connectivity=1)
     area = np.bincount(labels.ravel())
+    area[0] = 0
     of_part = np.bincount(labels.ravel(), weights=grain.ravel()) / np.maximum(area, 1)
     keep = of_part >= max(_MIN_GRAIN, 0.35 * usual)
-    keep[0] = False
+    keep &= area >= max(min_px, _MIN_SHARE * area.max())
     return np.asarray(keep[labels], dtype=bool)
 
 
