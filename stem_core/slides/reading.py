@@ -256,7 +256,8 @@ class Slide:
         if stated is not None and abs(given / stated - 1) > MPP_TOLERANCE and not allow_mismatch:
             msg = (
                 f"{self.path.name} states {stated:.4g} µm per pixel in its metadata but "
-                f"{given:.4g} was given; leave the value out to use the file's own, or allow the mismatch."
+                f"{given:.4g} was given; leave the value out to use the file's own, "
+                "or allow the mismatch."
             )
             raise MppError(msg)
         self.mpp, self.mpp_source = float(given), "user"

@@ -196,8 +196,8 @@ def _stamp(
         (x / _COARSE).astype(int).clip(0, len(flow) - 1),
     )
     kept = inside & (kind.where[place] > rng.uniform(0.25, 1.0, len(x)))
-    slope = np.stack(np.gradient(flow))
-    along = np.arctan2(-slope[1][place], slope[0][place])
+    slope_y, slope_x = np.gradient(flow, axis=0), np.gradient(flow, axis=1)
+    along = np.arctan2(-np.asarray(slope_x)[place], np.asarray(slope_y)[place])
     angles = along + rng.normal(0, 0.25, len(x)) if kind.aligned else rng.uniform(0, np.pi, len(x))
     shapes = [
         _nucleus(kind, angle, rng)

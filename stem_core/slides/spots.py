@@ -298,12 +298,14 @@ def _check_table(table: SpotTable, path: Path, slide: Slide) -> None:
 
 
 def _pitch_px(x_px: NDArray[np.float64], y_px: NDArray[np.float64]) -> float:
-    """Median distance to the nearest neighbour; nan for a single spot."""
+    """Median over spots of the mean distance to three neighbours; nan for a single spot."""
     if len(x_px) < 2:
         return math.nan
     points = np.stack([x_px, y_px], axis=1)
-    distance, _ = cKDTree(points).query(points, k=2)
-    return float(np.median(distance[:, 1]))
+    # three, because the nearest of several neighbours that are not quite regular is always too near
+    neighbours = 3 if len(points) >= 9 else 1
+    distance, _ = cKDTree(points).query(points, k=neighbours + 1)
+    return float(np.median(distance[:, 1:].mean(axis=1)))
 
 
 def _array_places(
