@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -10,49 +11,50 @@ import streamlit as st
 from app.components.wording import plain
 from stem_core.prediction.result import Prediction
 
-__all__ = ["pick_gene"]
+__all__ = ["pick_gene", "pick_order"]
 
 _FIGURES = {
     "pcc": ("PCC", "Pearson correlation with measured expression over the held-out spots."),
     "rvd": ("RVD", "Relative variance distance of the mean: (predicted − measured variance)² / "
                    "measured variance²; 0 is best."),
-    "coverage_90": ("In 90 % band", "Share of measured values inside the band; 90 % is right."),
-    "mean": ("Mean level", "Mean measured expression of the training sections, log2(1 + count)."),
+    "coverage_90": ("90 % band", "Share of measured values inside the band; 90 % is right."),
+    "mean": ("Mean", "Mean measured expression of the training sections, log2(1 + count)."),
 }  # fmt: skip
 """Columns of genes.csv that are shown, with their words."""
 
 
-def pick_gene(prediction: Prediction) -> str:
-    """Show the search and, beside it, the gene's held-out figures; return the gene's symbol."""
+def pick_order(prediction: Prediction) -> list[str]:
+    """Show the choice of order, where there is one, and return the panel in that order."""
     table = prediction.gene_table
-    order = list(prediction.symbols)
-    has_pcc = "pcc" in table and pd.to_numeric(table["pcc"], errors="coerce").notna().any()
-    search, figures = st.columns([2, 3], gap="medium", vertical_alignment="bottom")
-    with search:
-        if has_pcc:
-            by = st.segmented_control(
-                "Genes by", ["Held-out PCC", "Name"], default="Held-out PCC", required=True,
-                key="gene_order", persist_state="session",
-            )  # fmt: skip
-            if by == "Held-out PCC":
-                order = list(table["pcc"].sort_values(ascending=False).index)
-        if st.session_state.get("gene") not in order:
-            st.session_state["gene"] = order[0]
-        gene = st.selectbox(
-            f"Gene: type to search the {len(order)} of this model", order, key="gene",
-            bind="query-params",
-        )  # fmt: skip
+    if "pcc" not in table or not pd.to_numeric(table["pcc"], errors="coerce").notna().any():
+        return list(prediction.symbols)
+    by = st.selectbox(
+        "Genes sorted by", ["Held-out PCC", "Name"], key="gene_order", persist_state="session"
+    )
+    if by == "Name":
+        return sorted(prediction.symbols)
+    return list(table["pcc"].sort_values(ascending=False).index)
+
+
+def pick_gene(prediction: Prediction, order: list[str]) -> str:
+    """Show the search and, beside it, the gene's held-out figures; return the gene's symbol."""
+    search, figures = st.columns([3, 5], gap="medium", vertical_alignment="bottom")
+    if st.session_state.get("gene", order[0]) not in order:
+        del st.session_state["gene"]
+    gene = search.selectbox(
+        f"Gene (type to search {len(order)})", order, key="gene", bind="query-params"
+    )
     with figures:
-        _show_figures(table, str(gene))
+        _show_figures(prediction.gene_table, str(gene))
     return str(gene)
 
 
 def _show_figures(table: pd.DataFrame, gene: str) -> None:
-    row = table.loc[gene]
+    row: dict[str, Any] = table.loc[gene].to_dict()
     shown = [
         (label, _words(column, float(row[column])), words)
         for column, (label, words) in _FIGURES.items()
-        if column in table and pd.notna(row[column]) and math.isfinite(float(row[column]))
+        if column in row and math.isfinite(float(row[column]))
     ]
     if not shown:
         st.caption(f"No held-out figures are known for {plain(gene)}.")
@@ -63,4 +65,4 @@ def _show_figures(table: pd.DataFrame, gene: str) -> None:
 
 
 def _words(column: str, value: float) -> str:
-    return f"{value:.0%}" if column == "coverage_90" else f"{value:.2f}"
+    return f"{value:.0%}".replace("%", " %") if column == "coverage_90" else f"{value:.2f}"

@@ -42,7 +42,7 @@ def pick_limits(values: NDArray[np.float32], unit: str) -> tuple[float, float]:
     """Choose the range of the colour scale; its ends, in the unit of the values."""
     mode = st.segmented_control(
         "Colour range", ["Percentiles", "Manual"], default="Percentiles", required=True,
-        key="range_mode", persist_state="session",
+        key="range_mode", width="stretch", persist_state="session",
     )  # fmt: skip
     if mode == "Manual":
         low_box, high_box = st.columns(2)

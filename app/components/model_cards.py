@@ -23,7 +23,9 @@ def pick_model() -> Entry | None:
     if st.session_state[Keys.MODEL] not in names:
         st.session_state[Keys.MODEL] = None
     for left in range(0, len(entries), 2):
-        for column, entry in zip(st.columns(2, gap="medium"), entries[left : left + 2], strict=False):
+        for column, entry in zip(
+            st.columns(2, gap="medium"), entries[left : left + 2], strict=False
+        ):
             with column.container(border=True, height="stretch", key=f"card_{entry.name}"):
                 _show_card(entry)
     chosen = st.session_state[Keys.MODEL]
@@ -99,7 +101,8 @@ def _show_details(manifest: Manifest) -> None:
         )  # fmt: skip
         st.caption(
             "PCC: Pearson correlation over spots, mean of the genes; best baseline: the highest "
-            "PCC of mean, ridge, kernel ridge and kNN on the same inputs; MSE in (log2(1 + count))²."
+            "PCC of mean, ridge, kernel ridge and kNN on the same inputs; MSE in "
+            "(log2(1 + count))²."
         )
     st.markdown(
         f"**Protocol** {plain(manifest.held_out.protocol)}  \n{plain(manifest.held_out.note)}\n\n"

@@ -52,9 +52,7 @@ def show_progress(run_id: str) -> None:
     if status.finished:
         st.rerun()
     st.progress(overall_fraction(status), text=bar_text(status))
-    st.caption(
-        "The run goes on without this page; its address leads back here from any browser."
-    )
+    st.caption("The run goes on without this page; its address leads back here from any browser.")
     if st.button("Cancel this run", icon=":material/stop_circle:", key="cancel_run"):
         with st.spinner("Cancelling …"):
             job_queue().cancel(run_id)

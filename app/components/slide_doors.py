@@ -7,6 +7,7 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from app import paths, uploads
 from app.components.slide_cache import slide_facts
+from app.components.wording import own_names, plain
 from app.state import ChosenFile, Keys
 from stem_core.errors import StemError
 
@@ -54,7 +55,7 @@ def _take(file: UploadedFile) -> None:
     try:
         chosen = store_chosen(file)
     except StemError as error:
-        st.session_state[Keys.SLIDE_FAULT] = str(error)
+        st.session_state[Keys.SLIDE_FAULT] = plain(str(error))
         return
     _choose(chosen)
 
@@ -64,11 +65,9 @@ def _choose(chosen: ChosenFile) -> None:
     st.session_state[Keys.SLIDE] = None
     st.session_state[Keys.SLIDE_FAULT] = None
     try:
-        path = uploads.upload_path(chosen.upload_id)
         slide_facts(chosen.upload_id, None)
     except StemError as error:
-        sentence = str(error).replace(path.name, chosen.name)
-        st.session_state[Keys.SLIDE_FAULT] = sentence
+        st.session_state[Keys.SLIDE_FAULT] = plain(own_names(str(error), chosen.name))
         uploads.remove_upload(chosen.upload_id)
         return
     st.session_state[Keys.SLIDE] = chosen
@@ -87,5 +86,5 @@ def _show_server_folder() -> None:
         try:
             _choose(ChosenFile(uploads.register_server_slide(place).id, place.rsplit("/", 1)[-1]))
         except StemError as error:
-            st.session_state[Keys.SLIDE_FAULT] = str(error)
+            st.session_state[Keys.SLIDE_FAULT] = plain(str(error))
         st.rerun()

@@ -104,7 +104,9 @@ def disc_layer(
 
     Returns an SVG data address that covers the slide, 0…width × 0…height µm.
     """
-    points = np.array([f"M{x:.1f} {y:.1f}h0" for x, y in zip(x_um, y_um, strict=True)], dtype=object)
+    points = np.array(
+        [f"M{x:.1f} {y:.1f}h0" for x, y in zip(x_um, y_um, strict=True)], dtype=object
+    )
     order = np.argsort(shade, kind="stable")
     body = "".join(
         f'<path stroke="{colours[value]}" d="{"".join(points[rows])}"/>'
@@ -114,7 +116,9 @@ def disc_layer(
     return _svg_url(f"{head}{body}</g>", size_um)
 
 
-def _runs(sorted_values: NDArray[np.uint8], order: NDArray[np.intp]) -> list[tuple[int, NDArray]]:
+def _runs(
+    sorted_values: NDArray[np.uint8], order: NDArray[np.intp]
+) -> list[tuple[int, NDArray[np.intp]]]:
     """Split `order` where the sorted values change."""
     if not len(order):
         return []
@@ -193,14 +197,23 @@ def slide_figure(
     axis = {"showgrid": False, "zeroline": False, "ticks": "outside", "ticklen": 4, "nticks": 7,
             "separatethousands": True, "exponentformat": "none"}  # fmt: skip
     figure.update_layout(
-        height=height_px, margin={"l": 76, "r": 8, "t": 8, "b": 56, "autoexpand": False},
+        height=height_px, margin={"l": 76, "r": 8, "t": 8, "b": 60, "autoexpand": False},
         uirevision=view, dragmode="pan", showlegend=False, hovermode="closest",
+        hoverlabel={"bgcolor": "#ffffff", "bordercolor": "#7a8794",
+                    "font": {"color": "#111111", "size": 13}},
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#7a8794", "activecolor": "#0b6577"},
         plot_bgcolor="rgba(0,0,0,0)", paper_bgcolor="rgba(0,0,0,0)", separators=".\u202f",
-        xaxis={**axis, "title": {"text": "x (µm)"}, "range": [left, right],
+        xaxis={**axis, "range": [left, right],
                "constrain": "domain", "constraintoward": "left"},
-        yaxis={**axis, "title": {"text": "y (µm)"}, "range": [bottom, top],
+        yaxis={**axis, "range": [bottom, top],
                "scaleanchor": "x", "constrain": "domain", "constraintoward": "top"},
     )  # fmt: skip
+    # Axis titles as annotations: plotly.js puts its own on top of the tick labels here.
+    title = {"xref": "x domain", "yref": "y domain", "showarrow": False, "font": {"size": 13}}
+    figure.add_annotation(title, text="x (µm)", x=0.5, y=0, yshift=-28, yanchor="top")
+    figure.add_annotation(
+        title, text="y (µm)", x=0, y=0.5, xshift=-48, xanchor="right", textangle=-90
+    )
     _add_scale_bar(figure, left, bottom, right - left)
     return figure
 

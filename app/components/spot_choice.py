@@ -13,7 +13,8 @@ from app.components.slide_doors import store_chosen
 from app.components.wording import layout_words, plain, platform_name
 from app.state import Keys
 from stem_core.errors import StemError
-from stem_core.slides.spots import Spots
+from stem_core.slides.spots import LAYOUTS, Spots
+from stem_core.slides.spots import Layout as UsualLayout
 from zoo.manifest import Layout
 
 __all__ = ["SpotChoice", "pick_spots", "unlike_training"]
@@ -26,20 +27,25 @@ class SpotChoice:
     """The fields of a job request that say where the spots are."""
 
     kind: Literal["layout", "file"]
-    layout: str | None = None
+    layout: Literal["visium", "st", "grid"] | None = None
     pitch_um: float | None = None
     spots_upload_id: str | None = None
 
 
 def pick_spots(trained_on: Layout) -> SpotChoice | None:
     """Show the choices; None while something is still missing."""
-    words = {
+    words: dict[str, str] = {
         "model": f"As trained: {layout_words(trained_on)}",
         "visium": "Visium: 55 µm spots, 100 µm apart, hexagonal",
         "st": "ST: 100 µm spots, 200 µm apart, square",
         "grid": "Square grid with a pitch of your own",
         "file": "Measured spots from a file",
     }
+    usual = LAYOUTS.get(trained_on.kind)
+    if usual == UsualLayout(trained_on.pitch_um, trained_on.spot_diameter_um):
+        words.pop(trained_on.kind, None)  # the same as the first choice
+    if st.session_state.get("spots_kind", "model") not in words:
+        st.session_state["spots_kind"] = "model"
     kind = st.radio("Spots", list(words), format_func=words.__getitem__, key="spots_kind",
                     persist_state="session")  # fmt: skip
     if kind == "file":
@@ -51,7 +57,7 @@ def pick_spots(trained_on: Layout) -> SpotChoice | None:
         )  # fmt: skip
         st.caption(f"Spot diameter as trained: {trained_on.spot_diameter_um:g} µm.")
         return SpotChoice("layout", "grid", float(pitch))
-    return SpotChoice("layout", None if kind == "model" else kind)
+    return SpotChoice("layout", "visium" if kind == "visium" else "st" if kind == "st" else None)
 
 
 def _pick_file() -> SpotChoice | None:
@@ -78,7 +84,7 @@ def _pick_file() -> SpotChoice | None:
             st.session_state[Keys.SPOTS_FILE] = store_chosen(file)
             st.session_state[Keys.SPOTS_FAULT] = None
         except StemError as error:
-            st.session_state[Keys.SPOTS_FAULT] = str(error)
+            st.session_state[Keys.SPOTS_FAULT] = plain(str(error))
         st.session_state[Keys.UPLOADER_TURN] += 1
         st.rerun()
     if st.session_state[Keys.SPOTS_FAULT]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import time
 from datetime import datetime
+from pathlib import PurePath
+from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import streamlit as st
@@ -20,6 +22,7 @@ __all__ = [
     "layout_words",
     "length",
     "moment",
+    "own_names",
     "plain",
     "platform_name",
     "run_words",
@@ -27,7 +30,9 @@ __all__ = [
 
 NOTICE = "For research use only. Not for diagnosis."
 
-STATE_BADGES = {
+BadgeColour = Literal["gray", "blue", "green", "red", "orange"]
+
+STATE_BADGES: dict[str, tuple[str, str, BadgeColour]] = {
     "queued": ("Waiting", ":material/hourglass_empty:", "gray"),
     "running": ("Running", ":material/play_arrow:", "blue"),
     "done": ("Done", ":material/check:", "green"),
@@ -43,6 +48,16 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~$:&-])")
 def plain(text: str) -> str:
     """Return text that came from outside so that Markdown shows it as it is."""
     return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+
+
+def own_names(sentence: str, *names: str | None) -> str:
+    """Put the users' own file names where a sentence has those that uploads lie under."""
+    for name in names:
+        if name is not None:
+            stored = "file" + PurePath(name).suffix.lower()
+            own = name.replace("\\", r"\\")
+            sentence = re.sub(rf"(?<![\w/]){re.escape(stored)}(?!\w)", own, sentence)
+    return sentence
 
 
 def count(number: int, one: str, many: str | None = None) -> str:

@@ -18,12 +18,13 @@ from app.components.slide_cache import (
 )
 from app.components.slide_doors import show_slide_doors
 from app.components.spot_choice import pick_spots, unlike_training
-from app.components.wording import count, length, plain
+from app.components.wording import count, length, own_names, plain
 from app.jobs.model import JobRequest
 from app.state import Keys, job_queue
 from stem_core.errors import StemError
+from stem_core.slides.tissue import TissueMask
 
-PREVIEW_HEIGHT_PX = 560
+PREVIEW_HEIGHT_PX = 520
 
 run_id = st.query_params.get(Keys.RUN_PARAMETER)
 if run_id:  # an address of a run: its progress and its result are on one page
@@ -59,16 +60,14 @@ else:
             try:
                 facts = slide_facts(slide.upload_id, float(mpp))
             except StemError as error:
-                st.error(str(error), icon=":material/error:")
+                st.error(plain(own_names(str(error), slide.name)), icon=":material/error:")
                 mpp = None
     size_px = f"{facts.width_px:,} × {facts.height_px:,} px".replace(",", "\u202f")
     if facts.mpp is None:
         st.caption(f"{size_px}. The image cannot be measured without its microns per pixel.")
     else:
         origin = "from the file" if facts.mpp_source == "metadata" else "given by you"
-        width, height = (
-            length(side * facts.mpp) for side in (facts.width_px, facts.height_px)
-        )
+        width, height = (length(side * facts.mpp) for side in (facts.width_px, facts.height_px))
         st.caption(
             f"{size_px} · {facts.mpp:.4g} µm/px ({origin}) · so the image covers "
             f"{width} × {height}; check that this fits the section."
@@ -106,6 +105,8 @@ with controls:
     run_place = st.container()
 
 spots = None
+spots_file = st.session_state[Keys.SPOTS_FILE]
+spots_name = spots_file.name if spots_file else None
 draft = JobRequest(
     upload_id=slide.upload_id, slide_name=slide.name, model=entry.name,
     mpp=None if mpp is None else float(mpp), preset="", sampler="", steps=1, samples=1, seed=0,
@@ -115,6 +116,7 @@ draft = JobRequest(
 )  # fmt: skip
 with preview, st.skeleton(height=PREVIEW_HEIGHT_PX):
     fault = None
+    tissue: TissueMask | None = None
     try:
         tissue = slide_tissue(slide.upload_id)
         if choice is not None:
@@ -123,8 +125,7 @@ with preview, st.skeleton(height=PREVIEW_HEIGHT_PX):
                 (trained_on.kind, trained_on.pitch_um, trained_on.spot_diameter_um),
             )
     except StemError as error:
-        fault = str(error).replace("file.", f"{slide.name}: file.", 0)
-        tissue = None
+        fault = plain(own_names(str(error), slide.name, spots_name))
     size_um = (facts.width_px * facts.mpp, facts.height_px * facts.mpp)
     layers = [(slide_map.jpeg_url(slide_thumbnail(slide.upload_id)), 1.0)]
     if tissue is not None:
@@ -170,7 +171,7 @@ with run_place:
         try:
             new_run = job_queue().submit(request)
         except StemError as error:
-            st.error(str(error), icon=":material/error:")
+            st.error(plain(str(error)), icon=":material/error:")
         else:
             st.session_state[Keys.LAST_RUN] = new_run
             st.switch_page("views/results.py", query_params={Keys.RUN_PARAMETER: new_run})

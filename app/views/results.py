@@ -9,9 +9,9 @@ import streamlit as st
 
 from app.components import map_controls, slide_map
 from app.components.downloads import show_downloads
-from app.components.gene_choice import pick_gene
+from app.components.gene_choice import pick_gene, pick_order
 from app.components.run_progress import show_progress
-from app.components.wording import STATE_BADGES, plain, run_words
+from app.components.wording import STATE_BADGES, own_names, plain, run_words
 from app.state import Keys, job_queue
 from stem_core.errors import StemError
 from stem_core.prediction.result import Prediction, read_prediction
@@ -45,7 +45,7 @@ try:
 except StemError as error:
     st.session_state[Keys.LAST_RUN] = None
     st.title("Results")
-    st.error(str(error), icon=":material/link_off:")
+    st.error(plain(str(error)), icon=":material/link_off:")
     st.page_link("views/runs.py", label="All runs", icon=":material/list:")
     st.stop()
 st.query_params[Keys.RUN_PARAMETER] = run_id
@@ -64,7 +64,9 @@ if not status.finished:
     st.stop()
 if status.state != "done":
     if status.state == "failed":
-        st.error(status.message, icon=":material/error:")
+        st.error(
+            plain(own_names(status.message, status.request.slide_name)), icon=":material/error:"
+        )
     else:
         st.markdown("This run was cancelled; it has no result.")
     st.page_link("views/predict.py", label="Start another prediction", icon=":material/biotech:")
@@ -76,12 +78,16 @@ version = (str(file), file.stat().st_mtime_ns)
 with st.skeleton(height=MAP_HEIGHT_PX):
     prediction = opened(*version)
 spots = prediction.spots
-gene = pick_gene(prediction)
+head = st.container()
+place, controls = st.columns([5, 2], gap="medium")
+with controls:
+    order = pick_order(prediction)
+with head:
+    gene = pick_gene(prediction, order)
 column = prediction.symbols.index(gene)
 mean, std = prediction.mean[:, column], prediction.std[:, column]
 lower, upper = prediction.q05[:, column], prediction.q95[:, column]
 
-place, controls = st.columns([3, 1], gap="medium")
 with controls:
     layer = map_controls.pick_layer()
     values = {
@@ -128,9 +134,10 @@ with place:
         figure, key="map", config=slide_map.CHART_CONFIG,
         alt=f"{map_controls.LAYERS[layer]} of {gene} over the H&E image",
     )  # fmt: skip
+    size = "at" if look.spot_size == 1 else f"{look.spot_size:.2g} times as large as"
     st.caption(
-        f"Spots are drawn at {look.spot_size:.0%} of their size ({spots.diameter_um:g} µm) and grow "
-        "with the zoom. Wheel: zoom; drag: move; double click: back."
+        f"Spots are drawn {size} their physical size ({spots.diameter_um:g} µm) and grow with the "
+        "zoom. Wheel: zoom · drag: move · double click: back."
     )
 
 st.markdown("**Download**")

@@ -5,7 +5,15 @@ from __future__ import annotations
 import streamlit as st
 
 from app.components.run_progress import bar_text
-from app.components.wording import STATE_BADGES, count, duration, moment, plain, run_words
+from app.components.wording import (
+    STATE_BADGES,
+    count,
+    duration,
+    moment,
+    own_names,
+    plain,
+    run_words,
+)
 from app.jobs.model import JobStatus
 from app.state import Keys, job_queue
 from stem_core.errors import StemError
@@ -29,7 +37,7 @@ def confirm_delete(status: JobStatus) -> None:
                 try:
                     job_queue().delete(status.id)
                 except StemError as error:
-                    st.error(str(error))
+                    st.error(plain(str(error)))
                     return
             if st.session_state[Keys.LAST_RUN] == status.id:
                 st.session_state[Keys.LAST_RUN] = None
@@ -75,12 +83,15 @@ def show_run(status: JobStatus) -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"**{plain(status.request.slide_name)}**", width="content")
             st.badge(words, icon=icon, color=colour)
-        line = f"{moment(status.created_s)} · {run_words(status, manifests.get(status.request.model))}"
+        line = (
+            f"{moment(status.created_s)} · {run_words(status, manifests.get(status.request.model))}"
+        )
         if status.started_s and status.finished_s:
             line += f" · took {duration(status.finished_s - status.started_s)}"
         st.caption(line)
         if status.state == "failed":
-            st.caption(f":red[{plain(status.message)}]")
+            sentence = own_names(status.message, status.request.slide_name)
+            st.caption(f":red[{plain(sentence)}]")
         elif not status.finished:
             st.caption(bar_text(status))
     with buttons.container(horizontal=True, horizontal_alignment="right"):
