@@ -1,0 +1,118 @@
+"""The regression mean that the diffusion model adds its residual to (CARD, Han et al. 2022).
+
+An equal-weight average of small regressors with different errors: linear ridge and Gaussian kernel ridge
+on the condition as it is (`raw`) and relative to the slide (`relative`), and ensembles of shallow networks.
+Fitting is in `stem_core.training.conditional_mean`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["ConditionalMean", "KernelRidge", "Linear", "ShallowNetworks", "Standardise"]
+
+
+class Standardise(nn.Module):
+    """Choose columns of the condition, scale them to unit variance, and clip to ±5."""
+
+    def __init__(self, columns: int, total: int) -> None:
+        super().__init__()
+        self.register_buffer("columns", torch.zeros(columns, dtype=torch.int64))
+        self.register_buffer("mean", torch.zeros(columns))
+        self.register_buffer("std", torch.ones(columns))
+        self.total = total
+
+    def forward(self, condition: Tensor) -> Tensor:
+        """(N,C) -> (N,columns)."""
+        chosen = condition[:, self.columns]
+        return ((chosen - self.mean) / self.std).clamp(-5, 5)
+
+
+class Linear(nn.Module):
+    """Ridge regression, as fitted weights."""
+
+    def __init__(self, columns: int, total: int, genes: int) -> None:
+        super().__init__()
+        self.inputs = Standardise(columns, total)
+        self.linear = nn.Linear(columns, genes)
+
+    def forward(self, condition: Tensor) -> Tensor:
+        """(N,C) -> (N,G)."""
+        out: Tensor = self.linear(self.inputs(condition))
+        return out
+
+
+class KernelRidge(nn.Module):
+    """Gaussian kernel ridge regression over S support spots."""
+
+    def __init__(self, columns: int, total: int, genes: int, support: int) -> None:
+        super().__init__()
+        self.inputs = Standardise(columns, total)
+        self.register_buffer("support", torch.zeros(support, columns))
+        self.register_buffer("weights", torch.zeros(support, genes))
+        self.register_buffer("offset", torch.zeros(genes))
+        self.register_buffer("gamma", torch.ones(()))
+
+    def kernel(self, a: Tensor, b: Tensor) -> Tensor:
+        """exp(-γ |a - b|²), (N,S)."""
+        squared = (a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * a @ b.T
+        return torch.exp(-self.gamma * squared.clamp_min(0))
+
+    def forward(self, condition: Tensor) -> Tensor:
+        """(N,C) -> (N,G)."""
+        return self.kernel(self.inputs(condition), self.support) @ self.weights + self.offset
+
+
+class ShallowNetworks(nn.Module):
+    """M networks with two hidden layers, evaluated at once and averaged."""
+
+    def __init__(self, columns: int, total: int, genes: int, members: int, hidden: int, bottleneck: int) -> None:
+        super().__init__()
+        self.inputs = Standardise(columns, total)
+        sizes = [columns, hidden, bottleneck, genes]
+        self.weights = nn.ParameterList(
+            nn.Parameter(torch.randn(members, b, a) * a**-0.5) for a, b in zip(sizes, sizes[1:], strict=False)
+        )
+        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(members, 1, b)) for b in sizes[1:])
+        self.register_buffer("scale", torch.ones(genes))
+        self.register_buffer("offset", torch.zeros(genes))
+
+    def each(self, inputs: Tensor, *, dropout: tuple[float, float] = (0.0, 0.0)) -> Tensor:
+        """Standardised inputs (N,columns) or (M,N,columns) -> every member's output (M,N,G), scaled units."""
+        x = inputs if inputs.dim() == 3 else inputs.expand(len(self.weights[0]), -1, -1)
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            rate = dropout[0] if layer == 0 else dropout[1]
+            x = nn.functional.dropout(x, rate, training=rate > 0)
+            x = torch.baddbmm(bias, x, weight.transpose(1, 2))
+            if layer < 2:
+                x = nn.functional.gelu(x)
+        return x
+
+    def forward(self, condition: Tensor) -> Tensor:
+        """(N,C) -> (N,G)."""
+        out: Tensor = self.each(self.inputs(condition)).mean(0) * self.scale + self.offset
+        return out
+
+
+class ConditionalMean(nn.Module):
+    """Average of the members."""
+
+    def __init__(self, members: list[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, condition: Tensor) -> Tensor:
+        """Regression mean.
+
+        Parameters
+        ----------
+        condition
+            (N,C) float32.
+
+        Returns
+        -------
+        Tensor
+            (N,G), log2(1 + count).
+        """
+        return torch.stack([member(condition) for member in self.members]).mean(0)

@@ -1,0 +1,197 @@
+"""The conditional denoiser: a token per gene, adaLN-Zero transformer blocks (DiT, Peebles & Xie 2023; Stem).
+
+Parameter names are those of the published checkpoints. Conditioning is computed once per spot and step and
+shared by the spot's K samples.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["Denoiser", "DenoiserSize"]
+
+
+@dataclass(frozen=True)
+class DenoiserSize:
+    """Size of a denoiser; the defaults are the published ones.
+
+    Attributes
+    ----------
+    genes, condition_width
+        G and C.
+    depth, width, heads, mlp_ratio
+        Of the transformer.
+    gene_inputs
+        Values a gene's token is made from: 1 (its noisy value, as published) or 2 (also the regression
+        mean of that gene at that spot).
+    dropout
+        On the condition, in training.
+    """
+
+    genes: int = 200
+    condition_width: int = 1536
+    depth: int = 12
+    width: int = 384
+    heads: int = 6
+    mlp_ratio: float = 4.0
+    gene_inputs: int = 1
+    dropout: float = 0.0
+
+
+def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    return torch.addcmul(shift, x, 1 + scale)
+
+
+class _GeneTokens(nn.Module):
+    """Learned gene vector + MLP of the gene's values."""
+
+    def __init__(self, size: DenoiserSize) -> None:
+        super().__init__()
+        self.gene_name_ebd = nn.Parameter(torch.randn(1, size.genes, size.width) * 0.02)
+        self.gene_count_ebd = nn.Sequential(
+            nn.Linear(size.gene_inputs, size.width), nn.SiLU(), nn.Linear(size.width, size.width)
+        )
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(…,G,gene_inputs) -> (…,G,D)."""
+        out: Tensor = self.gene_count_ebd(values) + self.gene_name_ebd[0]
+        return out
+
+
+class _TimeEmbedding(nn.Module):
+    def __init__(self, width: int, frequencies: int = 256) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(frequencies, width), nn.SiLU(), nn.Linear(width, width))
+        self.frequencies = frequencies
+
+    def forward(self, t: Tensor) -> Tensor:
+        """(N,) -> (N,D); cosines first, then sines, longest period 10 000."""
+        half = self.frequencies // 2
+        rates = torch.exp(-math.log(10_000) * torch.arange(half, device=t.device, dtype=torch.float32) / half)
+        angles = t.float()[:, None] * rates
+        out: Tensor = self.mlp(torch.cat([angles.cos(), angles.sin()], 1).to(self.mlp[0].weight.dtype))
+        return out
+
+
+class _Attention(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B,G,D) -> (B,G,D)."""
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (B,H,G,D/H)
+        out: Tensor = self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return out
+
+
+class _Mlp(nn.Module):
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+        return out
+
+
+class _Block(nn.Module):
+    def __init__(self, size: DenoiserSize) -> None:
+        super().__init__()
+        self.width = size.width
+        self.attn = _Attention(size.width, size.heads)
+        self.mlp = _Mlp(size.width, int(size.width * size.mlp_ratio))
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(size.width, 6 * size.width))
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        """x (N,K,G,D), c (N,D) -> (N,K,G,D)."""
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = (
+            part[:, None, None] for part in self.adaLN_modulation(c).chunk(6, -1)
+        )
+        normed = _modulate(F.layer_norm(x, (self.width,), eps=1e-6), shift_a, scale_a)
+        x = torch.addcmul(x, gate_a, self.attn(normed.flatten(0, 1)).view_as(x))
+        normed = _modulate(F.layer_norm(x, (self.width,), eps=1e-6), shift_m, scale_m)
+        return torch.addcmul(x, gate_m, self.mlp(normed))
+
+
+class _FinalLayer(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.linear = nn.Linear(width, 2)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        shift, scale = (part[:, None, None] for part in self.adaLN_modulation(c).chunk(2, -1))
+        out: Tensor = self.linear(_modulate(F.layer_norm(x, (self.width,), eps=1e-6), shift, scale))
+        return out
+
+
+class Denoiser(nn.Module):
+    """Predict the noise and the variance interpolation of noisy expression.
+
+    Parameters
+    ----------
+    size
+        See `DenoiserSize`.
+    """
+
+    def __init__(self, size: DenoiserSize) -> None:
+        super().__init__()
+        self.size = size
+        self.gene_joint_embed = _GeneTokens(size)
+        self.time_embed = _TimeEmbedding(size.width)
+        self.label_embed = nn.Sequential(
+            nn.Linear(size.condition_width, size.width), nn.SiLU(), nn.Linear(size.width, size.width)
+        )
+        self.blocks = nn.ModuleList(_Block(size) for _ in range(size.depth))
+        self.final_layer = _FinalLayer(size.width)
+        self._start_as_identity()
+
+    def _start_as_identity(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        for part in [*self.blocks, self.final_layer]:
+            last = part.adaLN_modulation[1]
+            nn.init.zeros_(last.weight)
+        nn.init.zeros_(self.final_layer.linear.weight)
+
+    def forward(self, x: Tensor, t: Tensor, condition: Tensor, gene_mean: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Denoise.
+
+        Parameters
+        ----------
+        x
+            Noisy values, (N,K,G).
+        t
+            Timesteps of the full schedule, (N,).
+        condition
+            (N,C).
+        gene_mean
+            (N,G), the second input of each gene's token; with `gene_inputs=2` only.
+
+        Returns
+        -------
+        tuple of Tensor
+            Noise estimate ε̂ and variance interpolation v, each (N,K,G).
+        """
+        values = x[..., None]
+        if gene_mean is not None:
+            values = torch.stack([x, gene_mean[:, None].expand_as(x)], -1)
+        label = F.dropout(condition, self.size.dropout, self.training)
+        c = self.time_embed(t) + self.label_embed(label)  # (N,D)
+        tokens = self.gene_joint_embed(values)  # (N,K,G,D)
+        for block in self.blocks:
+            tokens = block(tokens, c)
+        noise, variance = self.final_layer(tokens, c).unbind(-1)
+        return noise, variance

@@ -1,0 +1,204 @@
+"""From a slide to the condition of each spot: its own patch, the tissue around it, and where it lies.
+
+The tissue is surveyed once per slide on a square lattice; a spot's context is a Gaussian average of the
+lattice embeddings around it, so it has a fixed physical size and needs no neighbouring spots. Everything
+is given twice, as it is and relative to the slide's own tissue, which takes most of the stain out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+from scipy.ndimage import distance_transform_edt
+
+from stem_core.errors import NoTissueError
+from stem_core.slides.patches import read_patches
+from stem_core.slides.reading import Slide
+from stem_core.slides.spots import Spots
+from stem_core.slides.tissue import TissueMask
+
+__all__ = ["ConditionSpec", "Encoder", "SlideSurvey", "condition_groups", "condition_width", "spot_condition", "survey_slide"]
+
+_RINGS_UM = (300.0, 600.0, 1200.0, 2400.0)
+_MAX_TILES = 20_000
+_CHUNK = 64
+
+
+class Encoder(Protocol):
+    """What makes embeddings: (N,3,P,P) uint8 -> (N,width) float32."""
+
+    name: str
+    width: int
+    sha256: str
+
+    def encode(self, patches: NDArray[np.uint8], *, batch: int = 64) -> NDArray[np.float32]:
+        """Embed patches."""
+        ...
+
+
+@dataclass(frozen=True)
+class ConditionSpec:
+    """What a model looks at.
+
+    Attributes
+    ----------
+    side_um, size_px
+        Side of a patch in microns, and in pixels as encoded.
+    survey_pitch_um
+        Distance of the survey's lattice points.
+    context_um
+        Standard deviations of the Gaussian averages around a spot.
+    """
+
+    side_um: float
+    size_px: int
+    survey_pitch_um: float
+    context_um: tuple[float, ...]
+
+
+def condition_width(spec: ConditionSpec, encoder_width: int) -> int:
+    """C: own patch and contexts, raw and relative, then geometry."""
+    return 2 * (1 + len(spec.context_um)) * encoder_width + 1 + len(_RINGS_UM)
+
+
+def condition_groups(spec: ConditionSpec, encoder_width: int) -> dict[str, slice]:
+    """Columns of the condition by meaning: `raw`, `relative`, `geometry`."""
+    n = (1 + len(spec.context_um)) * encoder_width
+    return {"raw": slice(0, n), "relative": slice(n, 2 * n), "geometry": slice(2 * n, None)}
+
+
+@dataclass(frozen=True)
+class SlideSurvey:
+    """Embeddings of a slide's tissue on a lattice, and its mask.
+
+    Attributes
+    ----------
+    x_um, y_um
+        Lattice points, shape (M,), microns from the slide's corner.
+    embeddings
+        float32, (M, encoder width).
+    tissue
+        bool, the tissue mask.
+    mask_um
+        Microns per mask pixel.
+    """
+
+    x_um: NDArray[np.float32]
+    y_um: NDArray[np.float32]
+    embeddings: NDArray[np.float32]
+    tissue: NDArray[np.bool_]
+    mask_um: float
+
+    def save(self, path: Path) -> None:
+        """Write as safetensors."""
+        save_file(
+            {
+                "x_um": self.x_um,
+                "y_um": self.y_um,
+                "embeddings": self.embeddings,
+                "tissue": self.tissue.astype(np.uint8),
+                "mask_um": np.array([self.mask_um], np.float64),
+            },
+            path,
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> SlideSurvey:
+        """Read what `save` wrote."""
+        t = load_file(path)
+        return cls(t["x_um"], t["y_um"], t["embeddings"], t["tissue"].astype(bool), float(t["mask_um"][0]))
+
+
+def survey_slide(
+    slide: Slide,
+    tissue: TissueMask,
+    encoder: Encoder,
+    spec: ConditionSpec,
+    progress: Callable[[int, int], None] | None = None,
+) -> SlideSurvey:
+    """Embed the slide's tissue on a lattice.
+
+    On very large slides the lattice is thinned to at most 20,000 points.
+
+    Raises
+    ------
+    NoTissueError
+        No lattice point lies on tissue.
+    MppError
+        Microns per pixel are unknown.
+    """
+    mpp = slide.require_mpp()
+    pitch_px = spec.survey_pitch_um / mpp
+    expected = tissue.fraction() * slide.width_px * slide.height_px / pitch_px**2
+    pitch_px *= max(1.0, np.sqrt(expected / _MAX_TILES))
+    x, y = np.meshgrid(
+        np.arange(pitch_px / 2, slide.width_px, pitch_px), np.arange(pitch_px / 2, slide.height_px, pitch_px)
+    )
+    x, y = x.ravel(), y.ravel()
+    on = tissue.fraction_at(x, y, pitch_px) > 0.3
+    if not on.any():  # a piece smaller than the lattice
+        on = tissue.fraction_at(x, y, 2 * pitch_px) > 0
+    x, y = x[on], y[on]
+    if len(x) == 0:
+        msg = f"No tissue was found on {slide.path.name}; choose an image with stained tissue."
+        raise NoTissueError(msg)
+    parts = []
+    for start in range(0, len(x), _CHUNK):
+        stop = start + _CHUNK
+        patches = read_patches(slide, x[start:stop], y[start:stop], side_um=spec.side_um, size_px=spec.size_px)
+        parts.append(encoder.encode(patches))
+        if progress is not None:
+            progress(min(stop, len(x)), len(x))
+    return SlideSurvey(
+        (x * mpp).astype(np.float32),
+        (y * mpp).astype(np.float32),
+        np.concatenate(parts),
+        tissue.mask,
+        tissue.scale_px * mpp,
+    )
+
+
+def _context(x_um: NDArray[np.float64], y_um: NDArray[np.float64], survey: SlideSurvey, sigma_um: float) -> NDArray[np.float32]:
+    squared = (x_um[:, None] - survey.x_um) ** 2 + (y_um[:, None] - survey.y_um) ** 2
+    # Relative to the nearest point: far from all tissue the nearest counts alone, never a division by zero.
+    weights = np.exp(-(squared - squared.min(1, keepdims=True)) / (2 * sigma_um**2)).astype(np.float32)
+    out: NDArray[np.float32] = weights @ survey.embeddings / weights.sum(1, keepdims=True)
+    return out
+
+
+def _geometry(x_um: NDArray[np.float64], y_um: NDArray[np.float64], survey: SlideSurvey, distance_um: NDArray[np.float32]) -> NDArray[np.float32]:
+    h, w = survey.tissue.shape
+    column = np.clip((x_um / survey.mask_um).astype(int), 0, w - 1)
+    row = np.clip((y_um / survey.mask_um).astype(int), 0, h - 1)
+    mask = TissueMask(survey.tissue, 1.0)
+    rings = [mask.fraction_at(x_um / survey.mask_um, y_um / survey.mask_um, d / survey.mask_um) for d in _RINGS_UM]
+    return np.stack([np.log1p(distance_um[row, column] / 50), *rings], 1).astype(np.float32)
+
+
+def spot_condition(
+    slide: Slide, spots: Spots, survey: SlideSurvey, encoder: Encoder, spec: ConditionSpec
+) -> NDArray[np.float32]:
+    """Make the condition of spots.
+
+    Each row depends on its own spot, the slide and the survey alone, so any chunking gives the same.
+
+    Returns
+    -------
+    float32 array, shape (N, C)
+    """
+    mpp = slide.require_mpp()
+    x_um, y_um = spots.x_px * mpp, spots.y_px * mpp
+    patches = read_patches(slide, spots.x_px, spots.y_px, side_um=spec.side_um, size_px=spec.size_px)
+    raw = [encoder.encode(patches), *(_context(x_um, y_um, survey, sigma) for sigma in spec.context_um)]
+    mean = survey.embeddings.mean(0)
+    std = survey.embeddings.std(0) + 0.05 * np.abs(mean) + 1e-3
+    relative = [(part - mean) / std for part in raw]
+    padded = np.pad(survey.tissue, 1)
+    distance = distance_transform_edt(padded)[1:-1, 1:-1].astype(np.float32) * np.float32(survey.mask_um)
+    return np.concatenate([*raw, *relative, _geometry(x_um, y_um, survey, distance)], 1).astype(np.float32)
