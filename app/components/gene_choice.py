@@ -50,7 +50,7 @@ def pick_gene(prediction: Prediction, order: list[str]) -> str:
 
 
 def _show_figures(table: pd.DataFrame, gene: str) -> None:
-    row: dict[str, Any] = table.loc[gene].to_dict()
+    row: dict[Any, Any] = table.loc[gene].to_dict()
     shown = [
         (label, _words(column, float(row[column])), words)
         for column, (label, words) in _FIGURES.items()

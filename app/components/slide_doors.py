@@ -37,7 +37,7 @@ def show_slide_doors() -> None:
             st.error(st.session_state[Keys.SLIDE_FAULT], icon=":material/error:")
     with other:
         st.markdown("No image at hand?")
-        if st.button("Open the synthetic sample", icon=":material/science:"):
+        if st.button("Open the synthetic sample", icon=":material/science:", key="open_sample"):
             with st.spinner("Opening the sample; it is drawn on first use …", show_time=True):
                 _choose(ChosenFile(uploads.register_sample(), "Synthetic sample"))
             st.rerun()

@@ -28,7 +28,7 @@ PREVIEW_HEIGHT_PX = 520
 
 run_id = st.query_params.get(Keys.RUN_PARAMETER)
 if run_id:  # an address of a run: its progress and its result are on one page
-    st.switch_page("views/results.py", query_params={Keys.RUN_PARAMETER: run_id})
+    st.switch_page("views/results.py", query_params=st.query_params.to_dict())
 
 st.title("Predict gene expression from an H&E image")
 

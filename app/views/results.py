@@ -76,7 +76,11 @@ result_dir = job_queue().result_dir(run_id)
 file = result_dir / "prediction.h5ad"
 version = (str(file), file.stat().st_mtime_ns)
 with st.skeleton(height=MAP_HEIGHT_PX):
-    prediction = opened(*version)
+    try:
+        prediction = opened(*version)
+    except StemError as error:
+        st.error(plain(str(error)), icon=":material/error:")
+        st.stop()
 spots = prediction.spots
 head = st.container()
 place, controls = st.columns([5, 2], gap="medium")
