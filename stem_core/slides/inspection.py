@@ -30,6 +30,9 @@ _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _GREY, _RGB, _PALETTE, _CMYK, _YCBCR, _LAB = {0, 1}, 2, 3, 5, 6, 8
 _COLOUR = {_RGB, _PALETTE, _CMYK, _YCBCR, _LAB, 33003, 33004, 33005}
+# bits, strip and tile offsets and lengths, palette, JPEG tables; and the bytes of TIFF's types
+_DECODING_TAGS = {258, 273, 279, 320, 324, 325, 347}
+_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 7: 1, 13: 4, 16: 8, 17: 8, 18: 8}
 _RESOLUTION_UNIT_UM = {2: 25_400.0, 3: 10_000.0}
 _LENGTH_UM = {"nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "mm": 1e3, "cm": 1e4}
 
@@ -101,6 +104,8 @@ def _inspect_tiff(path: Path) -> FileFacts:
             pages = _all_pages(tiff)
             if not pages or not _chain_ends(tiff):
                 raise _cut_off(path, "its list of pictures runs past the end of the file")
+            if any(_tag_beyond(tiff, page) for page in pages):
+                raise _cut_off(path, "part of a picture's description lies beyond its end")
             missing = sum(_ranges_beyond(page, size) for page in pages)
             total = sum(len(page.dataoffsets) for page in pages)
             if missing:
@@ -154,6 +159,25 @@ def _chain_ends(tiff: tifffile.TiffFile) -> bool:
         return False
     following = struct.unpack(layout.offsetformat, raw)[0]
     return bool(following < file.size)
+
+
+def _tag_beyond(tiff: tifffile.TiffFile, page: Any) -> bool:
+    """Tell whether the values of a tag that is needed for decoding lie beyond the file's end."""
+    layout, file = tiff.tiff, tiff.filehandle
+    if layout.is_ndpi:  # its offsets are completed by tifffile
+        return False
+    file.seek(page.offset)
+    n_tags = struct.unpack(layout.tagnoformat, file.read(layout.tagnosize))[0]
+    raw = file.read(n_tags * layout.tagsize)
+    if len(raw) < n_tags * layout.tagsize:
+        return True
+    entry = layout.byteorder + ("HHQQ" if layout.is_bigtiff else "HHII")
+    return any(
+        code in _DECODING_TAGS
+        and (length := count * _TYPE_BYTES.get(kind, 0)) > layout.offsetsize
+        and offset + length > file.size
+        for code, kind, count, offset in struct.iter_unpack(entry, raw)
+    )
 
 
 def _ranges_beyond(page: Any, file_size: int) -> int:
