@@ -1,0 +1,337 @@
+"""From a slide and its spots to a prediction, in pieces that can be interrupted and resumed."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+from torch import Tensor
+
+from stem_core.diffusion.noise import gaussian_noise
+from stem_core.diffusion.samplers import SAMPLERS, antithetic, sample_ancestral, sample_ddim
+from stem_core.diffusion.schedule import spaced_timesteps
+from stem_core.encoders.condition import SlideSurvey, spot_condition, survey_slide
+from stem_core.errors import Cancelled, SettingsError
+from stem_core.prediction.model import StemModel
+from stem_core.prediction.result import NOTICE, Prediction
+from stem_core.slides.reading import Slide
+from stem_core.slides.spots import Spots
+from stem_core.slides.tissue import TissueMask, find_tissue
+
+__all__ = ["SAMPLERS", "Draws", "Predictor", "Progress", "SamplingSettings", "SlideSurvey", "choose_device"]
+
+_BATCH_SEQUENCES = 64  # spots × samples per pass: fits the caches of a small machine
+_MAX_SAMPLES = 1000
+_THUMBNAIL_PX = 2000
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a prediction is: `done` of `total` `unit`s of a stage (`survey`, `predict` or `write`)."""
+
+    stage: str
+    done: int
+    total: int
+    unit: str
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How to sample.
+
+    Attributes
+    ----------
+    sampler
+        One of `SAMPLERS`; `ddim` pairs every noise with its negative.
+    steps
+        Timesteps visited, 1 to T.
+    samples
+        Draws per spot, K.
+    seed
+        Of the noise, 0 to 2**63 - 1.
+
+    Raises
+    ------
+    SettingsError
+        A value is out of range.
+    """
+
+    sampler: str
+    steps: int
+    samples: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.sampler not in SAMPLERS:
+            msg = f"There is no sampler '{self.sampler}'; choose one of {', '.join(SAMPLERS)}."
+            raise SettingsError(msg)
+        for name, highest in (("steps", 1000), ("samples", _MAX_SAMPLES), ("seed", 2**63 - 1)):
+            lowest, value = int(name != "seed"), getattr(self, name)
+            if not lowest <= value <= highest:
+                msg = f"The number of {name} is {value}; it must be between {lowest} and {highest}."
+                if name == "seed":
+                    msg = f"The seed is {value}; it must be between 0 and {highest}."
+                raise SettingsError(msg)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What K draws of n spots say, all float32: arrays (n,G), and the domain distance (n,)."""
+
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+    q05: NDArray[np.float32]
+    q95: NDArray[np.float32]
+    domain_distance: NDArray[np.float32]
+
+    def save(self, path: Path) -> None:
+        """Write as safetensors."""
+        save_file({f.name: np.ascontiguousarray(getattr(self, f.name)) for f in fields(self)}, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Draws:
+        """Read what `save` wrote."""
+        return cls(**load_file(path))
+
+    @classmethod
+    def join(cls, parts: Sequence[Draws]) -> Draws:
+        """Put chunks together in order."""
+        return cls(**{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)})
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` takes CUDA where there is one.
+
+    Raises
+    ------
+    SettingsError
+        The name is unknown, or CUDA was asked for and there is none.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        msg = f"There is no device '{name}'; choose auto, cpu or cuda."
+        raise SettingsError(msg)
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        msg = "This machine has no CUDA device that PyTorch can use; choose cpu or auto."
+        raise SettingsError(msg)
+    return torch.device("cuda" if available and name != "cpu" else "cpu")
+
+
+class Predictor:
+    """A model on a device.
+
+    Parameters
+    ----------
+    model
+        From `zoo.loader.load_model`.
+    device
+        `auto`, `cpu` or `cuda`.
+
+    Raises
+    ------
+    SettingsError
+        The device cannot be had.
+    """
+
+    def __init__(self, model: StemModel, device: str = "auto") -> None:
+        self.model = model
+        self.device = choose_device(device)
+        self._generator = model.generator.to(self.device).eval()
+        model.encoder.trunk.to(self.device)
+
+    def survey(
+        self, slide: Slide, tissue: TissueMask, progress: Callable[[int, int], None] | None = None
+    ) -> SlideSurvey:
+        """Look over the slide's tissue once; every spot's context comes from it."""
+        return survey_slide(slide, tissue, self.model.encoder, self.model.spec, progress)
+
+    def condition(self, slide: Slide, spots: Spots, survey: SlideSurvey) -> NDArray[np.float32]:
+        """Make the condition of spots, (n,C); each spot alone, so any chunking gives the same."""
+        return spot_condition(slide, spots, survey, self.model.encoder, self.model.spec)
+
+    @torch.inference_mode()
+    def samples(
+        self, condition: NDArray[np.float32], spot_ids: Sequence[str], settings: SamplingSettings
+    ) -> NDArray[np.float32]:
+        """Single draws.
+
+        Parameters
+        ----------
+        condition
+            (n,C).
+        spot_ids
+            n names; with the seed and the sample's index they alone decide the noise.
+        settings
+            See `SamplingSettings`.
+
+        Returns
+        -------
+        float32 array, shape (n,K,G)
+            log2(1 + count), not clipped at 0.
+        """
+        generator, schedule = self._generator, self.model.schedule
+        timesteps = spaced_timesteps(schedule.steps, settings.steps)
+        genes = len(self.model.symbols)
+        paired = settings.sampler == "ddim"
+        out = np.empty((len(spot_ids), settings.samples, genes), np.float32)
+        at_once = max(1, _BATCH_SEQUENCES // settings.samples)
+        for start in range(0, len(spot_ids), at_once):
+            ids = spot_ids[start : start + at_once]
+            given = torch.from_numpy(condition[start : start + at_once]).to(self.device)
+            mean = generator.regression_mean(given)
+            label, relative = generator.label(given), generator.relative_mean(mean)
+
+            def denoise(x: Tensor, t: int, label: Tensor = label, relative: Tensor | None = relative) -> tuple[Tensor, Tensor]:
+                times = torch.full((len(x),), t, device=x.device)
+                pair: tuple[Tensor, Tensor] = generator.denoiser(x, times, label, relative)
+                return pair
+
+            def noise(step: int, count: int, ids: Sequence[str] = ids) -> Tensor:
+                return torch.from_numpy(
+                    gaussian_noise(settings.seed, ids, range(count), genes, step=step)
+                ).to(self.device)
+
+            if paired:
+                first = antithetic(noise(0, -(-settings.samples // 2)))[:, : settings.samples]
+                y = sample_ddim(denoise, first, schedule, timesteps)
+            else:
+                k = settings.samples
+                y = sample_ancestral(denoise, noise(0, k), schedule, timesteps, lambda i, k=k: noise(i, k))
+            x = mean[:, None] + generator.residual_scale * y
+            out[start : start + at_once] = x.float().cpu().numpy()
+        return out
+
+    def draw(
+        self, condition: NDArray[np.float32], spot_ids: Sequence[str], settings: SamplingSettings
+    ) -> Draws:
+        """Draw K samples of each spot and sum them up; each spot alone, so any chunking gives the same.
+
+        The mean is never below 0, since counts are not.
+        """
+        samples = self.samples(condition, spot_ids, settings)
+        mean = samples.mean(1)
+        # A ±pair has its mean fixed, so nothing is lost to estimating it; independent draws lose one.
+        ddof = 0 if settings.sampler == "ddim" or settings.samples == 1 else 1
+        std = samples.std(1, ddof=ddof)
+        bands = self.model.bands
+        steadied = np.sqrt((std**2 + bands.typical**2) / 2)
+        width = self.model.encoder.width
+        return Draws(
+            mean=mean.clip(0),
+            std=std,
+            q05=(mean - bands.below * steadied).clip(0),
+            q95=(mean + bands.above * steadied).clip(0),
+            domain_distance=self.model.domain.distance(condition[:, :width]),
+        )
+
+    def predict(
+        self,
+        slide: Slide,
+        spots: Spots,
+        settings: SamplingSettings,
+        *,
+        tissue: TissueMask | None = None,
+        progress: Callable[[Progress], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+        chunk: int = 64,
+    ) -> Prediction:
+        """Do the whole journey.
+
+        Raises
+        ------
+        Cancelled
+            `should_stop` said so; it is asked between chunks of `chunk` spots.
+        """
+        started = time.monotonic()
+
+        def report(stage: str, done: int, total: int, unit: str) -> None:
+            if should_stop is not None and should_stop():
+                msg = "The prediction was stopped."
+                raise Cancelled(msg)
+            if progress is not None:
+                progress(Progress(stage, done, total, unit))
+
+        report("survey", 0, 0, "patches")
+        mask = find_tissue(slide) if tissue is None else tissue
+        survey = self.survey(slide, mask, lambda done, total: report("survey", done, total, "patches"))
+        parts = []
+        for start in range(0, len(spots), chunk):
+            report("predict", start, len(spots), "spots")
+            part = spots.take(slice(start, start + chunk))
+            parts.append(self.draw(self.condition(slide, part, survey), part.ids, settings))
+        report("predict", len(spots), len(spots), "spots")
+        report("write", 0, 1, "files")
+        return self.finish(slide, spots, Draws.join(parts), settings, elapsed_s=time.monotonic() - started)
+
+    def finish(
+        self, slide: Slide, spots: Spots, draws: Draws, settings: SamplingSettings, *, elapsed_s: float, command: str = ""
+    ) -> Prediction:
+        """Put the draws of all spots together with the run record and a picture of the slide."""
+        model = self.model
+        thumbnail = slide.thumbnail(_THUMBNAIL_PX)
+        return Prediction(
+            slide_name=slide.path.name,
+            spots=spots,
+            mpp=slide.require_mpp(),
+            symbols=model.symbols,
+            ensembl=model.ensembl,
+            mean=draws.mean,
+            std=draws.std,
+            q05=draws.q05,
+            q95=draws.q95,
+            domain_distance=draws.domain_distance,
+            gene_table=model.genes,
+            run=self._record(slide, spots, settings, elapsed_s, command),
+            thumbnail=thumbnail,
+            thumbnail_scale=thumbnail.shape[1] / slide.width_px,
+        )
+
+    def _record(self, slide: Slide, spots: Spots, settings: SamplingSettings, elapsed_s: float, command: str) -> dict[str, Any]:
+        return {
+            "notice": NOTICE,
+            "program": {"name": "stem-in-a-browser", "version": _installed("stem-in-a-browser")},
+            "model": dict(self.model.identity),
+            "units": "log2(1 + count)",
+            "sampler": settings.sampler,
+            "steps": settings.steps,
+            "samples": settings.samples,
+            "seed": settings.seed,
+            "slide": {
+                "sha256": slide.fingerprint(),
+                "width_px": slide.width_px,
+                "height_px": slide.height_px,
+                "mpp": slide.require_mpp(),
+                "mpp_source": slide.mpp_source,
+            },
+            "spots": {
+                "n": len(spots),
+                "source": spots.source,
+                "diameter_um": spots.diameter_um,
+                "pitch_um": spots.pitch_um,
+            },
+            "patch": {"side_um": self.model.spec.side_um, "size_px": self.model.spec.size_px, "mode": "physical"},
+            "device": self.device.type,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "elapsed_s": round(elapsed_s, 2),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": command,
+        }
+
+
+def _installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
