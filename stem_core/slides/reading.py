@@ -275,7 +275,7 @@ class Slide:
                 "Stem reads brightfield H&E images."
             )
             raise SlideColourError(msg)
-        shaded = brightest < 200
+        shaded = brightest < 180
         grey = (brightest - darkest)[shaded] <= 6
         if shaded.mean() > 0.01 and grey.mean() > 0.995:
             msg = (

@@ -7,8 +7,7 @@ lymphocytes, fat, a vessel), so that predictions differ across it. Same program,
 
 from __future__ import annotations
 
-import os
-import tempfile
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,9 +77,7 @@ def make_sample_slide(path: str | Path) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(_draw())
-    handle, name = tempfile.mkstemp(prefix=".sample-", suffix=".tif", dir=path.parent)
-    os.close(handle)
-    aside = Path(name)
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         with tifffile.TiffWriter(aside) as tiff:
             for level in range(5):
@@ -91,6 +88,7 @@ def make_sample_slide(path: str | Path) -> Path:
                     photometric="rgb",
                     tile=(256, 256),
                     compression="zlib",
+                    compressionargs={"level": 1},
                     resolution=(per_cm, per_cm),
                     resolutionunit="CENTIMETER",
                     subfiletype=1 if level else 0,
@@ -273,7 +271,7 @@ def _stain(
     haematoxylin = np.maximum(haematoxylin * body, 0.92 * core)
     eosin = eosin * body * (1 - 0.35 * np.clip(core, 0, 1)) + 0.05 * lumen * tissue
     density = haematoxylin[:, :, None] * _HAEMATOXYLIN + 0.9 * eosin[:, :, None] * _EOSIN
-    light = _GLASS * np.exp(-density) + 0.7 * fine[:, :, None]
+    light = _GLASS * np.exp(-density) + 0.7 * (tissue * fine)[:, :, None]
     return np.asarray(np.clip(light + 0.5, 0, 255), dtype=np.uint8)
 
 

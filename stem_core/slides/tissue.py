@@ -15,12 +15,12 @@ from stem_core.slides.reading import Slide
 
 __all__ = ["TissueMask", "find_tissue"]
 
-MASK_PX = 2048
+MASK_PX = 1536
 MIN_FRACTION = 0.001
 _MIN_PART = 2e-4  # smallest piece and largest hole, as shares of the squared longer side
 _MAX_HOLE = 5e-4
 _MIN_SHARE = 0.004  # of the largest piece; smaller ones are crumbs and bubbles
-_MIN_GRAIN = 1.0  # grey levels; empty glass has about 0.5
+_MIN_GRAIN = 2.0  # grey levels; empty glass has 0.5 to 1.5, tissue 10 and more
 _BLACK = 60
 _DISC_POINTS = 89
 _CHUNK = 20_000
@@ -130,7 +130,7 @@ def _mask(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
 def _grain(image: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
     """How much the green channel varies from one nucleus or fibre to the next, in grey levels."""
     green = image[:, :, 1].astype(np.float32)
-    fine = green - ndimage.gaussian_filter(green, side / 800)
+    fine = green - ndimage.gaussian_filter(green, max(1.5, side / 800))
     fine = ndimage.gaussian_filter(fine, side / 3000)
     power = ndimage.gaussian_filter(fine * fine, side / 256)
     return np.asarray(np.sqrt(power), dtype=np.float32)

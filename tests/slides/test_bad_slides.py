@@ -183,9 +183,7 @@ def test_floating_point(tmp_path: Path, section: Picture) -> None:
 
 
 @pytest.mark.parametrize("filled", [0.05, 0.6])
-def test_fluorescence_as_rgb(
-    tmp_path: Path, pyramid: Callable[..., Path], filled: float
-) -> None:
+def test_fluorescence_as_rgb(tmp_path: Path, pyramid: Callable[..., Path], filled: float) -> None:
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 25, (400, 400, 3), dtype=np.uint8)
     rows = int(400 * filled)
@@ -222,7 +220,9 @@ def _png(width: int, height: int, rows: bytes, bits: int = 8) -> bytes:
     """A PNG of RGB rows (without filter bytes), or of nothing when `rows` is empty."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     stride = len(rows) // height
     lines = b"".join(b"\0" + rows[i * stride : (i + 1) * stride] for i in range(height))
@@ -263,16 +263,14 @@ def test_the_limit_holds_for_each_side(tmp_path: Path, width: int, height: int) 
 
 
 def test_an_allowed_large_image_warns_of_no_bomb(tmp_path: Path) -> None:
-    """Pillow warns from 89 million pixels on; 12,000 x 9,000 is allowed here."""
+    """Pillow warns from 89 million pixels on; 12,000 x 8,000 is allowed here."""
     path = tmp_path / "large.png"
-    Image.new("P", (12_000, 9_000), 7).save(path)
+    white = Image.new("P", (12_000, 8_000))
+    white.putpalette([243, 241, 244])
+    white.save(path, compress_level=1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        try:
-            slide = open_slide(path)
-        except SlideColourError:  # a single dark colour: also fine here
-            return
-    assert slide.width_px == 12_000
+        assert open_slide(path).width_px == 12_000
 
 
 def test_tiled_slides_have_no_such_limit(tmp_path: Path) -> None:
