@@ -23,6 +23,7 @@ __all__ = [
     "Metrics",
     "Preset",
     "Presets",
+    "RegressionConfig",
     "View",
     "read_manifest",
 ]
@@ -73,7 +74,16 @@ class DenoiserConfig(_Strict):
     width: int = Field(gt=0)
     heads: int = Field(gt=0)
     mlp_ratio: Positive = 4.0
-    learn_variance: bool = True
+    condition_width: int = Field(gt=0)
+
+
+class RegressionConfig(_Strict):
+    """Sizes of the regression mean under a residual model (see `stem_core.diffusion.conditional_mean`)."""
+
+    support: int = Field(gt=0)
+    networks: int = Field(gt=0)
+    hidden: int = Field(gt=0)
+    bottleneck: int = Field(gt=0)
 
 
 class Preset(_Strict):
@@ -160,9 +170,11 @@ class Manifest(_Strict):
     panel: tuple[Gene, ...] = Field(min_length=1)
     panel_rule: str
     encoder: EncoderRef
-    views: tuple[View, ...] = Field(min_length=1)
+    view: View
+    survey_pitch_um: Positive
     context_um: tuple[Positive, ...]
     condition_width: int = Field(gt=0)
+    regression: RegressionConfig | None
     layout: Layout
     patch_mode: Literal["physical", "paper"]
     target: Literal["published", "residual"]
@@ -180,10 +192,13 @@ class Manifest(_Strict):
     created: str
 
     @model_validator(mode="after")
-    def _panel_is_unique(self) -> Manifest:
+    def _fits_together(self) -> Manifest:
         symbols = [gene.symbol for gene in self.panel]
         if len(set(symbols)) != len(symbols):
             msg = "the panel names a gene twice"
+            raise ValueError(msg)
+        if (self.target == "residual") != (self.regression is not None):
+            msg = "a residual target needs a regression, a published target has none"
             raise ValueError(msg)
         return self
 
@@ -204,7 +219,10 @@ def read_manifest(path: Path) -> Manifest:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        msg = f"The model's {path.name} in {path.parent.name} cannot be read ({error}); install the model again."
+        msg = (
+            f"The model's {path.name} in {path.parent.name} cannot be read ({error}); "
+            "install the model again."
+        )
         raise ModelFileError(msg) from error
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if version != SCHEMA_VERSION:

@@ -7,10 +7,19 @@ Fitting is in `stem_core.training.conditional_mean`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ConditionalMean", "KernelRidge", "Linear", "ShallowNetworks", "Standardise"]
+__all__ = [
+    "ConditionalMean",
+    "KernelRidge",
+    "Linear",
+    "ShallowNetworks",
+    "Standardise",
+    "build_conditional_mean",
+]
 
 
 class Standardise(nn.Module):
@@ -116,3 +125,36 @@ class ConditionalMean(nn.Module):
             (N,G), log2(1 + count).
         """
         return torch.stack([member(condition) for member in self.members]).mean(0)
+
+
+def build_conditional_mean(
+    groups: Mapping[str, slice], total: int, genes: int, *, support: int, networks: int, hidden: int, bottleneck: int
+) -> ConditionalMean:
+    """Make the members, unfitted.
+
+    In order: ridge and kernel ridge on the condition as it is, both relative to the slide, networks
+    relative to the slide, networks on everything.
+
+    Parameters
+    ----------
+    groups
+        Columns of the condition by meaning, from `condition_groups`.
+    total, genes
+        C and G.
+    support
+        Training spots, kept by the kernel members.
+    networks, hidden, bottleneck
+        Of each of the two network ensembles.
+    """
+    counts = {name: len(range(total)[which]) for name, which in groups.items()}
+    as_is, relative = (counts[name] + counts["geometry"] for name in ("raw", "relative"))
+    return ConditionalMean(
+        [
+            Linear(as_is, total, genes),
+            KernelRidge(as_is, total, genes, support),
+            Linear(relative, total, genes),
+            KernelRidge(relative, total, genes, support),
+            ShallowNetworks(relative, total, genes, networks, hidden, bottleneck),
+            ShallowNetworks(total, total, genes, networks, hidden, bottleneck),
+        ]
+    )

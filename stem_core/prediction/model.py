@@ -79,6 +79,13 @@ class Bands:
     below: NDArray[np.float32]
     above: NDArray[np.float32]
 
+    def around(
+        self, mean: NDArray[np.float32], std: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Lower and upper bound of the band, (N,G) each."""
+        steadied = np.sqrt((std**2 + self.typical**2) / 2)
+        return mean - self.below * steadied, mean + self.above * steadied
+
 
 @dataclass(frozen=True)
 class DomainReference:

@@ -15,23 +15,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
-from torch import Tensor
 
-from stem_core.diffusion.noise import gaussian_noise
-from stem_core.diffusion.samplers import SAMPLERS, antithetic, sample_ancestral, sample_ddim
-from stem_core.diffusion.schedule import spaced_timesteps
+from stem_core.diffusion.samplers import SAMPLERS
 from stem_core.encoders.condition import SlideSurvey, spot_condition, survey_slide
 from stem_core.errors import Cancelled, SettingsError
 from stem_core.prediction.model import StemModel
 from stem_core.prediction.result import NOTICE, Prediction
+from stem_core.prediction.sampling import SamplingSettings, draw_targets, spread
 from stem_core.slides.reading import Slide
 from stem_core.slides.spots import Spots
 from stem_core.slides.tissue import TissueMask, find_tissue
 
 __all__ = ["SAMPLERS", "Draws", "Predictor", "Progress", "SamplingSettings", "SlideSurvey", "choose_device"]
 
-_BATCH_SEQUENCES = 64  # spots × samples per pass: fits the caches of a small machine
-_MAX_SAMPLES = 1000
 _THUMBNAIL_PX = 2000
 
 
@@ -43,46 +39,6 @@ class Progress:
     done: int
     total: int
     unit: str
-
-
-@dataclass(frozen=True)
-class SamplingSettings:
-    """How to sample.
-
-    Attributes
-    ----------
-    sampler
-        One of `SAMPLERS`; `ddim` pairs every noise with its negative.
-    steps
-        Timesteps visited, 1 to T.
-    samples
-        Draws per spot, K.
-    seed
-        Of the noise, 0 to 2**63 - 1.
-
-    Raises
-    ------
-    SettingsError
-        A value is out of range.
-    """
-
-    sampler: str
-    steps: int
-    samples: int
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        if self.sampler not in SAMPLERS:
-            msg = f"There is no sampler '{self.sampler}'; choose one of {', '.join(SAMPLERS)}."
-            raise SettingsError(msg)
-        for name, highest in (("steps", 1000), ("samples", _MAX_SAMPLES), ("seed", 2**63 - 1)):
-            lowest, value = int(name != "seed"), getattr(self, name)
-            if not lowest <= value <= highest:
-                msg = f"The number of {name} is {value}; it must be between {lowest} and {highest}."
-                if name == "seed":
-                    msg = f"The seed is {value}; it must be between 0 and {highest}."
-                raise SettingsError(msg)
 
 
 @dataclass(frozen=True)
@@ -180,36 +136,17 @@ class Predictor:
         float32 array, shape (n,K,G)
             log2(1 + count), not clipped at 0.
         """
-        generator, schedule = self._generator, self.model.schedule
-        timesteps = spaced_timesteps(schedule.steps, settings.steps)
-        genes = len(self.model.symbols)
-        paired = settings.sampler == "ddim"
-        out = np.empty((len(spot_ids), settings.samples, genes), np.float32)
-        at_once = max(1, _BATCH_SEQUENCES // settings.samples)
-        for start in range(0, len(spot_ids), at_once):
-            ids = spot_ids[start : start + at_once]
-            given = torch.from_numpy(condition[start : start + at_once]).to(self.device)
-            mean = generator.regression_mean(given)
-            label, relative = generator.label(given), generator.relative_mean(mean)
-
-            def denoise(x: Tensor, t: int, label: Tensor = label, relative: Tensor | None = relative) -> tuple[Tensor, Tensor]:
-                times = torch.full((len(x),), t, device=x.device)
-                pair: tuple[Tensor, Tensor] = generator.denoiser(x, times, label, relative)
-                return pair
-
-            def noise(step: int, count: int, ids: Sequence[str] = ids) -> Tensor:
-                return torch.from_numpy(
-                    gaussian_noise(settings.seed, ids, range(count), genes, step=step)
-                ).to(self.device)
-
-            if paired:
-                first = antithetic(noise(0, -(-settings.samples // 2)))[:, : settings.samples]
-                y = sample_ddim(denoise, first, schedule, timesteps)
-            else:
-                k = settings.samples
-                y = sample_ancestral(denoise, noise(0, k), schedule, timesteps, lambda i, k=k: noise(i, k))
-            x = mean[:, None] + generator.residual_scale * y
-            out[start : start + at_once] = x.float().cpu().numpy()
+        given = torch.from_numpy(condition).to(self.device)
+        mean = self._generator.regression_mean(given)
+        targets = draw_targets(
+            self._generator.denoiser,
+            self.model.schedule,
+            self._generator.label(given),
+            self._generator.relative_mean(mean),
+            spot_ids,
+            settings,
+        )
+        out: NDArray[np.float32] = (mean[:, None] + self._generator.residual_scale * targets).float().cpu().numpy()
         return out
 
     def draw(
@@ -221,17 +158,14 @@ class Predictor:
         """
         samples = self.samples(condition, spot_ids, settings)
         mean = samples.mean(1)
-        # A ±pair has its mean fixed, so nothing is lost to estimating it; independent draws lose one.
-        ddof = 0 if settings.sampler == "ddim" or settings.samples == 1 else 1
-        std = samples.std(1, ddof=ddof)
-        bands = self.model.bands
-        steadied = np.sqrt((std**2 + bands.typical**2) / 2)
+        std = spread(samples, settings)
+        q05, q95 = self.model.bands.around(mean, std)
         width = self.model.encoder.width
         return Draws(
             mean=mean.clip(0),
             std=std,
-            q05=(mean - bands.below * steadied).clip(0),
-            q95=(mean + bands.above * steadied).clip(0),
+            q05=q05.clip(0),
+            q95=q95.clip(0),
             domain_distance=self.model.domain.distance(condition[:, :width]),
         )
 

@@ -9,11 +9,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stem_core.diffusion.conditional_mean import ConditionalMean, KernelRidge, Linear, ShallowNetworks, Standardise
+from stem_core.diffusion.conditional_mean import (
+    ConditionalMean,
+    KernelRidge,
+    Linear,
+    ShallowNetworks,
+    Standardise,
+    build_conditional_mean,
+)
 
 __all__ = ["MeanTraining", "fit_conditional_mean"]
 
-_BLEND_EPOCH_BATCH = 64
+_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -59,10 +66,14 @@ def _standardise(into: Standardise, condition: NDArray[np.float32], columns: NDA
 
 
 @torch.no_grad()
-def _ridge(
-    condition: NDArray[np.float32], target: NDArray[np.float32], offset: NDArray[np.float32], columns: NDArray[np.int64], alpha: float
-) -> Linear:
-    member = Linear(len(columns), condition.shape[1], target.shape[1])
+def _fit_ridge(
+    member: Linear,
+    condition: NDArray[np.float32],
+    target: NDArray[np.float32],
+    offset: NDArray[np.float32],
+    columns: NDArray[np.int64],
+    alpha: float,
+) -> None:
     x = _standardise(member.inputs, condition, columns).double()
     y = torch.from_numpy(target).double()
     centre, level = x.mean(0), y.mean(0)
@@ -70,33 +81,35 @@ def _ridge(
     weights = torch.linalg.solve(gram, (x - centre).T @ (y - level))
     member.linear.weight.copy_(weights.T)
     member.linear.bias.copy_(level - centre @ weights + torch.from_numpy(offset))
-    return member
 
 
 @torch.no_grad()
-def _kernel(
-    condition: NDArray[np.float32], target: NDArray[np.float32], offset: NDArray[np.float32], columns: NDArray[np.int64], settings: MeanTraining
-) -> KernelRidge:
-    member = KernelRidge(len(columns), condition.shape[1], target.shape[1], len(target))
+def _fit_kernel(
+    member: KernelRidge,
+    condition: NDArray[np.float32],
+    target: NDArray[np.float32],
+    offset: NDArray[np.float32],
+    columns: NDArray[np.int64],
+    settings: MeanTraining,
+) -> None:
     x = _standardise(member.inputs, condition, columns)
     member.gamma.fill_(settings.kernel_gamma / len(columns))
-    # Kept in half precision on disk: fit on what will be loaded.
-    member.support.copy_(x.half().float())
+    member.support.copy_(x.half().float())  # kept in half precision on disk: fit on what will be loaded
     level = target.mean(0)
     kernel = member.kernel(member.support, member.support).double()
     kernel += settings.kernel_alpha * torch.eye(len(kernel), dtype=torch.float64)
     member.weights.copy_(torch.linalg.solve(kernel, torch.from_numpy(target - level).double()))
     member.offset.copy_(torch.from_numpy(level + offset))
-    return member
 
 
-def _networks(
-    condition: NDArray[np.float32], target: NDArray[np.float32], offset: NDArray[np.float32], columns: NDArray[np.int64], settings: MeanTraining, seed: int
-) -> ShallowNetworks:
-    torch.manual_seed(seed)
-    member = ShallowNetworks(
-        len(columns), condition.shape[1], target.shape[1], settings.networks, settings.hidden, settings.bottleneck
-    )
+def _fit_networks(
+    member: ShallowNetworks,
+    condition: NDArray[np.float32],
+    target: NDArray[np.float32],
+    offset: NDArray[np.float32],
+    columns: NDArray[np.int64],
+    settings: MeanTraining,
+) -> None:
     x = _standardise(member.inputs, condition, columns)
     level, scale = target.mean(0), target.std(0) + 1e-3
     member.offset.copy_(torch.from_numpy(level + offset))
@@ -105,7 +118,7 @@ def _networks(
     weight = torch.from_numpy(scale / scale.mean())
     parameters = [*member.weights, *member.biases]
     optimiser = torch.optim.AdamW(parameters, settings.learning_rate, weight_decay=settings.weight_decay)
-    batch = min(_BLEND_EPOCH_BATCH, len(x))
+    batch = min(_BATCH, len(x))
     per_epoch = len(x) // batch
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, settings.learning_rate, total_steps=settings.epochs * per_epoch
@@ -113,7 +126,7 @@ def _networks(
     for _ in range(settings.epochs):
         order = torch.stack([torch.randperm(len(x)) for _ in range(settings.networks)])
         for start in range(0, per_epoch * batch, batch):
-            chosen = order[:, start : start + batch]  # every member sees its own order
+            chosen = order[:, start : start + batch]  # every network sees its own order
             inputs = x[chosen] + settings.input_noise * torch.randn(*chosen.shape, x.shape[1])
             out = member.each(inputs, dropout=(settings.input_dropout, settings.dropout))
             loss = ((out - y[chosen]) ** 2 * weight).mean((1, 2)).sum()
@@ -121,7 +134,6 @@ def _networks(
             loss.backward()
             optimiser.step()
             schedule.step()
-    return member.eval().requires_grad_(False)
 
 
 def fit_conditional_mean(
@@ -149,20 +161,28 @@ def fit_conditional_mean(
     settings
         See `MeanTraining`.
     """
-    columns = {name: np.arange(condition.shape[1])[which] for name, which in groups.items()}
+    torch.manual_seed(settings.seed)
+    n, total = condition.shape
+    mean = build_conditional_mean(
+        groups,
+        total,
+        target.shape[1],
+        support=n,
+        networks=settings.networks,
+        hidden=settings.hidden,
+        bottleneck=settings.bottleneck,
+    )
+    columns = {name: np.arange(total)[which] for name, which in groups.items()}
     as_is = np.concatenate([columns["raw"], columns["geometry"]])
     relative = np.concatenate([columns["relative"], columns["geometry"]])
-    everything = np.arange(condition.shape[1])
     levels = np.stack([target[section == s].mean(0) for s in range(int(section.max()) + 1)])
     within = (target - levels[section]).astype(np.float32)
     level, none = target.mean(0), np.zeros(target.shape[1], np.float32)
-    return ConditionalMean(
-        [
-            _ridge(condition, target, none, as_is, settings.ridge_alpha),
-            _kernel(condition, target, none, as_is, settings),
-            _ridge(condition, within, level, relative, settings.ridge_alpha),
-            _kernel(condition, within, level, relative, settings),
-            _networks(condition, within, level, relative, settings, settings.seed),
-            _networks(condition, target, none, everything, settings, settings.seed + 1),
-        ]
-    ).eval()
+    plain_ridge, plain_kernel, ridge, kernel, networks, all_networks = mean.members
+    _fit_ridge(plain_ridge, condition, target, none, as_is, settings.ridge_alpha)
+    _fit_kernel(plain_kernel, condition, target, none, as_is, settings)
+    _fit_ridge(ridge, condition, within, level, relative, settings.ridge_alpha)
+    _fit_kernel(kernel, condition, within, level, relative, settings)
+    _fit_networks(networks, condition, within, level, relative, settings)
+    _fit_networks(all_networks, condition, target, none, np.arange(total), settings)
+    return mean.eval().requires_grad_(False)

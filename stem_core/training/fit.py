@@ -1,0 +1,198 @@
+"""Fit a whole model on measured spots: regression mean, residual diffusion, calibration, domain.
+
+Everything is learned from the spots it is given, so a fold that leaves a section out leaks nothing of it.
+Residuals are out-of-fold (each training section predicted by a mean fitted on the others): in-sample
+residuals are far too small, and draws made from them too sure of themselves.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stem_core.diffusion.conditional_mean import ConditionalMean
+from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
+from stem_core.diffusion.schedule import Schedule
+from stem_core.prediction.model import Bands, DomainReference, Generator
+from stem_core.prediction.sampling import SamplingSettings, draw_targets, spread
+from stem_core.training.conditional_mean import MeanTraining, fit_conditional_mean
+from stem_core.training.trainer import DenoiserTraining, train_denoiser
+
+__all__ = ["FitSettings", "Fitted", "fit"]
+
+log = logging.getLogger(__name__)
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """Arguments of `fit`.
+
+    Attributes
+    ----------
+    mean, denoiser
+        Of the two training steps.
+    depth, width, heads
+        Of the denoiser.
+    projected_width
+        Principal components of the condition the denoiser sees.
+    domain_components
+        Principal components of the own-patch embedding for the domain distance.
+    calibration
+        How draws are made that the band is calibrated on: as in the standard preset.
+    """
+
+    mean: MeanTraining = field(default_factory=MeanTraining)
+    denoiser: DenoiserTraining = field(default_factory=DenoiserTraining)
+    depth: int = 2
+    width: int = 64
+    heads: int = 4
+    projected_width: int = 32
+    domain_components: int = 24
+    calibration: SamplingSettings = field(default_factory=lambda: SamplingSettings("ddim", 10, 4))
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What `fit` learned; `schedule` is the one the denoiser was trained on."""
+
+    generator: Generator
+    schedule: Schedule
+    bands: Bands
+    domain: DomainReference
+
+
+def _out_of_fold(
+    condition: Array, target: Array, section: NDArray[np.int64], groups: Mapping[str, slice], settings: MeanTraining
+) -> Array:
+    out = np.empty_like(target)
+    for held_out in np.unique(section):
+        rest = section != held_out
+        _, renumbered = np.unique(section[rest], return_inverse=True)
+        mean = fit_conditional_mean(condition[rest], target[rest], renumbered, groups, settings)
+        out[~rest] = mean(torch.from_numpy(condition[~rest])).numpy()
+    return out
+
+
+def _within(values: Array, section: NDArray[np.int64]) -> Array:
+    out = values.copy()
+    for s in np.unique(section):
+        out[section == s] -= values[section == s].mean(0)
+    return out
+
+
+@torch.no_grad()
+def _set_inputs(generator: Generator, condition: Array, width: int) -> None:
+    """Whitened principal components of the standardised condition."""
+    generator.inputs.columns.copy_(torch.arange(condition.shape[1]))
+    generator.inputs.mean.copy_(torch.from_numpy(condition.mean(0)))
+    generator.inputs.std.copy_(torch.from_numpy(condition.std(0) + 1e-6))
+    z = generator.inputs(torch.from_numpy(condition))
+    _, s, v = torch.linalg.svd(z - z.mean(0), full_matrices=False)
+    scale = s[:width] / np.sqrt(len(condition))
+    generator.projection.copy_(v[:width].T / scale)
+
+
+def _domain(embeddings: Array, section: NDArray[np.int64], components: int) -> DomainReference:
+    mean, std = embeddings.mean(0), embeddings.std(0) + 1e-6
+    _, s, v = np.linalg.svd((embeddings - mean) / std, full_matrices=False)
+    projection = (v[:components].T / (s[:components] / np.sqrt(len(embeddings)))) / std[:, None]
+    reference = DomainReference(mean, projection.astype(np.float32), 1.0)
+    return replace(reference, unit=float(np.quantile(reference.distance(embeddings), 0.95)))
+
+
+def _match_variance(
+    draws: Array, expected: Array, target: Array, section: NDArray[np.int64]
+) -> Array:
+    """Per gene, the factor on residual draws that makes single draws vary over a section as the tissue does.
+
+    The median over sections, drawn halfway to the median over genes.
+    """
+    factors = []
+    for s in np.unique(section):
+        here = section == s
+        missing = target[here].var(0) - expected[here].var(0)
+        drawn = draws[here].var(0).mean(0)
+        factors.append(missing / np.maximum(drawn, 1e-6))
+    squared = np.median(np.stack(factors), 0).clip(0.1, 3.0)
+    return np.sqrt((0.5 * squared + 0.5 * np.median(squared)).clip(0.2, 2.5)).astype(np.float32)
+
+
+def _calibrate(draws: Array, residual: Array, settings: SamplingSettings) -> Bands:
+    """Per gene, scale the spread so that 90 % of out-of-fold values lie in the band."""
+    std = spread(draws, settings)
+    typical = np.sqrt((std**2).mean(0))
+    error = (residual - draws.mean(1)) / np.sqrt((std**2 + typical**2) / 2)
+    low, high = np.quantile(error, (0.05, 0.95), axis=0)
+    return Bands(typical.astype(np.float32), (-low).astype(np.float32), high.astype(np.float32))
+
+
+def fit(
+    condition: Array,
+    target: Array,
+    section: NDArray[np.int64],
+    groups: Mapping[str, slice],
+    own_width: int,
+    settings: FitSettings,
+) -> Fitted:
+    """Fit on N training spots of S sections.
+
+    Parameters
+    ----------
+    condition
+        (N,C).
+    target
+        (N,G), log2(1 + count).
+    section
+        (N,), 0 to S-1, S at least 2.
+    groups
+        Columns of the condition by meaning.
+    own_width
+        Width of the own-patch embedding, the first columns of the condition.
+    settings
+        See `FitSettings`.
+    """
+    genes = target.shape[1]
+    expected = _out_of_fold(condition, target, section, groups, settings.mean)
+    residual = target - expected
+    # Level shifts between sections belong into the band, not into single draws, which are to vary as tissue does.
+    within = _within(residual, section)
+    mean: ConditionalMean = fit_conditional_mean(condition, target, section, groups, settings.mean)
+    torch.manual_seed(settings.denoiser.seed)
+    size = DenoiserSize(
+        genes=genes,
+        condition_width=settings.projected_width,
+        depth=settings.depth,
+        width=settings.width,
+        heads=settings.heads,
+        gene_inputs=2,
+    )
+    generator = Generator(
+        Denoiser(size), mean, condition_width=condition.shape[1], projected_width=settings.projected_width
+    )
+    _set_inputs(generator, condition, settings.projected_width)
+    generator.residual_scale.copy_(torch.from_numpy(within.std(0) + 1e-3))
+    generator.gene_offset.copy_(torch.from_numpy(expected.mean(0)))
+    generator.gene_scale.copy_(torch.from_numpy(expected.std(0) + 1e-3))
+    schedule = Schedule()
+    label = generator.label(torch.from_numpy(condition)).numpy()
+    relative = generator.relative_mean(torch.from_numpy(expected))
+    assert relative is not None
+    scaled = (within / generator.residual_scale.numpy()).astype(np.float32)
+    generator.denoiser = train_denoiser(
+        generator.denoiser, schedule, scaled, label, relative.numpy(), settings.denoiser
+    )
+    ids = [f"{s}/{i}" for i, s in enumerate(section)]
+    draws = draw_targets(
+        generator.denoiser, schedule, torch.from_numpy(label), relative, ids, settings.calibration
+    ).numpy() * generator.residual_scale.numpy()
+    factor = _match_variance(draws, expected, target, section)
+    generator.residual_scale *= torch.from_numpy(factor)
+    bands = _calibrate(draws * factor, residual, settings.calibration)
+    domain = _domain(condition[:, :own_width], section, settings.domain_components)
+    return Fitted(generator.eval().requires_grad_(False), schedule, bands, domain)

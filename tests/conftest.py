@@ -1,0 +1,30 @@
+"""What all tests share: no network, real data where they are, a tiny real model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before anything imports the Hub's client
+
+import pytest
+
+from tests.tiny import write_tiny_model
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real sections; tests that need it skip where it is not."""
+    value = os.environ.get("STEM_TEST_DATA")
+    if not value:
+        pytest.skip("STEM_TEST_DATA is not set: no real sections on this machine")
+    return Path(value).resolve()
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the model `tiny-test`; the registry knows it, in child processes too."""
+    models = tmp_path_factory.mktemp("models")
+    folder = write_tiny_model(models / "tiny-test")
+    os.environ["STEM_MODELS_DIR"] = str(models)
+    return folder

@@ -1,0 +1,198 @@
+"""Load a model folder, strictly: safetensors only, every tensor expected, shaped right and finite."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pandas as pd
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from stem_core.diffusion.conditional_mean import build_conditional_mean
+from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
+from stem_core.diffusion.schedule import Schedule
+from stem_core.encoders.compact import load_compact_encoder
+from stem_core.encoders.condition import ConditionSpec, condition_groups, condition_width
+from stem_core.errors import ModelFileError
+from stem_core.prediction.model import Bands, DomainReference, Generator, StemModel
+from zoo.manifest import Manifest, read_manifest
+
+__all__ = ["ENCODERS_DIR", "build_generator", "condition_spec", "load_model"]
+
+ENCODERS_DIR = Path(__file__).parent / "encoders"
+
+
+def condition_spec(manifest: Manifest) -> ConditionSpec:
+    """What the model looks at."""
+    return ConditionSpec(
+        side_um=manifest.view.side_um,
+        size_px=manifest.view.size_px,
+        survey_pitch_um=manifest.survey_pitch_um,
+        context_um=manifest.context_um,
+    )
+
+
+def build_generator(manifest: Manifest) -> Generator:
+    """Make the modules a manifest describes, with weights still to be loaded."""
+    genes, width = len(manifest.panel), manifest.condition_width
+    size = DenoiserSize(
+        genes=genes,
+        condition_width=manifest.denoiser.condition_width,
+        depth=manifest.denoiser.depth,
+        width=manifest.denoiser.width,
+        heads=manifest.denoiser.heads,
+        mlp_ratio=manifest.denoiser.mlp_ratio,
+        gene_inputs=1 if manifest.regression is None else 2,
+    )
+    mean = None
+    if manifest.regression is not None:
+        groups = condition_groups(condition_spec(manifest), manifest.encoder.width)
+        mean = build_conditional_mean(
+            groups,
+            width,
+            genes,
+            support=manifest.regression.support,
+            networks=manifest.regression.networks,
+            hidden=manifest.regression.hidden,
+            bottleneck=manifest.regression.bottleneck,
+        )
+    return Generator(
+        Denoiser(size), mean, condition_width=width, projected_width=manifest.denoiser.condition_width
+    )
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        msg = (
+            f"The file {path.name} of model {path.parent.name} cannot be read "
+            f"({str(error).splitlines()[0]}); install the model again."
+        )
+        raise ModelFileError(msg) from error
+    for name, value in tensors.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            msg = (
+                f"The tensor {name} in {path.name} of model {path.parent.name} holds values that are not "
+                "finite numbers; install the model again."
+            )
+            raise ModelFileError(msg)
+    return tensors
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _encoder_file(folder: Path, name: str) -> Path:
+    own = folder / "encoder.safetensors"
+    return own if own.is_file() else ENCODERS_DIR / f"{name}.safetensors"
+
+
+def _read_genes(folder: Path, manifest: Manifest) -> pd.DataFrame:
+    path = folder / "genes.csv"
+    try:
+        genes = pd.read_csv(path, index_col="symbol", keep_default_na=False, na_values=[""])
+    except (OSError, ValueError) as error:
+        msg = f"The file genes.csv of model {folder.name} cannot be read ({error}); install the model again."
+        raise ModelFileError(msg) from error
+    if list(genes.index) != manifest.symbols:
+        msg = (
+            f"The file genes.csv of model {folder.name} lists other genes than its config.json "
+            f"({len(genes)} and {len(manifest.symbols)}); install the model again."
+        )
+        raise ModelFileError(msg)
+    return genes
+
+
+def load_model(folder: Path) -> StemModel:
+    """Load a model folder.
+
+    Parameters
+    ----------
+    folder
+        Holds config.json, model.safetensors, reference.safetensors, genes.csv and, for an encoder of its
+        own, encoder.safetensors.
+
+    Returns
+    -------
+    StemModel
+        On the CPU, in float32.
+
+    Raises
+    ------
+    ModelFileError
+        A file is missing, damaged, or does not fit the manifest.
+    """
+    manifest = read_manifest(folder / "config.json")
+    genes = _read_genes(folder, manifest)
+    encoder = load_compact_encoder(_encoder_file(folder, manifest.encoder.name))
+    if encoder.width != manifest.encoder.width:
+        msg = (
+            f"The encoder {manifest.encoder.name} gives {encoder.width} values, model {folder.name} expects "
+            f"{manifest.encoder.width}; install the encoder the model was trained with."
+        )
+        raise ModelFileError(msg)
+    if manifest.encoder.sha256 and encoder.sha256 != manifest.encoder.sha256:
+        msg = (
+            f"The encoder {manifest.encoder.name} is not the one model {folder.name} was trained with "
+            f"(sha256 {encoder.sha256[:12]}…, expected {manifest.encoder.sha256[:12]}…); install it again."
+        )
+        raise ModelFileError(msg)
+    spec = condition_spec(manifest)
+    if condition_width(spec, encoder.width) != manifest.condition_width:
+        msg = (
+            f"The condition of model {folder.name} is {condition_width(spec, encoder.width)} wide, its config.json "
+            f"says {manifest.condition_width}; correct config.json or install the model again."
+        )
+        raise ModelFileError(msg)
+    generator = build_generator(manifest)
+    tensors = {
+        name: value.float() if value.is_floating_point() else value
+        for name, value in _tensors(folder / "model.safetensors").items()
+    }
+    try:
+        generator.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        msg = f"The weights of model {folder.name} do not fit its config.json ({reason}); install the model again."
+        raise ModelFileError(msg) from error
+    reference = {name: value.float().numpy() for name, value in _tensors(folder / "reference.safetensors").items()}
+    try:
+        bands = Bands(reference["band.typical"], reference["band.below"], reference["band.above"])
+        domain = DomainReference(
+            reference["domain.mean"], reference["domain.projection"], float(reference["domain.unit"][0])
+        )
+    except KeyError as error:
+        msg = f"The file reference.safetensors of model {folder.name} lacks {error}; install the model again."
+        raise ModelFileError(msg) from error
+    for name, values in (("typical", bands.typical), ("below", bands.below), ("above", bands.above)):
+        if values.shape != (len(genes),):
+            msg = f"The band calibration '{name}' of model {folder.name} does not have one value per gene; install the model again."
+            raise ModelFileError(msg)
+    return StemModel(
+        manifest=manifest,
+        symbols=tuple(manifest.symbols),
+        ensembl=tuple(gene.ensembl for gene in manifest.panel),
+        genes=genes,
+        encoder=encoder,
+        spec=spec,
+        generator=generator.eval().requires_grad_(False),
+        schedule=Schedule(manifest.diffusion_steps, manifest.beta_start, manifest.beta_end),
+        bands=bands,
+        domain=domain,
+        identity={
+            "name": manifest.name,
+            "version": manifest.version,
+            "config_sha256": _sha256(folder / "config.json"),
+            "weights_sha256": _sha256(folder / "model.safetensors"),
+            "reference_sha256": _sha256(folder / "reference.safetensors"),
+            "encoder": manifest.encoder.name,
+            "encoder_sha256": encoder.sha256,
+            "training_slides": json.dumps(list(manifest.training_slides)),
+        },
+        folder=folder,
+    )
