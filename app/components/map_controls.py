@@ -17,7 +17,7 @@ LAYERS = {
     "spread": "Spread (standard deviation)",
     "lower": "Lower bound of the 90 % band",
     "upper": "Upper bound of the 90 % band",
-    "domain": "Domain distance",
+    "domain": "Domain distance (1 = edge of training)",
 }
 
 

@@ -7,15 +7,20 @@ import streamlit as st
 
 from app.components.wording import layout_words, plain
 from app.state import Keys
+from stem_core.errors import ModelError
 from zoo.manifest import Manifest
 from zoo.registry import Entry, list_models
 
-__all__ = ["pick_model"]
+__all__ = ["manifests_by_name", "pick_model"]
 
 
 def pick_model() -> Entry | None:
     """Show a card for each model and return the chosen one."""
-    entries = list_models()
+    try:
+        entries = list_models()
+    except ModelError as error:
+        st.error(plain(str(error)), icon=":material/error:")
+        return None
     if not entries:
         st.error("No model is installed; install the program again or set STEM_MODELS_DIR.")
         return None
@@ -30,6 +35,14 @@ def pick_model() -> Entry | None:
                 _show_card(entry)
     chosen = st.session_state[Keys.MODEL]
     return entries[names.index(chosen)] if chosen else None
+
+
+def manifests_by_name() -> dict[str, Manifest]:
+    """Return the manifests of the models there are; none where one is faulty."""
+    try:
+        return {entry.name: entry.manifest for entry in list_models()}
+    except ModelError:
+        return {}
 
 
 def _show_card(entry: Entry) -> None:

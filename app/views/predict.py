@@ -96,7 +96,8 @@ trained_on = manifest.layout
 controls, preview = st.columns([2, 3], gap="large")
 with controls:
     choice = pick_spots(trained_on)
-    notes = st.container()
+    notes = st.empty()
+    notes.caption(":material/hourglass_empty: Finding the tissue and placing the spots …")
     try:
         earlier = job_queue().list()
     except StemError:
@@ -152,7 +153,7 @@ with preview, st.skeleton(height=PREVIEW_HEIGHT_PX):
                 words += f" Orange: {count(off, 'spot')} off the tissue, predicted all the same."
         st.caption(words)
 
-with notes:
+with notes.container():
     if fault:
         st.error(fault, icon=":material/error:")
     elif spots is not None:

@@ -10,15 +10,16 @@ import streamlit as st
 from app.components import map_controls, slide_map
 from app.components.downloads import show_downloads
 from app.components.gene_choice import pick_gene, pick_order
+from app.components.model_cards import manifests_by_name
 from app.components.run_progress import show_progress
 from app.components.wording import STATE_BADGES, own_names, plain, run_words
 from app.state import Keys, job_queue
 from stem_core.errors import StemError
 from stem_core.prediction.result import Prediction, read_prediction
-from zoo.registry import list_models
 
 MAP_HEIGHT_PX = 660
 UNITS = "log2(1 + count)"
+MANY_FAR = 0.25  # where 5 % are usual
 
 
 @st.cache_resource(max_entries=6, show_spinner=False)
@@ -51,7 +52,7 @@ except StemError as error:
 st.query_params[Keys.RUN_PARAMETER] = run_id
 st.session_state[Keys.LAST_RUN] = run_id
 
-manifest = next((e.manifest for e in list_models() if e.name == status.request.model), None)
+manifest = manifests_by_name().get(status.request.model)
 words, icon, colour = STATE_BADGES[status.state]
 with st.container(horizontal=True, vertical_alignment="center"):
     st.subheader(plain(status.request.slide_name), width="content")
@@ -143,6 +144,21 @@ with place:
         f"Spots are drawn {size} their physical size ({spots.diameter_um:g} µm) and grow with the "
         "zoom. Wheel: zoom · drag: move · double click: back."
     )
+
+far = float((prediction.domain_distance > 1).mean())
+trust = (
+    f"Domain distance: median {np.median(prediction.domain_distance):.2f}; "
+    f"{far:.0%} of the spots are above 1. ".replace("%", " %")
+    + "At 1 a spot looks as unusual as the most unusual 5 % of the training spots."
+)
+if far > MANY_FAR:
+    st.warning(
+        f"Much of this tissue looks unlike what the model was trained on, so take its values with "
+        f"care. {trust}",
+        icon=":material/warning:",
+    )
+else:
+    st.caption(trust)
 
 st.markdown("**Download**")
 show_downloads(run_id, result_dir)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from app.components.model_cards import manifests_by_name
 from app.components.run_progress import bar_text
 from app.components.wording import (
     STATE_BADGES,
@@ -17,7 +18,6 @@ from app.components.wording import (
 from app.jobs.model import JobStatus
 from app.state import Keys, job_queue
 from stem_core.errors import StemError
-from zoo.registry import list_models
 
 RUNS_A_PAGE = 20
 
@@ -50,7 +50,7 @@ if not runs:
     st.markdown("There are no runs yet.")
     st.page_link("views/predict.py", label="Start a prediction", icon=":material/biotech:")
     st.stop()
-manifests = {entry.name: entry.manifest for entry in list_models()}
+manifests = manifests_by_name()
 st.caption(
     f"{count(len(runs), 'run')} on this computer, newest first. Everyone who can open this page "
     "sees them."

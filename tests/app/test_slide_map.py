@@ -48,7 +48,9 @@ def test_very_many_spots_stay_a_small_picture() -> None:
     n = 200_000
     place = np.linspace(0, 50_000, n)
     shade = np.arange(n).astype(np.uint8)
-    address = slide_map.disc_layer(place, place, 55.0, shade, slide_map.palette("Viridis"), (5e4, 5e4))
+    address = slide_map.disc_layer(
+        place, place, 55.0, shade, slide_map.palette("Viridis"), (5e4, 5e4)
+    )
     assert len(address) < 6_000_000
 
 

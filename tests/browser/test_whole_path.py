@@ -1,0 +1,179 @@
+"""The whole path in a real browser: image in, map on the page, CSV out."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import read_h5ad
+from playwright.sync_api import Browser, Page, expect
+
+from .running import RunningApp
+
+pytestmark = pytest.mark.browser
+RUN_LIMIT_MS = 150_000
+
+
+def real_section() -> Path | None:
+    folder = os.environ.get("STEM_TEST_DATA")
+    path = Path(folder) / "her2st" / "wsis" / "C5.tif" if folder else None
+    return path if path and path.is_file() else None
+
+
+def map_of(page: Page) -> None:
+    """Wait until the map is drawn: slide, discs and the scatter that carries the values."""
+    expect(page.locator(".js-plotly-plot .colorbar, .js-plotly-plot .cbfills").first).to_be_visible(
+        timeout=RUN_LIMIT_MS
+    )
+    expect(page.locator(".js-plotly-plot image")).to_have_count(2)
+
+
+@pytest.fixture(scope="module")
+def run_address(browser: Browser, app: RunningApp) -> str:
+    """Upload a section, choose the model, run, wait for the map; the address of the run."""
+    context = browser.new_context(viewport={"width": 1440, "height": 1000})
+    context.set_default_timeout(60_000)
+    page = context.new_page()
+    page.goto(app.address)
+    expect(page.get_by_text("For research use only. Not for diagnosis.")).to_be_visible()
+    section = real_section()
+    if section is None:
+        page.get_by_role("button", name="Open the synthetic sample").click()
+        expect(page.get_by_text("Synthetic, not a patient's tissue")).to_be_visible()
+    else:
+        page.locator("input[type=file]").first.set_input_files(section)
+        expect(page.get_by_text("0.6857 µm/px (from the file)")).to_be_visible()
+    page.get_by_role("button", name=f"Choose {app.model}").click()
+    expect(page.get_by_text(re.compile(r"^\d[\d\u202f]* spots? will be predicted"))).to_be_visible()
+    expect(page.locator(".js-plotly-plot image")).to_have_count(3)
+    page.get_by_text("Preview", exact=True).click()
+    page.get_by_role("button", name="Run prediction").click()
+    page.wait_for_url(re.compile(r"/results\?.*run=[0-9a-f]{32}"))
+    map_of(page)
+    address = page.url
+    context.close()
+    return address
+
+
+def result_of(app: RunningApp, run_address: str) -> Path:
+    [run] = parse_qs(urlsplit(run_address).query)["run"]
+    return app.home / "jobs" / run / "result"
+
+
+def test_the_csv_says_what_the_h5ad_says(
+    page: Page, app: RunningApp, run_address: str, tmp_path: Path
+) -> None:
+    page.goto(run_address)
+    map_of(page)
+    truth = read_h5ad(result_of(app, run_address) / "prediction.h5ad")
+    for label, values in (("Expression (CSV)", truth.X), ("Spread (CSV)", truth.layers["std"])):
+        with page.expect_download() as waiting:
+            page.get_by_role("button", name=label).click()
+        table = tmp_path / "table.csv"
+        waiting.value.save_as(table)
+        found = pd.read_csv(table)
+        assert list(found.columns) == ["spot", "x_px", "y_px", "x_um", "y_um", *truth.var_names]
+        assert found["spot"].astype(str).tolist() == truth.obs_names.tolist()
+        np.testing.assert_allclose(found[truth.var_names], values, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(found[["x_px", "y_px"]], truth.obsm["spatial"], atol=0.01)
+
+
+def test_hovering_tells_value_spread_and_place(
+    page: Page, app: RunningApp, run_address: str
+) -> None:
+    truth = read_h5ad(result_of(app, run_address) / "prediction.h5ad")
+    page.goto(run_address)
+    map_of(page)
+    place = page.evaluate(
+        """() => { const g = document.querySelector('.js-plotly-plot'), f = g._fullLayout;
+        const box = g.getBoundingClientRect(), t = g._fullData[0];
+        return [box.left + f.xaxis._offset + f.xaxis.l2p(t.x[0]),
+                box.top + f.yaxis._offset + f.yaxis.l2p(t.y[0])]; }"""
+    )
+    page.mouse.move(place[0] - 3, place[1])
+    page.mouse.move(*place)
+    told = page.locator(".hoverlayer .hovertext")
+    expect(told).to_be_visible()
+    words = told.text_content() or ""
+    gene = page.evaluate("document.querySelector('.js-plotly-plot').data[0].hovertemplate")
+    symbol = re.match(r"<b>(\S+)", gene)[1]  # type: ignore[index]
+    column = truth.var_names.get_loc(symbol)
+    value, spread = truth.X[0, column], truth.layers["std"][0, column]
+    assert f"{value:.2f} ± {spread:.2f}" in words.replace("−", "-")
+    assert "log2(1 + count)" in words and "µm" in words and str(truth.obs_names[0]) in words
+
+
+def test_refresh_and_another_browser_find_the_run(
+    page: Page, browser: Browser, run_address: str
+) -> None:
+    page.goto(run_address)
+    map_of(page)
+    page.reload()
+    map_of(page)
+    other = browser.new_context()
+    stranger = other.new_page()
+    stranger.goto(run_address)
+    map_of(stranger)
+    other.close()
+
+
+def test_a_gene_is_found_by_typing_and_stays_in_the_address(
+    page: Page, app: RunningApp, run_address: str
+) -> None:
+    symbols = read_h5ad(result_of(app, run_address) / "prediction.h5ad").var_names
+    page.goto(run_address)
+    map_of(page)
+    shown = page.evaluate("document.querySelector('.js-plotly-plot').data[0].hovertemplate")
+    wanted = next(symbol for symbol in symbols if f"<b>{symbol} " not in shown)
+    page.get_by_role("combobox", name=re.compile("^Gene \\(")).or_(
+        page.get_by_role("combobox", name=re.compile("Gene \\(type"))
+    ).first.click()
+    page.keyboard.type(wanted)
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile(f"gene={re.escape(wanted)}"))
+    expect(page.get_by_text(f"{wanted}: prediction (mean), log2(1 + count)")).to_be_visible()
+
+
+def test_an_unknown_run_is_refused_in_one_sentence(page: Page, app: RunningApp) -> None:
+    page.goto(f"{app.address}/results?run={'0' * 32}")
+    refusal = page.get_by_test_id("stAlert")
+    expect(refusal).to_have_count(1)
+    expect(refusal).to_contain_text("no such run")
+    expect(page.locator(".js-plotly-plot")).to_have_count(0)
+
+
+def test_what_is_no_image_is_refused_in_one_sentence(
+    page: Page, app: RunningApp, tmp_path: Path
+) -> None:
+    notes = tmp_path / "notes.png"
+    notes.write_text("no image at all")
+    page.goto(app.address)
+    page.locator("input[type=file]").first.set_input_files(notes)
+    refusal = page.get_by_test_id("stAlert")
+    expect(refusal).to_have_count(1)
+    expect(refusal).to_contain_text("notes.png is not an image")
+    expect(page.get_by_text("Traceback")).to_have_count(0)
+
+
+def test_deleting_a_run_removes_its_files(page: Page, app: RunningApp, run_address: str) -> None:
+    run = result_of(app, run_address).parent
+    assert run.is_dir()
+    page.goto(f"{app.address}/runs")
+    card = page.locator(f".st-key-run_{run.name}")
+    expect(card).to_contain_text("Done")
+    card.get_by_role("button", name="Delete").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="Keep it").click()
+    expect(dialog).to_have_count(0)
+    assert run.is_dir()
+    card.get_by_role("button", name="Delete").click()
+    dialog.get_by_role("button", name="Delete").click()
+    expect(card).to_have_count(0)
+    assert not run.exists()
+    page.goto(run_address)
+    expect(page.get_by_test_id("stAlert")).to_contain_text("no such run")
