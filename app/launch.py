@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -70,6 +71,7 @@ def serve(port: int = DEFAULT_PORT, host: str = DEFAULT_HOST) -> None:
 def _server(host: str, port: int, address: str) -> Any:
     """Set Streamlit's options, then load it; return a uvicorn server that says when it is ready."""
     os.environ["STREAMLIT_BROWSER_GATHER_USAGE_STATS"] = "false"
+    os.environ.setdefault("STREAMLIT_THEME_BASE", str(Path(__file__).with_name("theme.toml")))
     from streamlit import config
 
     from app.hosts import public_names
