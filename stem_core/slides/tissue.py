@@ -114,7 +114,7 @@ def _mask(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
     usable = smooth.max(axis=2) >= _BLACK
     if not usable.any():
         return nothing
-    glass = np.maximum(np.percentile(smooth[usable], 98, axis=0), 150.0)
+    glass = np.maximum(np.percentile(smooth[usable], 98, axis=0), 190.0)
     density = np.log((glass + 1.0) / (smooth + 1.0)).clip(-0.2, 2.5)
     red, green, blue = (density[:, :, channel] for channel in range(3))
     usable &= ~((red > 0.25) & (red > 1.35 * green))  # pen
@@ -122,7 +122,7 @@ def _mask(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
         return nothing
     signal = (green - np.minimum(red, blue)).clip(0.0, None) + 0.5 * green.clip(0.0, None)
     threshold = filters.threshold_otsu(np.minimum(signal[usable], 0.8))
-    found = _closed((signal > np.clip(threshold * 0.75, 0.04, 0.2)) & usable, side / 400)
+    found = _closed((signal > np.clip(threshold * 0.75, 0.04, 0.17)) & usable, side / 400)
     found = _with_grain(found, _grain(image, side), side * side * _MIN_PART)
     return ~_without_small(~found, side * side * _MAX_HOLE)
 
@@ -144,12 +144,12 @@ def _with_grain(
     if not large.any():
         return large
     usual = float(grain[large].mean())
-    large &= grain >= 0.15 * usual
+    large &= grain >= 0.2 * usual
     labels = measure.label(large, connectivity=1)
     area = np.bincount(labels.ravel())
     area[0] = 0
     of_part = np.bincount(labels.ravel(), weights=grain.ravel()) / np.maximum(area, 1)
-    keep = of_part >= max(_MIN_GRAIN, 0.35 * usual)
+    keep = of_part >= max(_MIN_GRAIN, 0.5 * usual)
     keep &= area >= max(min_px, _MIN_SHARE * area.max())
     return np.asarray(keep[labels], dtype=bool)
 
