@@ -71,7 +71,6 @@ def serve(port: int = DEFAULT_PORT, host: str = DEFAULT_HOST) -> None:
 def _server(host: str, port: int, address: str) -> Any:
     """Set Streamlit's options, then load it; return a uvicorn server that says when it is ready."""
     os.environ["STREAMLIT_BROWSER_GATHER_USAGE_STATS"] = "false"
-    os.environ.setdefault("STREAMLIT_THEME_BASE", str(Path(__file__).with_name("theme.toml")))
     from streamlit import config
 
     from app.hosts import public_names
@@ -90,6 +89,8 @@ def _server(host: str, port: int, address: str) -> Any:
         "server.maxUploadSize": _LARGEST_FORM_UPLOAD_MB,
         "server.port": port,
     }
+    theme = str(Path(__file__).with_name("theme.toml"))  # an option of its own: it is read at once
+    config.get_config_options(force_reparse=True, options_from_flags={"theme.base": theme})
     for name, value in options.items():
         config.set_option(name, value)
     import uvicorn

@@ -18,7 +18,7 @@ _FIGURES = {
     "rvd": ("RVD", "Relative variance distance of the mean: (predicted − measured variance)² / "
                    "measured variance²; 0 is best."),
     "coverage_90": ("90 % band", "Share of measured values inside the band; 90 % is right."),
-    "mean": ("Mean", "Mean measured expression of the training sections, log2(1 + count)."),
+    "mean": ("Mean log2", "Mean measured expression of the training sections, log2(1 + count)."),
 }  # fmt: skip
 """Columns of genes.csv that are shown, with their words."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import streamlit as st
 
 from app.components.wording import count, duration, plain
@@ -42,6 +44,8 @@ def bar_text(status: JobStatus) -> str:
             words += f" · {status.done:,} of {status.total:,} {status.unit}".replace(",", "\u202f")
         if status.eta_s is not None:
             words += f" · about {duration(status.eta_s)} left"
+        elif status.started_s is not None:
+            words += f" · {duration(time.time() - status.started_s)} so far"
     return f"{words} · {plain(status.message)}" if status.message else words
 
 
