@@ -6,6 +6,7 @@ import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from app import paths, uploads
+from app.components.big_upload import big_upload
 from app.components.slide_cache import slide_facts
 from app.components.wording import own_names, plain
 from app.state import ChosenFile, Keys
@@ -35,6 +36,11 @@ def show_slide_doors() -> None:
             st.rerun()
         if st.session_state[Keys.SLIDE_FAULT]:
             st.error(st.session_state[Keys.SLIDE_FAULT], icon=":material/error:")
+        with st.expander("A larger file: straight to the server's disk"):
+            large = big_upload(f"big_upload_{turn}")
+            if large is not None:
+                _choose(large)
+                st.rerun()
     with other:
         st.markdown("No image at hand?")
         if st.button("Open the synthetic sample", icon=":material/science:", key="open_sample"):

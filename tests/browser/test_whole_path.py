@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import read_h5ad
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from .running import RunningApp
@@ -158,6 +159,24 @@ def test_what_is_no_image_is_refused_in_one_sentence(
     expect(refusal).to_have_count(1)
     expect(refusal).to_contain_text("notes.png is not an image")
     expect(page.get_by_text("Traceback")).to_have_count(0)
+
+
+def test_a_large_file_goes_straight_to_disk(page: Page, app: RunningApp, tmp_path: Path) -> None:
+    notes = tmp_path / "notes.png"
+    notes.write_text("no image at all")
+    page.goto(app.address)
+    page.get_by_text("A larger file").click()
+    door = page.locator("input[type=file]").last
+    door.set_input_files(notes)
+    expect(page.get_by_test_id("stAlert")).to_contain_text("notes.png is not an image")
+    picture = tmp_path / "case.png"
+    pixels = np.full((300, 400, 3), 240, np.uint8)
+    pixels[50:250, 50:350] = (186, 106, 168)
+    Image.fromarray(pixels).save(picture)
+    page.get_by_text("A larger file").click()
+    page.locator("input[type=file]").last.set_input_files(picture)
+    expect(page.get_by_role("spinbutton", name="Microns per pixel")).to_be_visible()
+    expect(page.get_by_text("case.png")).to_be_visible()
 
 
 def test_deleting_a_run_removes_its_files(page: Page, app: RunningApp, run_address: str) -> None:
