@@ -8,32 +8,31 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app.components.wording import plain
+from app.components.wording import count, plain
 from stem_core.prediction.result import Prediction
 
-__all__ = ["pick_gene", "pick_order"]
+__all__ = ["gene_figures", "pick_gene", "pick_order"]
 
-_FIGURES = {
-    "pcc": ("PCC", "Pearson correlation with measured expression over the held-out spots."),
-    "rvd": ("RVD", "Relative variance distance of the mean: (predicted − measured variance)² / "
-                   "measured variance²; 0 is best."),
-    "coverage_90": ("90 % band", "Share of measured values inside the band; 90 % is right."),
-    "mean": ("Mean log2", "Mean measured expression of the training sections, log2(1 + count)."),
-}  # fmt: skip
-"""Columns of genes.csv that are shown, with their words."""
+_PCC = "held_out_pcc"
+_HELP = {
+    "PCC": "Pearson correlation of prediction and measurement over a held-out section's spots.",
+    "RVD": "(Predicted − measured variance)² / measured variance²; 0 is best. The mean of draws "
+    "varies less than the tissue.",
+    "Mean log2": "Mean measured expression of the training sections, log2(1 + count).",
+}
 
 
 def pick_order(prediction: Prediction) -> list[str]:
     """Show the choice of order, where there is one, and return the panel in that order."""
     table = prediction.gene_table
-    if "pcc" not in table or not pd.to_numeric(table["pcc"], errors="coerce").notna().any():
+    if _PCC not in table or not pd.to_numeric(table[_PCC], errors="coerce").notna().any():
         return list(prediction.symbols)
     by = st.selectbox(
         "Genes sorted by", ["Held-out PCC", "Name"], key="gene_order", persist_state="session"
     )
     if by == "Name":
         return sorted(prediction.symbols)
-    return list(table["pcc"].sort_values(ascending=False).index)
+    return list(table[_PCC].sort_values(ascending=False, kind="stable").index)
 
 
 def pick_gene(prediction: Prediction, order: list[str]) -> str:
@@ -45,24 +44,36 @@ def pick_gene(prediction: Prediction, order: list[str]) -> str:
         f"Gene (type to search {len(order)})", order, key="gene", bind="query-params"
     )
     with figures:
-        _show_figures(prediction.gene_table, str(gene))
+        row: dict[Any, Any] = prediction.gene_table.loc[gene].to_dict()
+        shown, folds = gene_figures(row)
+        if folds:
+            st.caption(f"{plain(str(gene))} on held-out sections, mean of {count(folds, 'fold')}")
+        else:
+            st.caption(f"{plain(str(gene))} was in no fold's panel: how well is not known")
+        for place, (label, value) in zip(st.columns(len(shown) or 1), shown, strict=False):
+            place.metric(label, value, help=_HELP.get(label))
     return str(gene)
 
 
-def _show_figures(table: pd.DataFrame, gene: str) -> None:
-    row: dict[Any, Any] = table.loc[gene].to_dict()
-    shown = [
-        (label, _words(column, float(row[column])), words)
-        for column, (label, words) in _FIGURES.items()
-        if column in row and math.isfinite(float(row[column]))
-    ]
-    if not shown:
-        st.caption(f"No held-out figures are known for {plain(gene)}.")
-        return
-    st.caption(f"{plain(gene)} on held-out sections")
-    for place, (label, value, words) in zip(st.columns(len(shown)), shown, strict=True):
-        place.metric(label, value, help=words)
+def gene_figures(row: dict[Any, Any]) -> tuple[list[tuple[str, str]], int]:
+    """Return a gene's figures of genes.csv in words, and the number of folds behind them."""
 
+    def number(column: str) -> float:
+        try:
+            return float(row.get(column, math.nan))
+        except (TypeError, ValueError):
+            return math.nan
 
-def _words(column: str, value: float) -> str:
-    return f"{value:.0%}".replace("%", " %") if column == "coverage_90" else f"{value:.2f}"
+    shown = []
+    folds = number("held_out_folds")
+    if math.isfinite(pcc := number(_PCC)):
+        shown.append(("PCC", f"{pcc:.2f}"))
+        low, high = number("held_out_pcc_low"), number("held_out_pcc_high")
+        if folds > 1 and math.isfinite(low) and math.isfinite(high):
+            shown.append(("PCC range", f"{low:.2f}–{high:.2f}"))
+        folds = folds if math.isfinite(folds) else 1
+    if math.isfinite(rvd := number("held_out_rvd")):
+        shown.append(("RVD", f"{rvd:.2f}"))
+    if math.isfinite(mean := number("training_mean")):
+        shown.append(("Mean log2", f"{mean:.2f}"))
+    return shown, int(folds) if math.isfinite(folds) else 0

@@ -75,7 +75,9 @@ def finished(model: str, picture: bytes) -> tuple[str, Prediction]:
         slide_name="case_7 [a].png", spots=spots, mpp=2.0, symbols=genes, ensembl=("", "", ""),
         mean=mean, std=std, q05=mean - std, q95=mean + std,
         domain_distance=random.random(n, dtype=np.float32),
-        gene_table=pd.DataFrame({"pcc": [0.2, 0.8, 0.5]}, index=pd.Index(genes, name="symbol")),
+        gene_table=pd.DataFrame(
+            {"held_out_pcc": [0.2, 0.8, 0.5]}, index=pd.Index(genes, name="symbol")
+        ),
         run={"model": model}, thumbnail=np.full((350, 450, 3), 200, np.uint8), thumbnail_scale=0.5,
     )  # fmt: skip
     folder = make_run(model, picture, state="done", n_spots=n)
@@ -196,6 +198,21 @@ def test_what_is_no_image_is_refused_in_one_sentence(model: str, content: bytes)
     assert "file.png" not in at.error[0].value
     assert at.file_uploader  # the door stays open
     assert list((uploads.paths.uploads_dir()).iterdir()) == []
+
+
+def test_a_slide_of_the_servers_own_folder(
+    model: str, picture: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "slides"
+    (folder / "case 7").mkdir(parents=True)
+    (folder / "case 7" / "a.png").write_bytes(picture)
+    (tmp_path / "private.png").write_bytes(picture)
+    monkeypatch.setenv("STEM_SLIDE_DIR", str(folder))
+    at = start()
+    assert at.selectbox(key="server_slide").options == ["case 7/a.png"]
+    at.selectbox(key="server_slide").set_value("case 7/a.png").run()
+    at.button(key="open_server_slide").click().run()
+    assert "900\u202f×" not in words(sound(at)) and "900 × 700 px" in words(at)
 
 
 def test_unlike_spots_are_allowed_with_a_warning(

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from app.components import slide_map
+from app.components.gene_choice import gene_figures
 from app.components.quality import Quality, expected_s
 from app.components.spot_choice import unlike_training
 from app.components.wording import duration, own_names, plain
@@ -102,3 +103,15 @@ def test_words() -> None:
     assert plain("a_b[c](d)\n<e>") == r"a\_b\[c\]\(d\) \<e\>"
     sentence = own_names("file.tif and file.csv of profile.tif", "C5.TIF", "x.csv", None)
     assert sentence == "C5.TIF and x.csv of profile.tif"
+
+
+def test_figures_of_a_gene() -> None:
+    full = {
+        "held_out_pcc": 0.61, "held_out_pcc_low": 0.5, "held_out_pcc_high": 0.7,
+        "held_out_rvd": 0.12, "held_out_folds": 3, "training_mean": 2.0,
+    }  # fmt: skip
+    assert gene_figures(full) == (
+        [("PCC", "0.61"), ("PCC range", "0.50–0.70"), ("RVD", "0.12"), ("Mean log2", "2.00")], 3
+    )  # fmt: skip
+    unknown = {"held_out_pcc": float("nan"), "held_out_folds": 0, "training_mean": 2.0}
+    assert gene_figures(unknown) == ([("Mean log2", "2.00")], 0)

@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
+from zipfile import ZipFile
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,8 @@ import pytest
 from anndata import read_h5ad
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
+
+from stem_core.prediction.export import FILE_NAMES
 
 from .running import RunningApp
 
@@ -82,6 +85,11 @@ def test_the_csv_says_what_the_h5ad_says(
         assert found["spot"].astype(str).tolist() == truth.obs_names.tolist()
         np.testing.assert_allclose(found[truth.var_names], values, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(found[["x_px", "y_px"]], truth.obsm["spatial"], atol=0.01)
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Everything (zip)").click()
+    with ZipFile(waiting.value.path()) as packed:
+        assert set(packed.namelist()) == set(FILE_NAMES)
+        assert packed.testzip() is None
 
 
 def test_hovering_tells_value_spread_and_place(
