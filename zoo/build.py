@@ -39,7 +39,7 @@ from zoo.loader import ENCODERS_DIR
 log = logging.getLogger(__name__)
 Array = NDArray[np.float32]
 
-CRPS_SAMPLES = 16
+CRPS_SAMPLES = 8
 
 
 @dataclass(frozen=True)

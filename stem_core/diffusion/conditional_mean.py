@@ -1,7 +1,7 @@
 """The regression mean that the diffusion model adds its residual to (CARD, Han et al. 2022).
 
-An equal-weight average of small regressors with different errors: linear ridge and Gaussian kernel ridge
-on the condition as it is (`raw`) and relative to the slide (`relative`), and ensembles of shallow networks.
+An equal-weight average of seven small regressors with different errors: linear and Gaussian kernel ridge,
+and ensembles of shallow networks, on the condition as it is and relative to the slide.
 Fitting is in `stem_core.training.conditional_mean`.
 """
 
@@ -132,8 +132,8 @@ def build_conditional_mean(
 ) -> ConditionalMean:
     """Make the members, unfitted.
 
-    In order: ridge and kernel ridge on the condition as it is, both relative to the slide, networks
-    relative to the slide, networks on everything.
+    In order: ridge and kernel ridge on the condition as it is; ridge, then networks, relative to the slide
+    and for expression relative to its section; networks on everything, as it is, and relative to the slide.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ def build_conditional_mean(
     support
         Training spots, kept by the kernel members.
     networks, hidden, bottleneck
-        Of each of the two network ensembles.
+        Of each of the four network ensembles.
     """
     counts = {name: len(range(total)[which]) for name, which in groups.items()}
     as_is, relative = (counts[name] + counts["geometry"] for name in ("raw", "relative"))
@@ -153,8 +153,9 @@ def build_conditional_mean(
             Linear(as_is, total, genes),
             KernelRidge(as_is, total, genes, support),
             Linear(relative, total, genes),
-            KernelRidge(relative, total, genes, support),
-            ShallowNetworks(relative, total, genes, networks, hidden, bottleneck),
-            ShallowNetworks(total, total, genes, networks, hidden, bottleneck),
+            *(
+                ShallowNetworks(columns, total, genes, networks, hidden, bottleneck)
+                for columns in (relative, total, as_is, relative)
+            ),
         ]
     )

@@ -34,7 +34,7 @@ class MeanTraining:
     kernel_alpha, kernel_gamma
         Penalty and γ × number of columns of the kernel members.
     networks, hidden, bottleneck, epochs, learning_rate, weight_decay
-        Of each of the two network ensembles.
+        Of each of the four network ensembles.
     input_dropout, dropout, input_noise
         Regularisation of the networks.
     seed
@@ -44,10 +44,10 @@ class MeanTraining:
     ridge_alpha: float = 300.0
     kernel_alpha: float = 1.0
     kernel_gamma: float = 0.2
-    networks: int = 6
+    networks: int = 4
     hidden: int = 256
     bottleneck: int = 64
-    epochs: int = 60
+    epochs: int = 40
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
     input_dropout: float = 0.1
@@ -178,11 +178,17 @@ def fit_conditional_mean(
     levels = np.stack([target[section == s].mean(0) for s in range(int(section.max()) + 1)])
     within = (target - levels[section]).astype(np.float32)
     level, none = target.mean(0), np.zeros(target.shape[1], np.float32)
-    plain_ridge, plain_kernel, ridge, kernel, networks, all_networks = mean.members
+    everything = np.arange(total)
+    plain_ridge, plain_kernel, ridge, *networks = mean.members
     _fit_ridge(plain_ridge, condition, target, none, as_is, settings.ridge_alpha)
     _fit_kernel(plain_kernel, condition, target, none, as_is, settings)
     _fit_ridge(ridge, condition, within, level, relative, settings.ridge_alpha)
-    _fit_kernel(kernel, condition, within, level, relative, settings)
-    _fit_networks(networks, condition, within, level, relative, settings)
-    _fit_networks(all_networks, condition, target, none, np.arange(total), settings)
+    for member, wanted, offset, chosen in zip(
+        networks,
+        (within, target, target, target),
+        (level, none, none, none),
+        (relative, everything, as_is, relative),
+        strict=True,
+    ):
+        _fit_networks(member, condition, wanted, offset, chosen, settings)
     return mean.eval().requires_grad_(False)

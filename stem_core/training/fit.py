@@ -50,8 +50,8 @@ class FitSettings:
     mean: MeanTraining = field(default_factory=MeanTraining)
     denoiser: DenoiserTraining = field(default_factory=DenoiserTraining)
     depth: int = 2
-    width: int = 64
-    heads: int = 4
+    width: int = 48
+    heads: int = 2
     projected_width: int = 32
     domain_components: int = 24
     calibration: SamplingSettings = field(default_factory=lambda: SamplingSettings("ddim", 10, 4))
