@@ -1,0 +1,1 @@
+"""The science: slides, encoders, diffusion, prediction, training, evaluation."""

@@ -26,9 +26,16 @@ def write_tiny_model(folder: Path, *, name: str = "tiny-test") -> Path:
     """Write a model folder with 24 genes, fitted on 60 invented spots."""
     from anndata import AnnData
 
-    recipe: dict[str, Any] = yaml.safe_load((ROOT / "zoo/recipes/her2st-breast.yaml").read_text(encoding="utf-8"))
+    recipe: dict[str, Any] = yaml.safe_load(
+        (ROOT / "zoo/recipes/her2st-breast.yaml").read_text(encoding="utf-8")
+    )
     recipe["name"] = name
-    recipe["condition"] = {"side_um": 100.0, "size_px": 64, "survey_pitch_um": 100.0, "context_um": [150.0]}
+    recipe["condition"] = {
+        "side_um": 100.0,
+        "size_px": 64,
+        "survey_pitch_um": 100.0,
+        "context_um": [150.0],
+    }
     recipe["manifest"]["title"] = "Tiny test model"
     folder.mkdir(parents=True)
     torch.manual_seed(0)
@@ -49,7 +56,9 @@ def write_tiny_model(folder: Path, *, name: str = "tiny-test") -> Path:
         projected_width=8,
         domain_components=8,
     )
-    fitted = fit(condition, target, section, condition_groups(spec, encoder.width), encoder.width, settings)
+    fitted = fit(
+        condition, target, section, condition_groups(spec, encoder.width), encoder.width, settings
+    )
     panel = [f"GENE{index:02d}" for index in range(GENES)]
     sections, conditions = {}, {}
     for index in range(3):
@@ -66,5 +75,7 @@ def write_tiny_model(folder: Path, *, name: str = "tiny-test") -> Path:
         "figures": {**figures, "per_gene": per_gene},
         "baselines": {"ridge": figures},
     }
-    write_model_folder(folder, recipe, fitted, encoder, panel, sections, conditions, [fold], "2026-01-01")  # type: ignore[arg-type]
+    write_model_folder(
+        folder, recipe, fitted, encoder, panel, sections, conditions, [fold], "2026-01-01"
+    )  # type: ignore[arg-type]
     return folder

@@ -1,0 +1,1 @@
+"""Models by name: manifest, weights, verification, training recipes."""

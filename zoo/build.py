@@ -22,9 +22,19 @@ import torch
 from numpy.typing import NDArray
 
 from stem_core.encoders.compact import CompactEncoder, load_compact_encoder
-from stem_core.encoders.condition import ConditionSpec, condition_groups, spot_condition, survey_slide
+from stem_core.encoders.condition import (
+    ConditionSpec,
+    condition_groups,
+    spot_condition,
+    survey_slide,
+)
 from stem_core.evaluation.baselines import BASELINES, predict_baseline
-from stem_core.evaluation.metrics import crps, evaluate_arrays, pearson_by_gene, relative_variance_difference
+from stem_core.evaluation.metrics import (
+    crps,
+    evaluate_arrays,
+    pearson_by_gene,
+    relative_variance_difference,
+)
 from stem_core.prediction.sampling import SamplingSettings, draw_targets, spread
 from stem_core.slides.reading import open_slide
 from stem_core.slides.spots import read_spots
@@ -52,14 +62,18 @@ class Recipe:
     def spec(self) -> ConditionSpec:
         """What the model looks at."""
         c = self.raw["condition"]
-        return ConditionSpec(c["side_um"], c["size_px"], c["survey_pitch_um"], tuple(c["context_um"]))
+        return ConditionSpec(
+            c["side_um"], c["size_px"], c["survey_pitch_um"], tuple(c["context_um"])
+        )
 
     @property
     def fit(self) -> FitSettings:
         """How it is trained."""
         t = dict(self.raw["training"])
         return FitSettings(
-            mean=MeanTraining(**t.pop("mean", {})), denoiser=DenoiserTraining(**t.pop("denoiser", {})), **t
+            mean=MeanTraining(**t.pop("mean", {})),
+            denoiser=DenoiserTraining(**t.pop("denoiser", {})),
+            **t,
         )
 
     @property
@@ -68,14 +82,18 @@ class Recipe:
         return SamplingSettings(**self.raw["presets"]["standard"])
 
 
-def section_condition(section: MeasuredSection, encoder: CompactEncoder, recipe: Recipe, cache: Path) -> Array:
+def section_condition(
+    section: MeasuredSection, encoder: CompactEncoder, recipe: Recipe, cache: Path
+) -> Array:
     """Make, or read from the cache, the condition of a section's measured spots, (N,C)."""
     spec = recipe.spec
     key = hashlib.sha256(f"{encoder.sha256}{spec}".encode()).hexdigest()[:12]
     path = cache / f"{section.name}-{key}.npy"
     if not path.is_file():
         with open_slide(section.image) as slide:
-            spots = read_spots(section.table, slide, diameter_um=recipe.raw["layout"]["spot_diameter_um"])
+            spots = read_spots(
+                section.table, slide, diameter_um=recipe.raw["layout"]["spot_diameter_um"]
+            )
             survey = survey_slide(slide, find_tissue(slide), encoder, spec)
             cache.mkdir(parents=True, exist_ok=True)
             np.save(path, spot_condition(slide, spots, survey, encoder, spec))
@@ -85,7 +103,11 @@ def section_condition(section: MeasuredSection, encoder: CompactEncoder, recipe:
 
 
 def train_on(
-    sections: Sequence[MeasuredSection], conditions: Sequence[Array], panel: list[str], recipe: Recipe, own_width: int
+    sections: Sequence[MeasuredSection],
+    conditions: Sequence[Array],
+    panel: list[str],
+    recipe: Recipe,
+    own_width: int,
 ) -> Fitted:
     """Fit on sections."""
     target = np.concatenate([log_counts(s, panel) for s in sections])
@@ -95,7 +117,13 @@ def train_on(
 
 
 @torch.inference_mode()
-def fold_figures(fitted: Fitted, condition: Array, measured: Array, ids: Sequence[str], settings: SamplingSettings) -> dict[str, Any]:
+def fold_figures(
+    fitted: Fitted,
+    condition: Array,
+    measured: Array,
+    ids: Sequence[str],
+    settings: SamplingSettings,
+) -> dict[str, Any]:
     """Figures of one fold: of the standard preset, and of more single draws for CRPS and RVD."""
     generator = fitted.generator
     given = torch.from_numpy(condition)
@@ -113,9 +141,16 @@ def fold_figures(fitted: Fitted, condition: Array, measured: Array, ids: Sequenc
     predicted = predicted.clip(0)
     figures: dict[str, Any] = evaluate_arrays(predicted, measured, low.clip(0), high.clip(0))
     # Independent draws: opposite noises of one index would make pairs too different.
-    single = draw(SamplingSettings(settings.sampler, settings.steps, 2 * CRPS_SAMPLES, settings.seed + 1))[:, ::2].clip(0)
+    single = draw(
+        SamplingSettings(settings.sampler, settings.steps, 2 * CRPS_SAMPLES, settings.seed + 1)
+    )[:, ::2].clip(0)
     figures["rvd_single_draw"] = float(
-        np.mean([np.nanmean(relative_variance_difference(single[:, k], measured)) for k in range(CRPS_SAMPLES)])
+        np.mean(
+            [
+                np.nanmean(relative_variance_difference(single[:, k], measured))
+                for k in range(CRPS_SAMPLES)
+            ]
+        )
     )
     figures["crps"] = crps(single, measured)
     figures["regression_pcc_all"] = float(np.nanmean(pearson_by_gene(mean.numpy(), measured)))
@@ -127,12 +162,19 @@ def fold_figures(fitted: Fitted, condition: Array, measured: Array, ids: Sequenc
 
 
 def run_fold(
-    held_out: str, sections: dict[str, MeasuredSection], conditions: dict[str, Array], names: Sequence[str], recipe: Recipe, own_width: int
+    held_out: str,
+    sections: dict[str, MeasuredSection],
+    conditions: dict[str, Array],
+    names: Sequence[str],
+    recipe: Recipe,
+    own_width: int,
 ) -> dict[str, Any]:
     """Train without a section, and report on it; it takes no part in panel, scaling, training or calibration."""
     train = [name for name in names if name != held_out]
     panel = choose_panel([sections[name].counts for name in train])
-    fitted = train_on([sections[n] for n in train], [conditions[n] for n in train], panel, recipe, own_width)
+    fitted = train_on(
+        [sections[n] for n in train], [conditions[n] for n in train], panel, recipe, own_width
+    )
     test = sections[held_out]
     present = [gene for gene in panel if gene in set(test.counts.var_names)]
     kept = np.array([panel.index(gene) for gene in present])
@@ -140,13 +182,22 @@ def run_fold(
         log.warning("%d panel genes are not measured in %s", len(panel) - len(kept), held_out)
     measured = np.zeros((test.counts.n_obs, len(panel)), np.float32)
     measured[:, kept] = log_counts(test, present)
-    figures = fold_figures(fitted, conditions[held_out], measured, list(test.counts.obs_names), recipe.settings)
+    figures = fold_figures(
+        fitted, conditions[held_out], measured, list(test.counts.obs_names), recipe.settings
+    )
     a = np.concatenate([conditions[n] for n in train])
     y = np.concatenate([log_counts(sections[n], panel) for n in train])
     baselines = {
-        name: evaluate_arrays(predict_baseline(name, a, y, conditions[held_out]), measured) for name in BASELINES
+        name: evaluate_arrays(predict_baseline(name, a, y, conditions[held_out]), measured)
+        for name in BASELINES
     }
-    return {"held_out": held_out, "train": train, "panel": panel, "figures": figures, "baselines": baselines}
+    return {
+        "held_out": held_out,
+        "train": train,
+        "panel": panel,
+        "figures": figures,
+        "baselines": baselines,
+    }
 
 
 def describe(fold: dict[str, Any]) -> str:
@@ -178,7 +229,9 @@ def main() -> None:
     encoder = load_compact_encoder(ENCODERS_DIR / f"{recipe.raw['encoder']}.safetensors")
     names = recipe.raw["sections"]
     sections = {name: read_section(args.data / recipe.raw["folder"], name) for name in names}
-    conditions = {name: section_condition(s, encoder, recipe, args.cache) for name, s in sections.items()}
+    conditions = {
+        name: section_condition(s, encoder, recipe, args.cache) for name, s in sections.items()
+    }
     folds = []
     for held_out in recipe.raw["folds"] if args.folds is None else args.folds:
         fold = run_fold(held_out, sections, conditions, names, recipe, encoder.width)
@@ -189,9 +242,13 @@ def main() -> None:
     from zoo.folder import write_model_folder
 
     panel = choose_panel([s.counts for s in sections.values()])
-    fitted = train_on(list(sections.values()), list(conditions.values()), panel, recipe, encoder.width)
+    fitted = train_on(
+        list(sections.values()), list(conditions.values()), panel, recipe, encoder.width
+    )
     created = datetime.now(UTC).date().isoformat()
-    write_model_folder(args.out, recipe.raw, fitted, encoder, panel, sections, conditions, folds, created)
+    write_model_folder(
+        args.out, recipe.raw, fitted, encoder, panel, sections, conditions, folds, created
+    )
     print(json.dumps({p.name: p.stat().st_size for p in sorted(args.out.iterdir())}))
 
 

@@ -38,7 +38,11 @@ def figures_table(folds: tuple[FoldFigures, ...]) -> str:
         methods = [("**Stem**", fold.metrics), *((b.name, b.metrics) for b in fold.baselines)]
         for index, (name, metrics) in enumerate(methods):
             first = f"{fold.held_out} ({fold.n_spots})" if index == 0 else ""
-            lines.append(f"| {first} | {name} | " + " | ".join(_cell(get(metrics)) for _, get in _COLUMNS) + " |")
+            lines.append(
+                f"| {first} | {name} | "
+                + " | ".join(_cell(get(metrics)) for _, get in _COLUMNS)
+                + " |"
+            )
     return "\n".join(lines)
 
 
@@ -50,10 +54,18 @@ def model_card(manifest: Manifest) -> str:
         "license_name": "see-licences-below",
         "library_name": "stem-in-a-browser",
         "pipeline_tag": "image-to-text",
-        "tags": ["histology", "spatial-transcriptomics", "diffusion", manifest.organ.lower(), manifest.species.lower()],
+        "tags": [
+            "histology",
+            "spatial-transcriptomics",
+            "diffusion",
+            manifest.organ.lower(),
+            manifest.species.lower(),
+        ],
         "metrics": ["pearsonr", "mse", "mae"],
     }
-    yaml = "\n".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in header.items())
+    yaml = "\n".join(
+        f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in header.items()
+    )
     standard = manifest.presets.standard
     return f"""---
 {yaml}

@@ -47,13 +47,20 @@ def save_weights(fitted: Fitted, folder: Path) -> None:
         "domain.unit": np.array([domain.unit], np.float32),
     }
     save_file(
-        {name: torch.from_numpy(np.ascontiguousarray(v, np.float32)) for name, v in reference.items()},
+        {
+            name: torch.from_numpy(np.ascontiguousarray(v, np.float32))
+            for name, v in reference.items()
+        },
         folder / "reference.safetensors",
     )
 
 
 def gene_table(
-    panel: Sequence[str], ensembl: Mapping[str, str], mean: NDArray[np.float32], fitted: Fitted, folds: Sequence[dict[str, Any]]
+    panel: Sequence[str],
+    ensembl: Mapping[str, str],
+    mean: NDArray[np.float32],
+    fitted: Fitted,
+    folds: Sequence[dict[str, Any]],
 ) -> pd.DataFrame:
     """Per gene: Ensembl id, held-out PCC (mean and range over the folds that have it) and RVD, mean, band."""
     rows = []
@@ -85,8 +92,21 @@ def gene_table(
 
 
 def _metrics(figures: Mapping[str, Any]) -> dict[str, float | None]:
-    names = ("pcc_10", "pcc_50", "pcc_all", "mse", "mae", "rvd", "rvd_single_draw", "crps", "coverage_90")
-    return {name: None if figures.get(name) is None else round(float(figures[name]), 4) for name in names}
+    names = (
+        "pcc_10",
+        "pcc_50",
+        "pcc_all",
+        "mse",
+        "mae",
+        "rvd",
+        "rvd_single_draw",
+        "crps",
+        "coverage_90",
+    )
+    return {
+        name: None if figures.get(name) is None else round(float(figures[name]), 4)
+        for name in names
+    }
 
 
 def _fold(fold: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +115,9 @@ def _fold(fold: dict[str, Any]) -> dict[str, Any]:
         "trained_on": fold["train"],
         "n_spots": fold["figures"]["n_spots"],
         "metrics": _metrics(fold["figures"]),
-        "baselines": [{"name": name, "metrics": _metrics(m)} for name, m in fold["baselines"].items()],
+        "baselines": [
+            {"name": name, "metrics": _metrics(m)} for name, m in fold["baselines"].items()
+        ],
     }
 
 

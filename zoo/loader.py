@@ -60,7 +60,10 @@ def build_generator(manifest: Manifest) -> Generator:
             bottleneck=manifest.regression.bottleneck,
         )
     return Generator(
-        Denoiser(size), mean, condition_width=width, projected_width=manifest.denoiser.condition_width
+        Denoiser(size),
+        mean,
+        condition_width=width,
+        projected_width=manifest.denoiser.condition_width,
     )
 
 
@@ -160,16 +163,25 @@ def load_model(folder: Path) -> StemModel:
         reason = " ".join(str(error).split())[:300]
         msg = f"The weights of model {folder.name} do not fit its config.json ({reason}); install the model again."
         raise ModelFileError(msg) from error
-    reference = {name: value.float().numpy() for name, value in _tensors(folder / "reference.safetensors").items()}
+    reference = {
+        name: value.float().numpy()
+        for name, value in _tensors(folder / "reference.safetensors").items()
+    }
     try:
         bands = Bands(reference["band.typical"], reference["band.below"], reference["band.above"])
         domain = DomainReference(
-            reference["domain.mean"], reference["domain.projection"], float(reference["domain.unit"][0])
+            reference["domain.mean"],
+            reference["domain.projection"],
+            float(reference["domain.unit"][0]),
         )
     except KeyError as error:
         msg = f"The file reference.safetensors of model {folder.name} lacks {error}; install the model again."
         raise ModelFileError(msg) from error
-    for name, values in (("typical", bands.typical), ("below", bands.below), ("above", bands.above)):
+    for name, values in (
+        ("typical", bands.typical),
+        ("below", bands.below),
+        ("above", bands.above),
+    ):
         if values.shape != (len(genes),):
             msg = f"The band calibration '{name}' of model {folder.name} does not have one value per gene; install the model again."
             raise ModelFileError(msg)

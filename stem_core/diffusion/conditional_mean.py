@@ -8,6 +8,7 @@ Fitting is in `stem_core.training.conditional_mean`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -76,12 +77,14 @@ class KernelRidge(nn.Module):
 class ShallowNetworks(nn.Module):
     """M networks with two hidden layers, evaluated at once and averaged."""
 
-    def __init__(self, columns: int, total: int, genes: int, members: int, hidden: int, bottleneck: int) -> None:
+    def __init__(
+        self, columns: int, total: int, genes: int, members: int, hidden: int, bottleneck: int
+    ) -> None:
         super().__init__()
         self.inputs = Standardise(columns, total)
         sizes = [columns, hidden, bottleneck, genes]
         self.weights = nn.ParameterList(
-            nn.Parameter(torch.randn(members, b, a) * a**-0.5) for a, b in zip(sizes, sizes[1:], strict=False)
+            nn.Parameter(torch.randn(members, b, a) * a**-0.5) for a, b in pairwise(sizes)
         )
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(members, 1, b)) for b in sizes[1:])
         self.register_buffer("scale", torch.ones(genes))
@@ -128,7 +131,14 @@ class ConditionalMean(nn.Module):
 
 
 def build_conditional_mean(
-    groups: Mapping[str, slice], total: int, genes: int, *, support: int, networks: int, hidden: int, bottleneck: int
+    groups: Mapping[str, slice],
+    total: int,
+    genes: int,
+    *,
+    support: int,
+    networks: int,
+    hidden: int,
+    bottleneck: int,
 ) -> ConditionalMean:
     """Make the members, unfitted.
 

@@ -72,9 +72,13 @@ class _TimeEmbedding(nn.Module):
     def forward(self, t: Tensor) -> Tensor:
         """(N,) -> (N,D); cosines first, then sines, longest period 10 000."""
         half = self.frequencies // 2
-        rates = torch.exp(-math.log(10_000) * torch.arange(half, device=t.device, dtype=torch.float32) / half)
+        rates = torch.exp(
+            -math.log(10_000) * torch.arange(half, device=t.device, dtype=torch.float32) / half
+        )
         angles = t.float()[:, None] * rates
-        out: Tensor = self.mlp(torch.cat([angles.cos(), angles.sin()], 1).to(self.mlp[0].weight.dtype))
+        out: Tensor = self.mlp(
+            torch.cat([angles.cos(), angles.sin()], 1).to(self.mlp[0].weight.dtype)
+        )
         return out
 
 
@@ -87,7 +91,9 @@ class _Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B,G,D) -> (B,G,D)."""
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (B,H,G,D/H)
+        q, k, v = (
+            self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        )  # each (B,H,G,D/H)
         out: Tensor = self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
         return out
 
@@ -112,7 +118,7 @@ class _Block(nn.Module):
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(size.width, 6 * size.width))
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        """x (N,K,G,D), c (N,D) -> (N,K,G,D)."""
+        """X (N,K,G,D), c (N,D) -> (N,K,G,D)."""
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = (
             part[:, None, None] for part in self.adaLN_modulation(c).chunk(6, -1)
         )
@@ -150,7 +156,9 @@ class Denoiser(nn.Module):
         self.gene_joint_embed = _GeneTokens(size)
         self.time_embed = _TimeEmbedding(size.width)
         self.label_embed = nn.Sequential(
-            nn.Linear(size.condition_width, size.width), nn.SiLU(), nn.Linear(size.width, size.width)
+            nn.Linear(size.condition_width, size.width),
+            nn.SiLU(),
+            nn.Linear(size.width, size.width),
         )
         self.blocks = nn.ModuleList(_Block(size) for _ in range(size.depth))
         self.final_layer = _FinalLayer(size.width)
@@ -166,7 +174,9 @@ class Denoiser(nn.Module):
             nn.init.zeros_(last.weight)
         nn.init.zeros_(self.final_layer.linear.weight)
 
-    def forward(self, x: Tensor, t: Tensor, condition: Tensor, gene_mean: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, t: Tensor, condition: Tensor, gene_mean: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Denoise.
 
         Parameters

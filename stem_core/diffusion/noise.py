@@ -25,7 +25,9 @@ def _keys(seed: int, spot_ids: Sequence[str]) -> NDArray[np.uint64]:
     return np.frombuffer(digests, dtype="<u4").reshape(-1, 2).astype(np.uint64)
 
 
-def _philox(counter: list[NDArray[np.uint64]], key: list[NDArray[np.uint64]]) -> list[NDArray[np.uint64]]:
+def _philox(
+    counter: list[NDArray[np.uint64]], key: list[NDArray[np.uint64]]
+) -> list[NDArray[np.uint64]]:
     """Ten rounds on 32-bit words held in uint64 arrays."""
     c0, c1, c2, c3 = counter
     k0, k1 = key

@@ -26,7 +26,9 @@ def antithetic(noise: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def sample_ddim(denoise: Denoise, noise: Tensor, schedule: Schedule, timesteps: NDArray[np.int64]) -> Tensor:
+def sample_ddim(
+    denoise: Denoise, noise: Tensor, schedule: Schedule, timesteps: NDArray[np.int64]
+) -> Tensor:
     """Deterministic sampling, η = 0 (Song et al. 2021, eq. 12).
 
     Parameters
@@ -87,5 +89,9 @@ def sample_ancestral(
         mean = (np.sqrt(before) * beta * x0 + np.sqrt(1 - beta) * (1 - before) * x) / (1 - a)
         share = (v + 1) / 2
         log_variance = share * high[i] + (1 - share) * low[i]
-        x = mean if i == 0 else mean + torch.exp(0.5 * log_variance) * step_noise(len(timesteps) - i)
+        x = (
+            mean
+            if i == 0
+            else mean + torch.exp(0.5 * log_variance) * step_noise(len(timesteps) - i)
+        )
     return x

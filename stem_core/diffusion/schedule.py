@@ -55,7 +55,7 @@ class Schedule:
 
     @cached_property
     def log_variance_range(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """log β̃_t and log β_t; the first β̃ is 0 and takes the value of the second."""
+        """Log β̃_t and log β_t; the first β̃ is 0 and takes the value of the second."""
         posterior = self.posterior_variance
         low = np.log(np.append(posterior[1] if self.steps > 1 else self.betas[0], posterior[1:]))
         return low, np.log(self.betas)

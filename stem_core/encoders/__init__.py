@@ -1,0 +1,1 @@
+"""From patches to embeddings, and to the condition of a spot."""

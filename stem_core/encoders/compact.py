@@ -106,7 +106,9 @@ class CompactEncoder:
             rgb = torch.from_numpy(patches[start : start + batch]).to(device).float() / 255
             statistics = patch_statistics(rgb)
             small = F.adaptive_avg_pool2d(rgb, TRUNK_PX) if rgb.shape[-1] > TRUNK_PX else rgb
-            views = torch.cat([torch.rot90(v, k, (2, 3)) for v in (small, small.flip(3)) for k in range(4)])
+            views = torch.cat(
+                [torch.rot90(v, k, (2, 3)) for v in (small, small.flip(3)) for k in range(4)]
+            )
             learned = self.trunk(views).unflatten(0, (8, len(rgb))).mean(0)
             parts.append(torch.cat([statistics, learned], 1).cpu().numpy())
         return np.concatenate(parts)

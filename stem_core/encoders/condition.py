@@ -23,7 +23,15 @@ from stem_core.slides.reading import Slide
 from stem_core.slides.spots import Spots
 from stem_core.slides.tissue import TissueMask
 
-__all__ = ["ConditionSpec", "Encoder", "SlideSurvey", "condition_groups", "condition_width", "spot_condition", "survey_slide"]
+__all__ = [
+    "ConditionSpec",
+    "Encoder",
+    "SlideSurvey",
+    "condition_groups",
+    "condition_width",
+    "spot_condition",
+    "survey_slide",
+]
 
 _RINGS_UM = (300.0, 600.0, 1200.0, 2400.0)
 _MAX_TILES = 20_000
@@ -112,7 +120,9 @@ class SlideSurvey:
     def load(cls, path: Path) -> SlideSurvey:
         """Read what `save` wrote."""
         t = load_file(path)
-        return cls(t["x_um"], t["y_um"], t["embeddings"], t["tissue"].astype(bool), float(t["mask_um"][0]))
+        return cls(
+            t["x_um"], t["y_um"], t["embeddings"], t["tissue"].astype(bool), float(t["mask_um"][0])
+        )
 
 
 def survey_slide(
@@ -138,7 +148,8 @@ def survey_slide(
     expected = tissue.fraction() * slide.width_px * slide.height_px / pitch_px**2
     pitch_px *= max(1.0, np.sqrt(expected / _MAX_TILES))
     x, y = np.meshgrid(
-        np.arange(pitch_px / 2, slide.width_px, pitch_px), np.arange(pitch_px / 2, slide.height_px, pitch_px)
+        np.arange(pitch_px / 2, slide.width_px, pitch_px),
+        np.arange(pitch_px / 2, slide.height_px, pitch_px),
     )
     x, y = x.ravel(), y.ravel()
     on = tissue.fraction_at(x, y, pitch_px) > 0.3
@@ -151,7 +162,9 @@ def survey_slide(
     parts = []
     for start in range(0, len(x), _CHUNK):
         stop = start + _CHUNK
-        patches = read_patches(slide, x[start:stop], y[start:stop], side_um=spec.side_um, size_px=spec.size_px)
+        patches = read_patches(
+            slide, x[start:stop], y[start:stop], side_um=spec.side_um, size_px=spec.size_px
+        )
         parts.append(encoder.encode(patches))
         if progress is not None:
             progress(min(stop, len(x)), len(x))
@@ -164,20 +177,32 @@ def survey_slide(
     )
 
 
-def _context(x_um: NDArray[np.float64], y_um: NDArray[np.float64], survey: SlideSurvey, sigma_um: float) -> NDArray[np.float32]:
+def _context(
+    x_um: NDArray[np.float64], y_um: NDArray[np.float64], survey: SlideSurvey, sigma_um: float
+) -> NDArray[np.float32]:
     squared = (x_um[:, None] - survey.x_um) ** 2 + (y_um[:, None] - survey.y_um) ** 2
     # Relative to the nearest point: far from all tissue the nearest counts alone, never a division by zero.
-    weights = np.exp(-(squared - squared.min(1, keepdims=True)) / (2 * sigma_um**2)).astype(np.float32)
+    weights = np.exp(-(squared - squared.min(1, keepdims=True)) / (2 * sigma_um**2)).astype(
+        np.float32
+    )
     out: NDArray[np.float32] = weights @ survey.embeddings / weights.sum(1, keepdims=True)
     return out
 
 
-def _geometry(x_um: NDArray[np.float64], y_um: NDArray[np.float64], survey: SlideSurvey, distance_um: NDArray[np.float32]) -> NDArray[np.float32]:
+def _geometry(
+    x_um: NDArray[np.float64],
+    y_um: NDArray[np.float64],
+    survey: SlideSurvey,
+    distance_um: NDArray[np.float32],
+) -> NDArray[np.float32]:
     h, w = survey.tissue.shape
     column = np.clip((x_um / survey.mask_um).astype(int), 0, w - 1)
     row = np.clip((y_um / survey.mask_um).astype(int), 0, h - 1)
     mask = TissueMask(survey.tissue, 1.0)
-    rings = [mask.fraction_at(x_um / survey.mask_um, y_um / survey.mask_um, d / survey.mask_um) for d in _RINGS_UM]
+    rings = [
+        mask.fraction_at(x_um / survey.mask_um, y_um / survey.mask_um, d / survey.mask_um)
+        for d in _RINGS_UM
+    ]
     return np.stack([np.log1p(distance_um[row, column] / 50), *rings], 1).astype(np.float32)
 
 
@@ -194,11 +219,20 @@ def spot_condition(
     """
     mpp = slide.require_mpp()
     x_um, y_um = spots.x_px * mpp, spots.y_px * mpp
-    patches = read_patches(slide, spots.x_px, spots.y_px, side_um=spec.side_um, size_px=spec.size_px)
-    raw = [encoder.encode(patches), *(_context(x_um, y_um, survey, sigma) for sigma in spec.context_um)]
+    patches = read_patches(
+        slide, spots.x_px, spots.y_px, side_um=spec.side_um, size_px=spec.size_px
+    )
+    raw = [
+        encoder.encode(patches),
+        *(_context(x_um, y_um, survey, sigma) for sigma in spec.context_um),
+    ]
     mean = survey.embeddings.mean(0)
     std = survey.embeddings.std(0) + 0.05 * np.abs(mean) + 1e-3
     relative = [(part - mean) / std for part in raw]
     padded = np.pad(survey.tissue, 1)
-    distance = distance_transform_edt(padded)[1:-1, 1:-1].astype(np.float32) * np.float32(survey.mask_um)
-    return np.concatenate([*raw, *relative, _geometry(x_um, y_um, survey, distance)], 1).astype(np.float32)
+    distance = distance_transform_edt(padded)[1:-1, 1:-1].astype(np.float32) * np.float32(
+        survey.mask_um
+    )
+    return np.concatenate([*raw, *relative, _geometry(x_um, y_um, survey, distance)], 1).astype(
+        np.float32
+    )

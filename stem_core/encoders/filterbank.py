@@ -50,7 +50,9 @@ def patch_statistics(rgb: Tensor) -> Tensor:
     # On a thinned grid: quantiles of 1,024 pixels are stable and sorting all of them is slow.
     side = rgb.shape[-1]
     thin = F.avg_pool2d(planes, side // 32).flatten(2) if side >= 64 else flat
-    quantiles = torch.quantile(thin, torch.tensor(_QUANTILES, device=rgb.device), dim=2).movedim(0, 2)
+    quantiles = torch.quantile(thin, torch.tensor(_QUANTILES, device=rgb.device), dim=2).movedim(
+        0, 2
+    )
 
     bands, current = [], planes[:, [0, 1, 3]]
     for _ in range(_BANDS):
@@ -65,11 +67,26 @@ def patch_statistics(rgb: Tensor) -> Tensor:
     centred = flat[:, :3] - mean[:, :3, None]
     scaled = centred / std[:, :3, None].clamp_min(1e-4)
     skew = scaled.pow(3).mean(2).clamp(-5, 5)
-    pairs = torch.stack([(scaled[:, 0] * scaled[:, 1]).mean(1), (scaled[:, 0] * scaled[:, 2]).mean(1)], 1)
+    pairs = torch.stack(
+        [(scaled[:, 0] * scaled[:, 1]).mean(1), (scaled[:, 0] * scaled[:, 2]).mean(1)], 1
+    )
     tissue = torch.sigmoid((planes[:, 5] - 0.08) * 60).flatten(1).mean(1, keepdim=True)
-    nuclei = torch.sigmoid((planes[:, 0, None] - torch.tensor([0.3, 0.5, 0.7], device=rgb.device)[:, None, None]) * 20)
+    nuclei = torch.sigmoid(
+        (planes[:, 0, None] - torch.tensor([0.3, 0.5, 0.7], device=rgb.device)[:, None, None]) * 20
+    )
     return torch.cat(
-        [mean, std, quantiles.flatten(1), *bands, gradient, skew, pairs, tissue, nuclei.flatten(2).mean(2)], 1
+        [
+            mean,
+            std,
+            quantiles.flatten(1),
+            *bands,
+            gradient,
+            skew,
+            pairs,
+            tissue,
+            nuclei.flatten(2).mean(2),
+        ],
+        1,
     )
 
 

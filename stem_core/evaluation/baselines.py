@@ -11,7 +11,10 @@ BASELINES = ("mean", "ridge", "kernel ridge", "kNN")
 
 
 def predict_baseline(
-    name: str, condition: NDArray[np.float32], target: NDArray[np.float32], test: NDArray[np.float32]
+    name: str,
+    condition: NDArray[np.float32],
+    target: NDArray[np.float32],
+    test: NDArray[np.float32],
 ) -> NDArray[np.float32]:
     """Fit a baseline on training spots and predict test spots.
 

@@ -10,12 +10,20 @@ from numpy.typing import NDArray
 
 from stem_core.errors import EvaluationError
 
-__all__ = ["crps", "evaluate_arrays", "evaluate_files", "pearson_by_gene", "relative_variance_difference"]
+__all__ = [
+    "crps",
+    "evaluate_arrays",
+    "evaluate_files",
+    "pearson_by_gene",
+    "relative_variance_difference",
+]
 
 _CONSTANT = 1e-8
 
 
-def pearson_by_gene(predicted: NDArray[np.floating[Any]], measured: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+def pearson_by_gene(
+    predicted: NDArray[np.floating[Any]], measured: NDArray[np.floating[Any]]
+) -> NDArray[np.float64]:
     """Pearson correlation over spots.
 
     Parameters
@@ -141,7 +149,10 @@ def evaluate_files(prediction: Path, truth: Path) -> dict[str, float | int | Non
         msg = f"{truth.name} holds values below 0 or not finite, so X is not raw counts; give the raw counts."
         raise EvaluationError(msg)
     chosen = p[spots, genes]
-    layers = [np.asarray(chosen.layers[name]) if name in chosen.layers else None for name in ("q05", "q95")]
+    layers = [
+        np.asarray(chosen.layers[name]) if name in chosen.layers else None
+        for name in ("q05", "q95")
+    ]
     return evaluate_arrays(_dense(chosen.X), np.log2(1 + counts), *layers)
 
 

@@ -1,0 +1,1 @@
+"""Prediction, its result and its files."""

@@ -26,7 +26,15 @@ from stem_core.slides.reading import Slide
 from stem_core.slides.spots import Spots
 from stem_core.slides.tissue import TissueMask, find_tissue
 
-__all__ = ["SAMPLERS", "Draws", "Predictor", "Progress", "SamplingSettings", "SlideSurvey", "choose_device"]
+__all__ = [
+    "SAMPLERS",
+    "Draws",
+    "Predictor",
+    "Progress",
+    "SamplingSettings",
+    "SlideSurvey",
+    "choose_device",
+]
 
 _THUMBNAIL_PX = 2000
 
@@ -63,7 +71,9 @@ class Draws:
     @classmethod
     def join(cls, parts: Sequence[Draws]) -> Draws:
         """Put chunks together in order."""
-        return cls(**{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)})
+        return cls(
+            **{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)}
+        )
 
 
 def choose_device(name: str) -> torch.device:
@@ -146,7 +156,9 @@ class Predictor:
             spot_ids,
             settings,
         )
-        out: NDArray[np.float32] = (mean[:, None] + self._generator.residual_scale * targets).float().cpu().numpy()
+        out: NDArray[np.float32] = (
+            (mean[:, None] + self._generator.residual_scale * targets).float().cpu().numpy()
+        )
         return out
 
     def draw(
@@ -198,7 +210,9 @@ class Predictor:
 
         report("survey", 0, 0, "patches")
         mask = find_tissue(slide) if tissue is None else tissue
-        survey = self.survey(slide, mask, lambda done, total: report("survey", done, total, "patches"))
+        survey = self.survey(
+            slide, mask, lambda done, total: report("survey", done, total, "patches")
+        )
         parts = []
         for start in range(0, len(spots), chunk):
             report("predict", start, len(spots), "spots")
@@ -206,10 +220,19 @@ class Predictor:
             parts.append(self.draw(self.condition(slide, part, survey), part.ids, settings))
         report("predict", len(spots), len(spots), "spots")
         report("write", 0, 1, "files")
-        return self.finish(slide, spots, Draws.join(parts), settings, elapsed_s=time.monotonic() - started)
+        return self.finish(
+            slide, spots, Draws.join(parts), settings, elapsed_s=time.monotonic() - started
+        )
 
     def finish(
-        self, slide: Slide, spots: Spots, draws: Draws, settings: SamplingSettings, *, elapsed_s: float, command: str = ""
+        self,
+        slide: Slide,
+        spots: Spots,
+        draws: Draws,
+        settings: SamplingSettings,
+        *,
+        elapsed_s: float,
+        command: str = "",
     ) -> Prediction:
         """Put the draws of all spots together with the run record and a picture of the slide."""
         model = self.model
@@ -231,7 +254,9 @@ class Predictor:
             thumbnail_scale=thumbnail.shape[1] / slide.width_px,
         )
 
-    def _record(self, slide: Slide, spots: Spots, settings: SamplingSettings, elapsed_s: float, command: str) -> dict[str, Any]:
+    def _record(
+        self, slide: Slide, spots: Spots, settings: SamplingSettings, elapsed_s: float, command: str
+    ) -> dict[str, Any]:
         return {
             "notice": NOTICE,
             "program": {"name": "stem-in-a-browser", "version": _installed("stem-in-a-browser")},
@@ -254,7 +279,11 @@ class Predictor:
                 "diameter_um": spots.diameter_um,
                 "pitch_um": spots.pitch_um,
             },
-            "patch": {"side_um": self.model.spec.side_um, "size_px": self.model.spec.size_px, "mode": "physical"},
+            "patch": {
+                "side_um": self.model.spec.side_um,
+                "size_px": self.model.spec.size_px,
+                "mode": "physical",
+            },
             "device": self.device.type,
             "torch": torch.__version__,
             "python": platform.python_version(),

@@ -107,7 +107,9 @@ def draw_targets(
         part = label[start : start + at_once]
         means = None if gene_mean is None else gene_mean[start : start + at_once]
 
-        def denoise(x: Tensor, t: int, part: Tensor = part, means: Tensor | None = means) -> tuple[Tensor, Tensor]:
+        def denoise(
+            x: Tensor, t: int, part: Tensor = part, means: Tensor | None = means
+        ) -> tuple[Tensor, Tensor]:
             times = torch.full((len(x),), t, device=x.device)
             pair: tuple[Tensor, Tensor] = denoiser(x, times, part, means)
             return pair
@@ -120,7 +122,9 @@ def draw_targets(
             first = antithetic(noise(0, -(-k // 2)))[:, :k]
             parts.append(sample_ddim(denoise, first, schedule, timesteps))
         else:
-            parts.append(sample_ancestral(denoise, noise(0, k), schedule, timesteps, lambda i: noise(i, k)))
+            parts.append(
+                sample_ancestral(denoise, noise(0, k), schedule, timesteps, lambda i: noise(i, k))
+            )
     return torch.cat(parts)
 
 

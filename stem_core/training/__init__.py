@@ -1,0 +1,1 @@
+"""Fit models on measured sections."""

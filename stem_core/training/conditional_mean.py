@@ -56,7 +56,9 @@ class MeanTraining:
     seed: int = 0
 
 
-def _standardise(into: Standardise, condition: NDArray[np.float32], columns: NDArray[np.int64]) -> torch.Tensor:
+def _standardise(
+    into: Standardise, condition: NDArray[np.float32], columns: NDArray[np.int64]
+) -> torch.Tensor:
     chosen = condition[:, columns]
     into.columns.copy_(torch.from_numpy(columns))
     into.mean.copy_(torch.from_numpy(chosen.mean(0)))
@@ -94,7 +96,9 @@ def _fit_kernel(
 ) -> None:
     x = _standardise(member.inputs, condition, columns)
     member.gamma.fill_(settings.kernel_gamma / len(columns))
-    member.support.copy_(x.half().float())  # kept in half precision on disk: fit on what will be loaded
+    member.support.copy_(
+        x.half().float()
+    )  # kept in half precision on disk: fit on what will be loaded
     level = target.mean(0)
     kernel = member.kernel(member.support, member.support).double()
     kernel += settings.kernel_alpha * torch.eye(len(kernel), dtype=torch.float64)
@@ -117,7 +121,9 @@ def _fit_networks(
     y = torch.from_numpy((target - level) / scale)
     weight = torch.from_numpy(scale / scale.mean())
     parameters = [*member.weights, *member.biases]
-    optimiser = torch.optim.AdamW(parameters, settings.learning_rate, weight_decay=settings.weight_decay)
+    optimiser = torch.optim.AdamW(
+        parameters, settings.learning_rate, weight_decay=settings.weight_decay
+    )
     batch = min(_BATCH, len(x))
     per_epoch = len(x) // batch
     schedule = torch.optim.lr_scheduler.OneCycleLR(

@@ -64,7 +64,9 @@ def _read_section(path: Path, um_px: float) -> _Section:
         image = np.empty((h, w, 3), np.uint8)
         for top in range(0, h, 512):
             rows = min(512, h - top)
-            image[top : top + rows] = slide.read_box(0, top / scale, slide.width_px, rows / scale, w, rows)
+            image[top : top + rows] = slide.read_box(
+                0, top / scale, slide.width_px, rows / scale, w, rows
+            )
         tissue = find_tissue(slide)
         rows_, columns = np.nonzero(tissue.mask)
         to_px = tissue.scale_px * scale
@@ -74,7 +76,9 @@ def _read_section(path: Path, um_px: float) -> _Section:
     return _Section(image, rows_[inside], columns[inside])
 
 
-def _crops(sections: Sequence[_Section], n: int, shift: float, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+def _crops(
+    sections: Sequence[_Section], n: int, shift: float, random: np.random.Generator
+) -> tuple[Tensor, Tensor]:
     """Two crops (n,3,96,96) of n places, the second up to `shift` sides away."""
     half, reach = 48, round(shift * TRUNK_PX)
     first, second = [], []
@@ -85,8 +89,12 @@ def _crops(sections: Sequence[_Section], n: int, shift: float, random: np.random
         column = int(np.clip(s.columns[at], half + reach, s.image.shape[1] - half - reach))
         dy, dx = random.integers(-reach, reach + 1, 2)
         first.append(s.image[row - half : row + half, column - half : column + half])
-        second.append(s.image[row + dy - half : row + dy + half, column + dx - half : column + dx + half])
-    return tuple(torch.from_numpy(np.stack(c)).permute(0, 3, 1, 2).float() / 255 for c in (first, second))  # type: ignore[return-value]
+        second.append(
+            s.image[row + dy - half : row + dy + half, column + dx - half : column + dx + half]
+        )
+    return tuple(
+        torch.from_numpy(np.stack(c)).permute(0, 3, 1, 2).float() / 255 for c in (first, second)
+    )  # type: ignore[return-value]
 
 
 def _augment(rgb: Tensor, generator: torch.Generator) -> Tensor:
@@ -99,7 +107,9 @@ def _augment(rgb: Tensor, generator: torch.Generator) -> Tensor:
     angle, scale = uniform(0, 2 * torch.pi), uniform(0.8, 1.15) * TRUNK_PX / rgb.shape[-1]
     mirror = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
     cos, sin, zero = torch.cos(angle) * scale, torch.sin(angle) * scale, torch.zeros(n)
-    theta = torch.stack([torch.stack([cos * mirror, -sin, zero], 1), torch.stack([sin * mirror, cos, zero], 1)], 1)
+    theta = torch.stack(
+        [torch.stack([cos * mirror, -sin, zero], 1), torch.stack([sin * mirror, cos, zero], 1)], 1
+    )
     grid = F.affine_grid(theta, [n, 3, TRUNK_PX, TRUNK_PX], align_corners=False)
     cut = F.grid_sample(rgb, grid, padding_mode="reflection", align_corners=False)
     density = -torch.log(cut.clamp_min(1 / 255))
@@ -147,10 +157,14 @@ def train_trunk(slides: Sequence[Path], settings: EncoderTraining) -> CompactTru
     )
     parameters = [*trunk.parameters(), *projector.parameters()]
     optimiser = torch.optim.AdamW(parameters, settings.learning_rate, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.learning_rate, total_steps=settings.steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, settings.learning_rate, total_steps=settings.steps
+    )
     started = time.monotonic()
     for step in range(settings.steps):
-        views = [_augment(c, generator) for c in _crops(sections, settings.batch, settings.shift, random)]
+        views = [
+            _augment(c, generator) for c in _crops(sections, settings.batch, settings.shift, random)
+        ]
         a, b = projector(trunk(torch.cat(views))).chunk(2)
         loss = _vicreg(a, b)
         optimiser.zero_grad(set_to_none=True)
@@ -158,9 +172,13 @@ def train_trunk(slides: Sequence[Path], settings: EncoderTraining) -> CompactTru
         optimiser.step()
         schedule.step()
         if step % 100 == 0:
-            log.info("step %d loss %.3f after %.0f s", step, loss.item(), time.monotonic() - started)
+            log.info(
+                "step %d loss %.3f after %.0f s", step, loss.item(), time.monotonic() - started
+            )
     with torch.no_grad():
-        sample = torch.cat([_augment(c, generator) for _ in range(8) for c in _crops(sections, 64, 0, random)[:1]])
+        sample = torch.cat(
+            [_augment(c, generator) for _ in range(8) for c in _crops(sections, 64, 0, random)[:1]]
+        )
         out = trunk(sample)
         trunk.head.weight /= out.std(0)[:, None]
         trunk.head.bias.copy_((trunk.head.bias - out.mean(0)) / out.std(0))

@@ -68,7 +68,11 @@ class Fitted:
 
 
 def _out_of_fold(
-    condition: Array, target: Array, section: NDArray[np.int64], groups: Mapping[str, slice], settings: MeanTraining
+    condition: Array,
+    target: Array,
+    section: NDArray[np.int64],
+    groups: Mapping[str, slice],
+    settings: MeanTraining,
 ) -> Array:
     out = np.empty_like(target)
     for held_out in np.unique(section):
@@ -173,7 +177,10 @@ def fit(
         gene_inputs=2,
     )
     generator = Generator(
-        Denoiser(size), mean, condition_width=condition.shape[1], projected_width=settings.projected_width
+        Denoiser(size),
+        mean,
+        condition_width=condition.shape[1],
+        projected_width=settings.projected_width,
     )
     _set_inputs(generator, condition, settings.projected_width)
     generator.residual_scale.copy_(torch.from_numpy(within.std(0) + 1e-3))
@@ -188,9 +195,17 @@ def fit(
         generator.denoiser, schedule, scaled, label, relative.numpy(), settings.denoiser
     )
     ids = [f"{s}/{i}" for i, s in enumerate(section)]
-    draws = draw_targets(
-        generator.denoiser, schedule, torch.from_numpy(label), relative, ids, settings.calibration
-    ).numpy() * generator.residual_scale.numpy()
+    draws = (
+        draw_targets(
+            generator.denoiser,
+            schedule,
+            torch.from_numpy(label),
+            relative,
+            ids,
+            settings.calibration,
+        ).numpy()
+        * generator.residual_scale.numpy()
+    )
     factor = _match_variance(draws, expected, target, section)
     generator.residual_scale *= torch.from_numpy(factor)
     bands = _calibrate(draws * factor, residual, settings.calibration)

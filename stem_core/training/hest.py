@@ -54,5 +54,7 @@ def read_section(folder: Path, name: str) -> MeasuredSection:
 
 def log_counts(section: MeasuredSection, panel: list[str]) -> NDArray[np.float32]:
     """log2(1 + raw count) of the panel, (N,G)."""
-    values: NDArray[np.float32] = np.log2(1 + np.asarray(section.counts[:, panel].X)).astype(np.float32)
+    values: NDArray[np.float32] = np.log2(1 + np.asarray(section.counts[:, panel].X)).astype(
+        np.float32
+    )
     return values

@@ -16,7 +16,9 @@ __all__ = ["choose_panel"]
 _UNWANTED = re.compile(r"^(MT-|RPS|RPL|ENS[A-Z]*G\d)", re.IGNORECASE)
 
 
-def choose_panel(sections: Sequence[AnnData], genes: int = 200, highly_variable: int = 2000) -> list[str]:
+def choose_panel(
+    sections: Sequence[AnnData], genes: int = 200, highly_variable: int = 2000
+) -> list[str]:
     """Choose highly expressed and highly variable genes.
 
     Per section `normalize_total`, `log1p`, scanpy's highly variable genes; their union; without

@@ -91,16 +91,22 @@ def diffusion_loss(
     beta, before = at(schedule.betas), at(schedule.alphas_bar_before)
 
     def posterior_mean(x0_: Tensor) -> Tensor:
-        return (before.sqrt() * beta * x0_ + (1 - beta).sqrt() * (1 - before) * xt) / (1 - alpha_bar)
+        return (before.sqrt() * beta * x0_ + (1 - beta).sqrt() * (1 - before) * xt) / (
+            1 - alpha_bar
+        )
 
     low, high = (at(a) for a in schedule.log_variance_range)
     share = (v + 1) / 2
     log_variance = share * high + (1 - share) * low
     guess = (xt - (1 - alpha_bar).sqrt() * eps.detach()) / alpha_bar.sqrt()
     squared = (posterior_mean(x0) - posterior_mean(guess)).pow(2)
-    kl = 0.5 * (log_variance - low + torch.exp(low - log_variance) + squared * torch.exp(-log_variance) - 1)
+    kl = 0.5 * (
+        log_variance - low + torch.exp(low - log_variance) + squared * torch.exp(-log_variance) - 1
+    )
     # The last step has no posterior to compare with: negative log-likelihood of x0 itself.
-    nll = 0.5 * (math.log(2 * math.pi) + log_variance + (x0 - guess).pow(2) * torch.exp(-log_variance))
+    nll = 0.5 * (
+        math.log(2 * math.pi) + log_variance + (x0 - guess).pow(2) * torch.exp(-log_variance)
+    )
     first = torch.from_numpy(t == 0).to(x0.device)[:, None, None]
     bound = torch.where(first, nll, kl).mean() / math.log(2.0)
     return simple + bound
@@ -132,7 +138,9 @@ def train_denoiser(
     y, c = torch.from_numpy(target), torch.from_numpy(condition)
     g = None if gene_mean is None else torch.from_numpy(gene_mean)
     average = copy.deepcopy(denoiser).requires_grad_(False)
-    optimiser = torch.optim.AdamW(denoiser.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+    optimiser = torch.optim.AdamW(
+        denoiser.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
+    )
     schedule_lr = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, settings.learning_rate, total_steps=settings.steps, pct_start=0.1
     )
@@ -143,8 +151,12 @@ def train_denoiser(
         t = random.integers(0, schedule.steps, len(chosen))
         x0 = y[chosen][:, None]
         noise = torch.randn(x0.shape, generator=generator)
-        label = c[chosen] + settings.condition_noise * torch.randn(len(chosen), c.shape[1], generator=generator)
-        loss = diffusion_loss(denoiser, schedule, x0, t, noise, label, None if g is None else g[chosen])
+        label = c[chosen] + settings.condition_noise * torch.randn(
+            len(chosen), c.shape[1], generator=generator
+        )
+        loss = diffusion_loss(
+            denoiser, schedule, x0, t, noise, label, None if g is None else g[chosen]
+        )
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(denoiser.parameters(), 1.0)
@@ -156,6 +168,11 @@ def train_denoiser(
                 a.lerp_(b, 1 - decay)
         running += loss.item()
         if (step + 1) % 100 == 0:
-            log.info("step %d loss %.4f after %.0f s", step + 1, running / 100, time.monotonic() - started)
+            log.info(
+                "step %d loss %.4f after %.0f s",
+                step + 1,
+                running / 100,
+                time.monotonic() - started,
+            )
             running = 0.0
     return average.eval()

@@ -18,8 +18,16 @@ def test_published_size_has_the_published_parameters() -> None:
         denoiser = Denoiser(DenoiserSize())
     assert 33.0e6 < sum(p.numel() for p in denoiser.parameters()) < 36.2e6
     names = set(denoiser.state_dict())
-    assert {"gene_joint_embed.gene_name_ebd", "time_embed.mlp.2.bias", "label_embed.0.weight"} <= names
-    assert {"blocks.11.attn.qkv.bias", "blocks.0.mlp.fc2.weight", "final_layer.adaLN_modulation.1.weight"} <= names
+    assert {
+        "gene_joint_embed.gene_name_ebd",
+        "time_embed.mlp.2.bias",
+        "label_embed.0.weight",
+    } <= names
+    assert {
+        "blocks.11.attn.qkv.bias",
+        "blocks.0.mlp.fc2.weight",
+        "final_layer.adaLN_modulation.1.weight",
+    } <= names
 
 
 def test_samples_of_a_spot_do_not_see_each_other() -> None:

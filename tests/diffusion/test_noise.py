@@ -17,8 +17,12 @@ from stem_core.diffusion.noise import _philox, gaussian_noise
         ),
     ],
 )
-def test_philox_gives_the_published_answers(counter: list[int], key: list[int], expected: list[int]) -> None:
-    words = _philox([np.array([c], np.uint64) for c in counter], [np.array([k], np.uint64) for k in key])
+def test_philox_gives_the_published_answers(
+    counter: list[int], key: list[int], expected: list[int]
+) -> None:
+    words = _philox(
+        [np.array([c], np.uint64) for c in counter], [np.array([k], np.uint64) for k in key]
+    )
     assert [int(w[0]) for w in words] == expected
 
 
@@ -26,7 +30,9 @@ def test_noise_depends_on_seed_spot_and_sample_alone() -> None:
     ids = [f"spot{i}" for i in range(40)]
     whole = gaussian_noise(7, ids, range(6), 200)
     for index in (0, 17, 39):
-        np.testing.assert_array_equal(gaussian_noise(7, [ids[index]], range(6), 200)[0], whole[index])
+        np.testing.assert_array_equal(
+            gaussian_noise(7, [ids[index]], range(6), 200)[0], whole[index]
+        )
     np.testing.assert_array_equal(gaussian_noise(7, ids[::-1], [4], 200)[::-1, 0], whole[:, 4])
     # A smaller panel sees the same values per quad of the counter; another seed, spot or step sees others.
     assert abs(gaussian_noise(8, ids[:1], range(6), 200) - whole[:1]).mean() > 0.5

@@ -33,4 +33,6 @@ def test_impossible_spacing_is_refused(count: int) -> None:
 
 def test_respaced_schedule_keeps_alpha_bar() -> None:
     schedule, chosen = Schedule(), spaced_timesteps(1000, 50)
-    np.testing.assert_allclose(schedule.respaced(chosen).alphas_bar, schedule.alphas_bar[chosen], rtol=1e-12)
+    np.testing.assert_allclose(
+        schedule.respaced(chosen).alphas_bar, schedule.alphas_bar[chosen], rtol=1e-12
+    )

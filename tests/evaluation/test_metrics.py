@@ -43,7 +43,9 @@ def test_crps_of_a_normal_forecast() -> None:
     assert crps(samples, measured) == pytest.approx(exact, abs=0.01)
 
 
-def write(path: Path, values: np.ndarray, spots: list[str], genes: list[str], **layers: np.ndarray) -> Path:
+def write(
+    path: Path, values: np.ndarray, spots: list[str], genes: list[str], **layers: np.ndarray
+) -> Path:
     table = anndata.AnnData(values.astype(np.float32))
     table.obs_names, table.var_names = spots, genes
     for name, layer in layers.items():
@@ -58,7 +60,12 @@ def test_files_are_matched_by_name(tmp_path: Path) -> None:
     order, genes = [3, 1, 0], [2, 0]
     logged = np.log2(1 + counts)[order][:, genes]
     prediction = write(
-        tmp_path / "p.h5ad", logged, ["d", "b", "a"], ["G3", "G1"], q05=logged - 1e-3, q95=logged + 1e-3
+        tmp_path / "p.h5ad",
+        logged,
+        ["d", "b", "a"],
+        ["G3", "G1"],
+        q05=logged - 1e-3,
+        q95=logged + 1e-3,
     )
     figures = evaluate_files(prediction, truth)
     assert figures["mse"] == pytest.approx(0, abs=1e-10)
@@ -71,6 +78,10 @@ def test_unfit_files_give_a_sentence(tmp_path: Path) -> None:
     b = write(tmp_path / "b.h5ad", np.ones((2, 2)), ["u", "v"], ["G1", "G2"])
     c = write(tmp_path / "c.h5ad", np.ones((2, 2)), ["x", "y"], ["H1", "H2"])
     (tmp_path / "d.h5ad").write_bytes(b"no")
-    for other, says in ((b, "0 spots in common"), (c, "no gene symbol"), (tmp_path / "d.h5ad", "cannot be read")):
+    for other, says in (
+        (b, "0 spots in common"),
+        (c, "no gene symbol"),
+        (tmp_path / "d.h5ad", "cannot be read"),
+    ):
         with pytest.raises(EvaluationError, match=says):
             evaluate_files(a, other)

@@ -1,0 +1,109 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stem_core.errors import Cancelled, SettingsError
+from stem_core.prediction.predictor import Draws, Predictor, Progress, SamplingSettings
+from stem_core.slides.reading import open_slide
+from stem_core.slides.sample import make_sample_slide
+from stem_core.slides.spots import lay_out_spots
+from stem_core.slides.tissue import find_tissue
+from zoo.loader import load_model
+from zoo.registry import find_model
+
+DDIM = SamplingSettings("ddim", 3, 4, seed=3)
+
+
+@pytest.fixture(scope="module")
+def bundled() -> Predictor:
+    return Predictor(load_model(find_model("her2st-breast").folder), "cpu")
+
+
+@pytest.fixture(scope="module")
+def inputs(bundled: Predictor) -> tuple[np.ndarray, list[str]]:
+    """Conditions as far out as real ones: around the training mean."""
+    random = np.random.default_rng(0)
+    given = bundled.model.generator.inputs
+    noise = random.normal(size=(20, len(given.mean)))
+    condition = (given.mean.numpy() + given.std.numpy() * noise).astype(np.float32)
+    return condition, [f"spot{i}" for i in range(20)]
+
+
+@pytest.mark.parametrize("settings", [DDIM, SamplingSettings("ancestral", 5, 3, seed=3)])
+def test_values_do_not_depend_on_the_batch(
+    bundled: Predictor, inputs: tuple[np.ndarray, list[str]], settings: SamplingSettings
+) -> None:
+    condition, ids = inputs
+    whole = bundled.draw(condition, ids, settings)
+    for size in (1, 7, 13):
+        parts = [
+            bundled.draw(condition[i : i + size], ids[i : i + size], settings)
+            for i in range(0, len(ids), size)
+        ]
+        pieces = Draws.join(parts)
+        for name in ("mean", "std", "q05", "q95", "domain_distance"):
+            np.testing.assert_allclose(
+                getattr(pieces, name), getattr(whole, name), atol=1e-4, err_msg=name
+            )
+
+
+def test_seed_decides(bundled: Predictor, inputs: tuple[np.ndarray, list[str]]) -> None:
+    condition, ids = inputs
+    again = bundled.samples(condition, ids, DDIM)
+    np.testing.assert_array_equal(bundled.samples(condition, ids, DDIM), again)
+    other = bundled.samples(condition, ids, SamplingSettings("ddim", 3, 4, seed=4))
+    assert np.abs(other - again).max() > 0.1
+
+
+def test_draws_are_ordered_and_not_negative(
+    bundled: Predictor, inputs: tuple[np.ndarray, list[str]]
+) -> None:
+    draws = bundled.draw(*inputs, DDIM)
+    assert (draws.q05 >= 0).all() and (draws.mean >= 0).all() and (draws.std >= 0).all()
+    assert (draws.q95 >= draws.q05).all()
+    assert np.median(draws.std) > 0.05
+
+
+def test_draws_survive_the_disk(
+    tmp_path: Path, bundled: Predictor, inputs: tuple[np.ndarray, list[str]]
+) -> None:
+    draws = bundled.draw(*inputs, DDIM)
+    draws.save(tmp_path / "d.safetensors")
+    np.testing.assert_array_equal(Draws.load(tmp_path / "d.safetensors").q95, draws.q95)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"steps": 0}, "between 1 and 1000"),
+        ({"samples": 0}, "samples is 0"),
+        ({"seed": -1}, "seed is -1"),
+        ({"sampler": "magic"}, "choose one of ddim, ancestral"),
+    ],
+)
+def test_settings_are_checked(changes: dict[str, object], says: str) -> None:
+    with pytest.raises(SettingsError, match=says):
+        SamplingSettings(**{"sampler": "ddim", "steps": 5, "samples": 2, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_cuda_where_there_is_none_is_refused(bundled: Predictor) -> None:
+    with pytest.raises(SettingsError, match="no CUDA device"):
+        Predictor(bundled.model, "cuda")
+
+
+def test_whole_journey_and_stopping(tmp_path: Path, tiny_model: Path) -> None:
+    predictor = Predictor(load_model(tiny_model), "cpu")
+    seen: list[Progress] = []
+    with open_slide(make_sample_slide(tmp_path / "sample.tif")) as slide:
+        spots = lay_out_spots(slide, find_tissue(slide), "st").take(slice(0, 10))
+        prediction = predictor.predict(
+            slide, spots, SamplingSettings("ddim", 2, 2), progress=seen.append, chunk=4
+        )
+        with pytest.raises(Cancelled):
+            predictor.predict(slide, spots, DDIM, should_stop=lambda: True)
+    assert prediction.mean.shape == (10, 24)
+    assert [p.done for p in seen if p.stage == "predict"] == [0, 4, 8, 10]
+    assert prediction.run["seed"] == 0 and prediction.run["model"]["name"] == "tiny-test"

@@ -1,0 +1,99 @@
+"""Each way in which a model folder can be wrong has its own sentence."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from stem_core.errors import ModelFileError, UnknownModelError
+from zoo.loader import load_model
+from zoo.registry import find_model, list_models
+
+
+@pytest.fixture
+def copy(tiny_model: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_model, tmp_path / "tiny-test"))
+
+
+def edit(folder: Path, change: Callable[[dict], None]) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def edit_tensors(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda c: c.update(schema_version=99), "manifest version 99"),
+        (lambda c: c.update(surprise=1), "surprise"),
+        (lambda c: c.pop("panel"), "panel"),
+        (lambda c: c["panel"].append(c["panel"][0]), "names a gene twice"),
+        (lambda c: c["panel"].pop(), "lists other genes"),
+        (lambda c: c["encoder"].update(width=7), "expects 7"),
+        (lambda c: c["encoder"].update(sha256="0" * 64), "not the one"),
+        (lambda c: c.update(condition_width=10), "is .* wide"),
+        (lambda c: c["denoiser"].update(depth=2), "do not fit"),
+        (lambda c: c.update(regression=None), "residual target needs"),
+    ],
+)
+def test_faulty_manifests(copy: Path, change: Callable[[dict], None], says: str) -> None:
+    edit(copy, change)
+    with pytest.raises(ModelFileError, match=says):
+        load_model(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda t: t.pop("residual_scale"), "residual_scale"),
+        (lambda t: t.update(extra=torch.ones(1)), "extra"),
+        (lambda t: t.update(residual_scale=torch.ones(3)), "size mismatch"),
+        (lambda t: t["residual_scale"].fill_(float("nan")), "not finite"),
+    ],
+)
+def test_faulty_weights(copy: Path, change: Callable[[dict], None], says: str) -> None:
+    edit_tensors(copy, change)
+    with pytest.raises(ModelFileError, match=says):
+        load_model(copy)
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "genes.csv", "model.safetensors", "reference.safetensors"]
+)
+def test_missing_files(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    with pytest.raises(ModelFileError, match=name.split(".")[0]):
+        load_model(copy)
+
+
+def test_registry_has_both_bundled_models() -> None:
+    names = {entry.name for entry in list_models() if entry.source == "bundled"}
+    assert names == {"her2st-breast", "mouse-olfactory-bulb"}
+    with pytest.raises(UnknownModelError, match="did you mean her2st-breast"):
+        find_model("her2st-breats")
+
+
+@pytest.mark.parametrize("name", ["her2st-breast", "mouse-olfactory-bulb"])
+def test_bundled_models_are_whole(name: str) -> None:
+    model = load_model(find_model(name).folder)
+    manifest = model.manifest
+    assert len(model.symbols) == 200
+    assert list(model.symbols) == sorted(model.symbols)
+    assert not any(symbol.upper().startswith(("MT-", "RPS", "RPL")) for symbol in model.symbols)
+    assert len(manifest.held_out.folds) == 3
+    for fold in manifest.held_out.folds:
+        assert fold.held_out not in fold.trained_on
+        assert {b.name for b in fold.baselines} == {"mean", "ridge", "kernel ridge", "kNN"}
+    assert "describe the folds" in manifest.held_out.note
+    card = (find_model(name).folder / "README.md").read_text(encoding="utf-8")
+    assert "Not for use in diagnostic procedures" in card
