@@ -38,7 +38,8 @@ COLOUR_SCALES = ("Viridis", "Cividis", "Magma", "Inferno")
 CHART_CONFIG = {
     "scrollZoom": True,
     "displaylogo": False,
-    "modeBarButtonsToRemove": ["select2d", "lasso2d"],
+    "doubleClick": "reset",
+    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d", "resetScale2d"],
     "toImageButtonOptions": {"format": "png", "scale": 3, "filename": "stem-map"},
 }
 """Behaviour of every map: the wheel zooms, dragging moves, a double click goes back."""
@@ -180,7 +181,7 @@ def slide_figure(
     height_px : int
         Height of the figure on the page.
     view : str
-        While this name stays the same, the browser keeps the zoom.
+        Name of what is shown: figures of the same name share the zoom (Plotly's `uirevision`).
     box_um : (left, top, right, bottom), optional
         What is seen at first; the whole slide by default.
     """
@@ -199,6 +200,7 @@ def slide_figure(
     figure.update_layout(
         height=height_px, margin={"l": 76, "r": 8, "t": 8, "b": 60, "autoexpand": False},
         uirevision=view, dragmode="pan", showlegend=False, hovermode="closest",
+        hoverdistance=30,
         hoverlabel={"bgcolor": "#ffffff", "bordercolor": "#7a8794",
                     "font": {"color": "#111111", "size": 13}},
         modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#7a8794", "activecolor": "#0b6577"},

@@ -10,6 +10,7 @@ import streamlit as st
 from app.components import map_controls, slide_map
 from app.components.downloads import show_downloads
 from app.components.gene_choice import pick_gene, pick_order
+from app.components.map_view import box_to_show, watch_view
 from app.components.model_cards import manifests_by_name
 from app.components.run_progress import show_progress
 from app.components.wording import STATE_BADGES, own_names, plain, run_words
@@ -116,7 +117,11 @@ figure = slide_map.slide_figure(
     size_um,
     height_px=MAP_HEIGHT_PX,
     view=run_id,
-    box_um=slide_map.box_around(x_um, y_um, spots.diameter_um, size_um),
+    box_um=box_to_show(
+        run_id,
+        (gene, layer, limits, look),
+        slide_map.box_around(x_um, y_um, spots.diameter_um, size_um),
+    ),
 )
 slide_map.add_values(
     figure, x_um, y_um, values,
@@ -144,6 +149,7 @@ with place:
         f"Spots are drawn {size} their physical size ({spots.diameter_um:g} µm) and grow with the "
         "zoom. Wheel: zoom · drag: move · double click: back."
     )
+    watch_view("map", run_id)
 
 far = float((prediction.domain_distance > 1).mean())
 trust = (

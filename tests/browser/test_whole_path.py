@@ -148,6 +148,29 @@ def test_a_gene_is_found_by_typing_and_stays_in_the_address(
     expect(page.get_by_text(f"{wanted}: prediction (mean), log2(1 + count)")).to_be_visible()
 
 
+def test_the_zoom_stays_when_the_layer_changes(page: Page, run_address: str) -> None:
+    plot = "document.querySelector('.js-plotly-plot')"
+    seen = f"{plot}.layout.xaxis.range.map(Math.round)"
+    page.goto(run_address)
+    map_of(page)
+    home = page.evaluate(seen)
+    box = page.locator(".js-plotly-plot").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 250, box["y"] + 250)
+    page.mouse.wheel(0, -600)
+    page.wait_for_function(f"{plot}.layout.xaxis.range[1] < {home[1]} - 10")
+    page.wait_for_timeout(2000)  # the wheel ends, the page hears of it
+    zoomed = page.evaluate(seen)
+    page.evaluate(f"{plot}.dataset.before = 1")
+    page.get_by_role("combobox", name="Show").click()
+    page.get_by_role("option", name="Spread").click()
+    page.wait_for_function(f"{plot} && {plot}.layout && !{plot}.dataset.before")
+    map_of(page)
+    assert page.evaluate(seen) == zoomed
+    page.mouse.dblclick(box["x"] + 250, box["y"] + 250)
+    page.wait_for_function(f"Math.abs({plot}.layout.xaxis.range[1] - {home[1]}) < 2")
+
+
 def test_an_unknown_run_is_refused_in_one_sentence(page: Page, app: RunningApp) -> None:
     page.goto(f"{app.address}/results?run={'0' * 32}")
     refusal = page.get_by_test_id("stAlert")
