@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from stem_core.errors import ModelFileError, UnknownModelError
 from zoo.loader import load_model
+from zoo.readme import figures_block, with_figures
 from zoo.registry import find_model, list_models
 
 
@@ -97,3 +98,9 @@ def test_bundled_models_are_whole(name: str) -> None:
     assert "describe the folds" in manifest.held_out.note
     card = (find_model(name).folder / "README.md").read_text(encoding="utf-8")
     assert "Not for use in diagnostic procedures" in card
+
+
+def test_readme_shows_the_figures_of_the_manifests() -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    block = figures_block(entry.manifest for entry in list_models() if entry.source == "bundled")
+    assert with_figures(text, block) == text
