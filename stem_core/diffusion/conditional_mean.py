@@ -1,7 +1,7 @@
 """The regression mean that the diffusion model adds its residual to (CARD, Han et al. 2022).
 
-An equal-weight average of seven small regressors with different errors: linear and Gaussian kernel ridge,
-and ensembles of shallow networks, on the condition as it is and relative to the slide.
+An equal-weight average of seven small regressors with different errors: linear and Gaussian kernel
+ridge, and ensembles of shallow networks, on the condition as it is and relative to the slide.
 Fitting is in `stem_core.training.conditional_mean`.
 """
 
@@ -25,6 +25,10 @@ __all__ = [
 
 class Standardise(nn.Module):
     """Choose columns of the condition, scale them to unit variance, and clip to ±5."""
+
+    columns: Tensor
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, columns: int, total: int) -> None:
         super().__init__()
@@ -56,6 +60,11 @@ class Linear(nn.Module):
 class KernelRidge(nn.Module):
     """Gaussian kernel ridge regression over S support spots."""
 
+    support: Tensor
+    weights: Tensor
+    offset: Tensor
+    gamma: Tensor
+
     def __init__(self, columns: int, total: int, genes: int, support: int) -> None:
         super().__init__()
         self.inputs = Standardise(columns, total)
@@ -77,6 +86,9 @@ class KernelRidge(nn.Module):
 class ShallowNetworks(nn.Module):
     """M networks with two hidden layers, evaluated at once and averaged."""
 
+    scale: Tensor
+    offset: Tensor
+
     def __init__(
         self, columns: int, total: int, genes: int, members: int, hidden: int, bottleneck: int
     ) -> None:
@@ -91,7 +103,10 @@ class ShallowNetworks(nn.Module):
         self.register_buffer("offset", torch.zeros(genes))
 
     def each(self, inputs: Tensor, *, dropout: tuple[float, float] = (0.0, 0.0)) -> Tensor:
-        """Standardised inputs (N,columns) or (M,N,columns) -> every member's output (M,N,G), scaled units."""
+        """Run every member: (N,columns) or (M,N,columns) -> (M,N,G).
+
+        Inputs are standardised, outputs in scaled units.
+        """
         x = inputs if inputs.dim() == 3 else inputs.expand(len(self.weights[0]), -1, -1)
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             rate = dropout[0] if layer == 0 else dropout[1]
@@ -142,8 +157,9 @@ def build_conditional_mean(
 ) -> ConditionalMean:
     """Make the members, unfitted.
 
-    In order: ridge and kernel ridge on the condition as it is; ridge, then networks, relative to the slide
-    and for expression relative to its section; networks on everything, as it is, and relative to the slide.
+    In order: ridge and kernel ridge on the condition as it is; ridge, then networks, relative to
+    the slide and for expression relative to its section; networks on everything, as it is, and
+    relative to the slide.
 
     Parameters
     ----------

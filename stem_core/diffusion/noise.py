@@ -1,7 +1,7 @@
 """Noise that is a pure function of (seed, spot id, sample index).
 
-Philox 4x32-10 (Salmon et al. 2011) keyed by a hash of seed and spot id; sample, step and gene form the
-counter. So a spot gets bit-equal noise in any batch, chunk, process or device count.
+Philox 4x32-10 (Salmon et al. 2011) keyed by a hash of seed and spot id; sample, step and gene form
+the counter. So a spot gets bit-equal noise in any batch, chunk, process or device count.
 """
 
 from __future__ import annotations

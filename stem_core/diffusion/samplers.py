@@ -1,6 +1,7 @@
 """Samplers: plain functions of a denoiser, starting noise and a schedule.
 
-`denoise(x, t)` takes x (N,K,G) and a timestep of the full schedule and returns ε̂ and v, each (N,K,G).
+`denoise(x, t)` takes x (N,K,G) and a timestep of the full schedule and returns ε̂ and v, each
+(N,K,G).
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ SAMPLERS = ("ddim", "ancestral")
 
 
 def antithetic(noise: Tensor) -> Tensor:
-    """(N,ceil(K/2),G) -> (N,K',G), K' even: each noise followed by its negative, so that its first-order effect on the mean cancels."""
+    """(N,ceil(K/2),G) -> (N,K',G), K' even: each noise followed by its negative.
+
+    So its first-order effect on the mean cancels.
+    """
     return torch.stack([noise, -noise], 2).flatten(1, 2)
 
 
@@ -65,7 +69,9 @@ def sample_ancestral(
     timesteps: NDArray[np.int64],
     step_noise: Callable[[int], Tensor],
 ) -> Tensor:
-    """The published sampler: DDPM with learned-range variance (Nichol & Dhariwal 2021, eq. 15), no clipping.
+    """Sample as published: DDPM with learned-range variance, no clipping.
+
+    The variance is that of Nichol & Dhariwal 2021, eq. 15.
 
     Parameters
     ----------

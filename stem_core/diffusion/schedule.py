@@ -41,7 +41,7 @@ class Schedule:
     @cached_property
     def alphas_bar(self) -> NDArray[np.float64]:
         """ᾱ_t = Π (1 - β)."""
-        return np.cumprod(1.0 - self.betas)
+        return np.cumprod(1.0 - self.betas, dtype=np.float64)
 
     @cached_property
     def alphas_bar_before(self) -> NDArray[np.float64]:
@@ -70,8 +70,8 @@ class Schedule:
 def spaced_timesteps(total: int, count: int) -> NDArray[np.int64]:
     """Choose `count` of `total` timesteps, evenly, first and last included.
 
-    The `space_timesteps` rule of guided diffusion for one section: a fractional stride, rounded as it
-    accumulates.
+    The `space_timesteps` rule of guided diffusion for one section: a fractional stride, rounded as
+    it accumulates.
 
     Returns
     -------

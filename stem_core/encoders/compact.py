@@ -1,8 +1,8 @@
 """The compact H&E encoder: small, trained by us, needs no download.
 
-Half of the embedding is learned without labels (a convolutional trunk, trained so that two views of one
-place, differing in rotation, flip, crop and stain, agree; VICReg, Bardes et al. 2022), half is the fixed
-statistics of `stem_core.encoders.filterbank`.
+Half of the embedding is learned without labels (a convolutional trunk, trained so that two views of
+one place, differing in rotation, flip, crop and stain, agree; VICReg, Bardes et al. 2022), half is
+the fixed statistics of `stem_core.encoders.filterbank`.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class CompactTrunk(nn.Module):
         self.head = nn.Linear(2 * before, LEARNED_WIDTH)
 
     def forward(self, rgb: Tensor) -> Tensor:
+        """(N,3,64,64) -> (N,64)."""
         density = -torch.log(rgb.clamp_min(1 / 255))
         maps = self.stages(density)  # (N,128,4,4)
         pooled = torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], 1)
@@ -86,8 +87,8 @@ class CompactEncoder:
     def encode(self, patches: NDArray[np.uint8], *, batch: int = 64) -> NDArray[np.float32]:
         """Embed patches.
 
-        The learned half is averaged over the four quarter turns and their mirror images, so the embedding
-        of a turned or mirrored patch is the same up to rounding.
+        The learned half is averaged over the four quarter turns and their mirror images, so the
+        embedding of a turned or mirrored patch is the same up to rounding.
 
         Parameters
         ----------
@@ -134,6 +135,7 @@ def load_compact_encoder(path: Path) -> CompactEncoder:
         trunk.load_state_dict(state, strict=True)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except (OSError, SafetensorError, RuntimeError) as error:
-        msg = f"The encoder {path.name} cannot be loaded ({str(error).splitlines()[0]}); install it again."
+        reason = str(error).splitlines()[0]
+        msg = f"The encoder {path.name} cannot be loaded ({reason}); install it again."
         raise ModelFileError(msg) from error
     return CompactEncoder(trunk.eval(), sha256=digest)

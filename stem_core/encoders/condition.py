@@ -1,8 +1,9 @@
-"""From a slide to the condition of each spot: its own patch, the tissue around it, and where it lies.
+"""From a slide to the condition of each spot: its patch, the tissue around it, and where it lies.
 
-The tissue is surveyed once per slide on a square lattice; a spot's context is a Gaussian average of the
-lattice embeddings around it, so it has a fixed physical size and needs no neighbouring spots. Everything
-is given twice, as it is and relative to the slide's own tissue, which takes most of the stain out.
+The tissue is surveyed once per slide on a square lattice; a spot's context is a Gaussian average of
+the lattice embeddings around it, so it has a fixed physical size and needs no neighbouring spots.
+Everything is given twice, as it is and relative to the slide's own tissue, which takes most of the
+stain out.
 """
 
 from __future__ import annotations
@@ -41,9 +42,20 @@ _CHUNK = 64
 class Encoder(Protocol):
     """What makes embeddings: (N,3,P,P) uint8 -> (N,width) float32."""
 
-    name: str
-    width: int
-    sha256: str
+    @property
+    def name(self) -> str:
+        """By which manifests refer to it."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """Values per patch."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """Of the weights file."""
+        ...
 
     def encode(self, patches: NDArray[np.uint8], *, batch: int = 64) -> NDArray[np.float32]:
         """Embed patches."""
@@ -147,11 +159,11 @@ def survey_slide(
     pitch_px = spec.survey_pitch_um / mpp
     expected = tissue.fraction() * slide.width_px * slide.height_px / pitch_px**2
     pitch_px *= max(1.0, np.sqrt(expected / _MAX_TILES))
-    x, y = np.meshgrid(
+    across, down = np.meshgrid(
         np.arange(pitch_px / 2, slide.width_px, pitch_px),
         np.arange(pitch_px / 2, slide.height_px, pitch_px),
     )
-    x, y = x.ravel(), y.ravel()
+    x, y = across.ravel(), down.ravel()
     on = tissue.fraction_at(x, y, pitch_px) > 0.3
     if not on.any():  # a piece smaller than the lattice
         on = tissue.fraction_at(x, y, 2 * pitch_px) > 0
@@ -181,7 +193,8 @@ def _context(
     x_um: NDArray[np.float64], y_um: NDArray[np.float64], survey: SlideSurvey, sigma_um: float
 ) -> NDArray[np.float32]:
     squared = (x_um[:, None] - survey.x_um) ** 2 + (y_um[:, None] - survey.y_um) ** 2
-    # Relative to the nearest point: far from all tissue the nearest counts alone, never a division by zero.
+    # Relative to the nearest point: far from all tissue the nearest counts alone, never a division
+    # by zero.
     weights = np.exp(-(squared - squared.min(1, keepdims=True)) / (2 * sigma_um**2)).astype(
         np.float32
     )
@@ -211,7 +224,8 @@ def spot_condition(
 ) -> NDArray[np.float32]:
     """Make the condition of spots.
 
-    Each row depends on its own spot, the slide and the survey alone, so any chunking gives the same.
+    Each row depends on its own spot, the slide and the survey alone, so any chunking gives the
+    same.
 
     Returns
     -------

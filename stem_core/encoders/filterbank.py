@@ -1,9 +1,10 @@
 """Stain and texture statistics of a patch: the fixed half of the compact encoder.
 
-Optical densities are unmixed into haematoxylin and eosin (Ruifrok & Johnston 2001); of the stain and colour
-planes it takes means, standard deviations and quantiles, of the stain planes band energies at octave
-scales, gradients and correlations. Every statistic is over the whole patch and every filter is isotropic
-or summed over both axes, so quarter turns and flips of the patch leave the result unchanged.
+Optical densities are unmixed into haematoxylin and eosin (Ruifrok & Johnston 2001); of the stain
+and colour planes it takes means, standard deviations and quantiles, of the stain planes band
+energies at octave scales, gradients and correlations. Every statistic is over the whole patch and
+every filter is isotropic or summed over both axes, so quarter turns and flips of the patch leave
+the result unchanged.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ _BANDS = 4
 
 
 def _planes(rgb: Tensor) -> Tensor:
-    """(N,3,P,P) in [0, 1] -> (N,6,P,P): haematoxylin, eosin, residual, luminance, red-green, saturation."""
+    """(N,3,P,P) in [0, 1] -> (N,6,P,P).
+
+    The planes: haematoxylin, eosin, residual, luminance, red-green, saturation.
+    """
     density = -torch.log10(rgb.clamp_min(1 / 255))
     unmix = torch.linalg.inv(F.normalize(_STAINS, dim=1)).to(rgb)
     stains = torch.einsum("nchw,cs->nshw", density, unmix)
@@ -90,5 +94,6 @@ def patch_statistics(rgb: Tensor) -> Tensor:
     )
 
 
-# 6 means, 6 deviations, 30 quantiles, 24 band energies, 2 gradients, 3 skews, 2 correlations, 1 tissue, 3 nuclear
+# 6 means, 6 deviations, 30 quantiles, 24 band energies, 2 gradients, 3 skews, 2 correlations,
+# 1 tissue, 3 nuclear
 FEATURE_COUNT = 6 + 6 + 6 * len(_QUANTILES) + _BANDS * 6 + 2 + 3 + 2 + 1 + 3

@@ -34,7 +34,8 @@ def test_noise_depends_on_seed_spot_and_sample_alone() -> None:
             gaussian_noise(7, [ids[index]], range(6), 200)[0], whole[index]
         )
     np.testing.assert_array_equal(gaussian_noise(7, ids[::-1], [4], 200)[::-1, 0], whole[:, 4])
-    # A smaller panel sees the same values per quad of the counter; another seed, spot or step sees others.
+    # A smaller panel sees the same values per quad of the counter; another seed, spot or step sees
+    # others.
     assert abs(gaussian_noise(8, ids[:1], range(6), 200) - whole[:1]).mean() > 0.5
     assert abs(gaussian_noise(7, ids[:1], range(6), 200, step=1) - whole[:1]).mean() > 0.5
     assert abs(np.corrcoef(whole.reshape(-1, 200)) - np.eye(240)).max() < 0.35
