@@ -1,6 +1,8 @@
 """Train the shared compact encoder from its recipe, without labels.
 
-python -m zoo.build_encoder zoo/recipes/compact-he.yaml --data DIR --out zoo/encoders/compact-he.safetensors
+python -m zoo.build_encoder zoo/recipes/compact-he.yaml --data DIR --out FILE
+
+`FILE` is zoo/encoders/compact-he.safetensors for the shipped one.
 """
 
 from __future__ import annotations

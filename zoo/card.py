@@ -46,9 +46,28 @@ def figures_table(folds: tuple[FoldFigures, ...]) -> str:
     return "\n".join(lines)
 
 
+def _facts(manifest: Manifest) -> str:
+    """Markdown table: what the model is made for and of."""
+    layout, view, licences = manifest.layout, manifest.view, manifest.licences
+    context = ", ".join(f"{c:g}" for c in manifest.context_um)
+    rows = {
+        "tissue": f"{manifest.tissue} ({manifest.organ}), {manifest.species}",
+        "disease": manifest.disease,
+        "platform": (
+            f"{manifest.platform}; {layout.spot_diameter_um:g} µm spots, "
+            f"{layout.pitch_um:g} µm apart"
+        ),
+        "patch": f"{view.side_um:g} µm, {view.size_px} px; context {context} µm",
+        "encoder": f"{manifest.encoder.name}, sha256 {manifest.encoder.sha256[:12]}…",
+        "target": manifest.target,
+        "trained on": ", ".join(manifest.training_slides),
+        "code / weights / data": f"{licences.code} / {licences.weights} / {licences.data}",
+    }
+    return "\n".join(["| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in rows.items())])
+
+
 def model_card(manifest: Manifest) -> str:
     """Write the card."""
-    low, high = manifest.held_out.pcc_all_range
     header = {
         "license": "other",
         "license_name": "see-licences-below",
@@ -66,7 +85,8 @@ def model_card(manifest: Manifest) -> str:
     yaml = "\n".join(
         f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in header.items()
     )
-    standard = manifest.presets.standard
+    standard, held_out = manifest.presets.standard, manifest.held_out
+    low, high = held_out.pcc_all_range
     return f"""---
 {yaml}
 ---
@@ -75,39 +95,33 @@ def model_card(manifest: Manifest) -> str:
 
 **For research use only. Not for use in diagnostic procedures.**
 
-Predicts {len(manifest.panel)} genes in {manifest.units} at every spot of an H&E image, with the spread of
-{standard.samples} draws of a conditional diffusion model and a calibrated 90 % band.
+Predicts {len(manifest.panel)} genes in {manifest.units} at every spot of an H&E image, with the
+spread of {standard.samples} draws of a conditional diffusion model and a calibrated 90 % band.
 
-| | |
-|---|---|
-| tissue | {manifest.tissue} ({manifest.organ}), {manifest.species} |
-| disease | {manifest.disease} |
-| platform | {manifest.platform}; {manifest.layout.spot_diameter_um:g} µm spots, {manifest.layout.pitch_um:g} µm apart |
-| patch | {manifest.view.side_um:g} µm, {manifest.view.size_px} px; context {", ".join(f"{c:g}" for c in manifest.context_um)} µm |
-| encoder | {manifest.encoder.name}, sha256 {manifest.encoder.sha256[:12]}… |
-| target | {manifest.target} |
-| trained on | {", ".join(manifest.training_slides)} |
-| code / weights / data | {manifest.licences.code} / {manifest.licences.weights} / {manifest.licences.data} |
+{_facts(manifest)}
 
 ## Held-out figures
 
-{manifest.held_out.protocol}
+{held_out.protocol}
 
-**{manifest.held_out.note}**
+**{held_out.note}**
 
-PCC over the whole panel: mean {manifest.held_out.pcc_all_mean:.3f}, from {low:.3f} to {high:.3f} over the folds. PCC-10 and PCC-50
-choose their genes after seeing the section. The mean of draws varies less than tissue does, by nature; single draws are
-meant to vary as much. RVD = mean over genes of ((var_pred - var_true) / var_true)².
+PCC over the whole panel: mean {held_out.pcc_all_mean:.3f}, from {low:.3f} to {high:.3f} over the
+folds. PCC-10 and PCC-50 choose their genes after seeing the section. The mean of draws varies less
+than tissue does, by nature; single draws are meant to vary as much. RVD = mean over genes of
+((var_pred - var_true) / var_true)².
 
-{figures_table(manifest.held_out.folds)}
+{figures_table(held_out.folds)}
 
 ## Limits
 
-- A handful of sections of few patients: expect less on other patients, scanners, stains and fixations. Look at the
-  domain distance beside each map.
-- The level of expression shifts between patients and experiments for reasons no image shows (sequencing depth); compare within a slide.
+- A handful of sections of few patients: expect less on other patients, scanners, stains and
+  fixations. Look at the domain distance beside each map.
+- The level of expression shifts between patients and experiments for reasons no image shows
+  (sequencing depth); compare within a slide.
 - Values are log2(1 + raw count) as this platform would have counted, not absolute amounts.
-- The 90 % band is calibrated on out-of-fold training sections; its coverage on held-out sections is in the table.
+- The 90 % band is calibrated on out-of-fold training sections; its coverage on held-out sections
+  is in the table.
 
 ## Panel
 
@@ -115,7 +129,8 @@ meant to vary as much. RVD = mean over genes of ((var_pred - var_true) / var_tru
 
 ## Made by
 
-`python -m zoo.build {manifest.recipe} --data DIR --out DIR`, seed {manifest.seed}, {manifest.created}.
+`python -m zoo.build {manifest.recipe} --data DIR --out DIR`, seed {manifest.seed},
+{manifest.created}.
 
 ## Citation
 

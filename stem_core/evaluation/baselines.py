@@ -18,9 +18,9 @@ def predict_baseline(
 ) -> NDArray[np.float32]:
     """Fit a baseline on training spots and predict test spots.
 
-    All see every column of the condition, scaled by the training spots to unit variance and clipped to ±5.
-    Penalties as in the strict-protocol trial that set the bars: ridge 300, RBF kernel ridge 1 with
-    γ = 0.2 / columns, 20 neighbours.
+    All see every column of the condition, scaled by the training spots to unit variance and clipped
+    to ±5. Penalties as in the strict-protocol trial that set the bars: ridge 300, RBF kernel ridge
+    1 with γ = 0.2 / columns, 20 neighbours.
 
     Parameters
     ----------

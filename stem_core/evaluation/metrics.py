@@ -1,4 +1,7 @@
-"""How good a prediction is: correlation, error, variance, calibration (Stem, section 5; CRPS: Gneiting & Raftery 2007)."""
+"""How good a prediction is: correlation, error, variance, calibration.
+
+Definitions are those of Stem, section 5; of CRPS that of Gneiting & Raftery 2007.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,10 @@ def pearson_by_gene(
 def relative_variance_difference(
     predicted: NDArray[np.floating[Any]], measured: NDArray[np.floating[Any]]
 ) -> NDArray[np.float64]:
-    """((var_pred - var_true) / var_true)² per gene, NaN where the measurement is constant; (N,G) -> (G,)."""
+    """((var_pred - var_true) / var_true)² per gene; (N,G) -> (G,).
+
+    NaN where the measurement is constant.
+    """
     p, m = predicted.var(0, dtype=np.float64), measured.var(0, dtype=np.float64)
     out = np.full(len(m), np.nan)
     np.divide(p - m, m, out=out, where=m > _CONSTANT**2)
@@ -85,14 +91,17 @@ def evaluate_arrays(
 ) -> dict[str, float | int | None]:
     """All figures of a prediction, arrays (N,G) in log2(1 + count).
 
-    PCC-10 and PCC-50 are means over the genes that correlate best *on this section*; `pcc_all` is over the
-    fixed panel. A gene constant in the prediction counts as 0, one constant in the measurement is left
-    out of PCC and RVD and counted.
+    PCC-10 and PCC-50 are means over the genes that correlate best *on this section*; `pcc_all` is
+    over the fixed panel. A gene constant in the prediction counts as 0, one constant in the
+    measurement is left out of PCC and RVD and counted.
     """
     r = pearson_by_gene(predicted, measured)
     kept = np.isfinite(r)
     if not kept.any():
-        msg = "Every gene is constant in the measured section, so nothing can be correlated; choose another section."
+        msg = (
+            "Every gene is constant in the measured section, so nothing can be correlated; "
+            "choose another section."
+        )
         raise EvaluationError(msg)
     ordered = np.sort(r[kept])[::-1]
     difference = predicted.astype(np.float64) - measured
@@ -136,17 +145,24 @@ def evaluate_files(prediction: Path, truth: Path) -> dict[str, float | int | Non
     genes = [name for name in p.var_names if name in set(t.var_names)]
     if len(spots) < 2:
         msg = (
-            f"{prediction.name} and {truth.name} have {len(spots)} spots in common, at least 2 are needed; "
-            "predict with --spots and the measured file, so that the spots keep their names."
+            f"{prediction.name} and {truth.name} have {len(spots)} spots in common, at least 2 are "
+            "needed; predict with --spots and the measured file, so that the spots keep their "
+            "names."
         )
         raise EvaluationError(msg)
     if not genes:
-        msg = f"{prediction.name} and {truth.name} have no gene symbol in common; check that both are one species."
+        msg = (
+            f"{prediction.name} and {truth.name} have no gene symbol in common; "
+            "check that both are one species."
+        )
         raise EvaluationError(msg)
     t = t[:, first]
     counts = _dense(t[spots, genes].X)
     if not np.isfinite(counts).all() or (counts < 0).any():
-        msg = f"{truth.name} holds values below 0 or not finite, so X is not raw counts; give the raw counts."
+        msg = (
+            f"{truth.name} holds values below 0 or not finite, so X is not raw counts; "
+            "give the raw counts."
+        )
         raise EvaluationError(msg)
     chosen = p[spots, genes]
     layers = [
@@ -166,5 +182,8 @@ def _read(path: Path) -> Any:
     try:
         return anndata.read_h5ad(path)
     except Exception as error:  # anndata raises many kinds for a damaged file
-        msg = f"{path.name} cannot be read as h5ad ({type(error).__name__}); give a file written by anndata."
+        msg = (
+            f"{path.name} cannot be read as h5ad ({type(error).__name__}); "
+            "give a file written by anndata."
+        )
         raise EvaluationError(msg) from error

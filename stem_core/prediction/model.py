@@ -24,9 +24,14 @@ __all__ = ["Bands", "DomainReference", "Generator", "StemModel"]
 class Generator(nn.Module):
     """The generative part: regression mean (or none), residual scale and denoiser.
 
-    With `target="published"` the denoiser models log2(1 + count) itself; with `"residual"` it models
-    (log2(1 + count) - regression mean) / residual scale.
+    With `target="published"` the denoiser models log2(1 + count) itself; with `"residual"` it
+    models (log2(1 + count) - regression mean) / residual scale.
     """
+
+    projection: Tensor
+    residual_scale: Tensor
+    gene_offset: Tensor
+    gene_scale: Tensor
 
     def __init__(
         self,
@@ -60,10 +65,14 @@ class Generator(nn.Module):
 
     def label(self, condition: Tensor) -> Tensor:
         """(N,C) -> (N,P): what the denoiser is conditioned on."""
-        return self.inputs(condition) @ self.projection
+        out: Tensor = self.inputs(condition) @ self.projection
+        return out
 
     def relative_mean(self, mean: Tensor) -> Tensor | None:
-        """The regression mean as second input of the gene tokens, (N,G); None for the published target."""
+        """Scale the regression mean to the second input of the gene tokens, (N,G).
+
+        None for the published target.
+        """
         return None if self.mean is None else (mean - self.gene_offset) / self.gene_scale
 
 
@@ -71,8 +80,9 @@ class Generator(nn.Module):
 class Bands:
     """Calibration of the 90 % band, per gene, all float32 (G,).
 
-    The band is mean - `below` · s to mean + `above` · s, with s² = (spread² + `typical`²) / 2: with few
-    draws the spread of one spot is itself uncertain and is steadied by the gene's typical spread.
+    The band is mean - `below` · s to mean + `above` · s, with s² = (spread² + `typical`²) / 2: with
+    few draws the spread of one spot is itself uncertain and is steadied by the gene's typical
+    spread.
     """
 
     typical: NDArray[np.float32]

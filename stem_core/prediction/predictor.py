@@ -41,7 +41,10 @@ _THUMBNAIL_PX = 2000
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a prediction is: `done` of `total` `unit`s of a stage (`survey`, `predict` or `write`)."""
+    """How far a prediction is: `done` of `total` `unit`s of a stage.
+
+    Stages are `survey`, `predict` and `write`.
+    """
 
     stage: str
     done: int
@@ -164,9 +167,10 @@ class Predictor:
     def draw(
         self, condition: NDArray[np.float32], spot_ids: Sequence[str], settings: SamplingSettings
     ) -> Draws:
-        """Draw K samples of each spot and sum them up; each spot alone, so any chunking gives the same.
+        """Draw K samples of each spot and sum them up.
 
-        The mean is never below 0, since counts are not.
+        Each spot alone, so any chunking gives the same. The mean is never below 0, since counts are
+        not.
         """
         samples = self.samples(condition, spot_ids, settings)
         mean = samples.mean(1)

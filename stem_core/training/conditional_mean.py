@@ -137,7 +137,7 @@ def _fit_networks(
             out = member.each(inputs, dropout=(settings.input_dropout, settings.dropout))
             loss = ((out - y[chosen]) ** 2 * weight).mean((1, 2)).sum()
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            torch.autograd.backward(loss)
             optimiser.step()
             schedule.step()
 
@@ -151,8 +151,8 @@ def fit_conditional_mean(
 ) -> ConditionalMean:
     """Fit all members on training spots.
 
-    Members that see the condition relative to its slide are fitted to expression relative to its section:
-    levels differ between sections for reasons no image shows.
+    Members that see the condition relative to its slide are fitted to expression relative to its
+    section: levels differ between sections for reasons no image shows.
 
     Parameters
     ----------
@@ -185,7 +185,9 @@ def fit_conditional_mean(
     within = (target - levels[section]).astype(np.float32)
     level, none = target.mean(0), np.zeros(target.shape[1], np.float32)
     everything = np.arange(total)
-    plain_ridge, plain_kernel, ridge, *networks = mean.members
+    plain_ridge, ridge = (m for m in mean.members if isinstance(m, Linear))
+    (plain_kernel,) = (m for m in mean.members if isinstance(m, KernelRidge))
+    networks = [m for m in mean.members if isinstance(m, ShallowNetworks)]
     _fit_ridge(plain_ridge, condition, target, none, as_is, settings.ridge_alpha)
     _fit_kernel(plain_kernel, condition, target, none, as_is, settings)
     _fit_ridge(ridge, condition, within, level, relative, settings.ridge_alpha)

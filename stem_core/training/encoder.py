@@ -168,7 +168,7 @@ def train_trunk(slides: Sequence[Path], settings: EncoderTraining) -> CompactTru
         a, b = projector(trunk(torch.cat(views))).chunk(2)
         loss = _vicreg(a, b)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         optimiser.step()
         schedule.step()
         if step % 100 == 0:

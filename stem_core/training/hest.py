@@ -1,4 +1,7 @@
-"""Read measured sections in the layout of HEST-1k: `wsis/<id>.tif`, `st/<id>.h5ad`, `metadata/<id>.json`."""
+"""Read measured sections in the layout of HEST-1k.
+
+That is `wsis/<id>.tif`, `st/<id>.h5ad`, `metadata/<id>.json`.
+"""
 
 from __future__ import annotations
 

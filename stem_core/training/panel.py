@@ -22,9 +22,9 @@ def choose_panel(
     """Choose highly expressed and highly variable genes.
 
     Per section `normalize_total`, `log1p`, scanpy's highly variable genes; their union; without
-    mitochondrial, ribosomal and unnamed genes; measured in all sections; ranked by mean and by standard
-    deviation of raw counts over all spots; the smallest n whose two top-n lists share at least `genes`;
-    of those the `genes` highest by mean.
+    mitochondrial, ribosomal and unnamed genes; measured in all sections; ranked by mean and by
+    standard deviation of raw counts over all spots; the smallest n whose two top-n lists share at
+    least `genes`; of those the `genes` highest by mean.
 
     Parameters
     ----------
