@@ -84,25 +84,18 @@ def _choose_spots(
     args: argparse.Namespace, slide: Slide, tissue: TissueMask, manifest: Manifest
 ) -> Spots:
     """Return the measured spots, the layout asked for, or the layout of the training platform."""
-    from stem_core.slides.spots import lay_out_spots, read_spots
+    from app.spots import place_spots
 
-    layout = manifest.layout
-    if args.spots is not None:
-        if args.pitch_um is not None:
-            msg = (
-                "--pitch-um lays spots out, but --spots gives measured ones; leave one of them out."
-            )
-            raise SettingsError(msg)
-        spots = read_spots(args.spots, slide, diameter_um=layout.spot_diameter_um)
-        return spots.with_tissue(tissue, slide.require_mpp())
-    if args.layout is not None:
-        return lay_out_spots(slide, tissue, args.layout, pitch_um=args.pitch_um)
-    return lay_out_spots(
+    if args.spots is not None and args.pitch_um is not None:
+        msg = "--pitch-um lays spots out, but --spots gives measured ones; leave one of them out."
+        raise SettingsError(msg)
+    return place_spots(
         slide,
         tissue,
-        layout.kind,
-        pitch_um=layout.pitch_um if args.pitch_um is None else args.pitch_um,
-        diameter_um=layout.spot_diameter_um,
+        manifest.layout,
+        file=args.spots,
+        layout=args.layout,
+        pitch_um=args.pitch_um,
     )
 
 

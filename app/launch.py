@@ -49,19 +49,17 @@ def serve(port: int = DEFAULT_PORT, host: str = DEFAULT_HOST) -> None:
     start_log()
     paths.database_file()
     listening = _listen(host, port)
+    stopped_by = signal.signal(signal.SIGTERM, _quit)
     try:
         address = f"http://{_shown(host)}:{listening.getsockname()[1]}"
         _draw_sample()
         server = _server(host, listening.getsockname()[1], address)
-        stopped_by = signal.signal(signal.SIGTERM, _quit)
-        try:
-            with Supervisor():
-                server.run(sockets=[listening])
-        except KeyboardInterrupt:
-            raise SystemExit(_INTERRUPTED) from None
-        finally:
-            signal.signal(signal.SIGTERM, stopped_by)
+        with Supervisor():
+            server.run(sockets=[listening])
+    except KeyboardInterrupt:
+        raise SystemExit(_INTERRUPTED) from None
     finally:
+        signal.signal(signal.SIGTERM, stopped_by)
         listening.close()
     if not server.started:
         msg = f"The server did not start; the log {paths.log_file()} says why."

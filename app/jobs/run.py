@@ -7,7 +7,6 @@ taken up again loads only what is still to do.
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 import time
 from collections.abc import Callable
@@ -170,7 +169,7 @@ class Run:
         prediction = self.predictor.finish(
             self.slide,
             self.spots,
-            _joined(chunks),
+            Draws.join(chunks),
             self.settings,
             elapsed_s=self.progress.worked_s,
         )
@@ -258,10 +257,3 @@ class Run:
 def load_predictor(model: str, device: str) -> Predictor:
     """Load a model of the registry onto a device."""
     return Predictor(load_model(find_model(model).folder), device=device)
-
-
-def _joined(chunks: list[Draws]) -> Draws:
-    names = [field.name for field in dataclasses.fields(Draws)]
-    return Draws(
-        **{name: np.concatenate([getattr(chunk, name) for chunk in chunks]) for name in names}
-    )

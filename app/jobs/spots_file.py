@@ -10,8 +10,9 @@ import numpy as np
 
 from app import uploads
 from app.jobs.model import JobRequest
+from app.spots import place_spots
 from stem_core.slides.reading import Slide
-from stem_core.slides.spots import Spots, lay_out_spots, read_spots
+from stem_core.slides.spots import Spots
 from stem_core.slides.tissue import TissueMask
 from zoo.manifest import Layout
 
@@ -36,38 +37,16 @@ _COLUMNS = (
 def choose_spots(
     request: JobRequest, trained_on: Layout, slide: Slide, tissue: TissueMask
 ) -> Spots:
-    """Return the spots that a request asks for.
+    """Return the spots that a request asks for; `trained_on` is the layout of its model.
 
-    Parameters
-    ----------
-    request
-        Where the spots come from.
-    trained_on
-        The layout of the model's training platform: the default, and the diameter of measured
-        spots.
-    slide, tissue
-        The slide and where there is tissue on it.
-
-    Raises
-    ------
-    SpotsError
-        The spots file cannot be used, or the layout gives too many spots.
-    MppError
-        The slide's microns per pixel are not known.
+    Raises as `place_spots` does; JobError where the spots file is gone.
     """
+    file = None
     if request.spots_kind == "file":
         assert request.spots_upload_id is not None
-        path = uploads.upload_path(request.spots_upload_id)
-        spots = read_spots(path, slide, diameter_um=trained_on.spot_diameter_um)
-        return spots.with_tissue(tissue, slide.require_mpp())
-    if request.layout in ("visium", "st"):
-        return lay_out_spots(slide, tissue, request.layout, pitch_um=request.pitch_um)
-    return lay_out_spots(
-        slide,
-        tissue,
-        trained_on.kind if request.layout is None else "grid",
-        pitch_um=request.pitch_um or trained_on.pitch_um,
-        diameter_um=trained_on.spot_diameter_um,
+        file = uploads.upload_path(request.spots_upload_id)
+    return place_spots(
+        slide, tissue, trained_on, file=file, layout=request.layout, pitch_um=request.pitch_um
     )
 
 
