@@ -24,7 +24,10 @@ __all__ = ["gene_table", "save_weights", "write_model_folder"]
 
 
 def save_weights(fitted: Fitted, folder: Path) -> None:
-    """Write model.safetensors and reference.safetensors; large regression tensors in half precision."""
+    """Write model.safetensors and reference.safetensors.
+
+    Large regression tensors are written in half precision.
+    """
     generator = fitted.generator
     halves: set[str] = set()
     for name, module in generator.named_modules():
@@ -62,7 +65,10 @@ def gene_table(
     fitted: Fitted,
     folds: Sequence[dict[str, Any]],
 ) -> pd.DataFrame:
-    """Per gene: Ensembl id, held-out PCC (mean and range over the folds that have it) and RVD, mean, band."""
+    """Per gene: Ensembl id, held-out PCC and RVD, mean, band.
+
+    PCC is given as mean and range over the folds that have the gene.
+    """
     rows = []
     for index, symbol in enumerate(panel):
         found = [
@@ -188,6 +194,8 @@ def write_model_folder(
                 "heads": size.heads,
                 "mlp_ratio": size.mlp_ratio,
                 "condition_width": size.condition_width,
+                "predicts": size.predicts,
+                "symmetric": size.symmetric,
             },
             "diffusion_steps": fitted.schedule.steps,
             "beta_start": fitted.schedule.beta_start,
@@ -196,13 +204,13 @@ def write_model_folder(
             "training_slides": list(sections),
             "held_out": {
                 "protocol": (
-                    "Leave one section out: panel, regression mean, denoiser, scaling and band calibration see the "
-                    "other sections only; the encoder is trained without expression. Standard preset, "
-                    "log2(1 + count), every measured spot."
+                    "Leave one section out: panel, regression mean, denoiser, scaling and band "
+                    "calibration see the other sections only; the encoder is trained without "
+                    "expression. Standard preset, log2(1 + count), every measured spot."
                 ),
                 "note": (
-                    "These figures describe the folds; the shipped weights are trained on all sections and "
-                    "have no held-out figure of their own."
+                    "These figures describe the folds; the shipped weights are trained on all "
+                    "sections and have no held-out figure of their own."
                 ),
                 "folds": [_fold(f) for f in folds],
                 "pcc_all_mean": round(float(np.mean(scores)), 4),

@@ -1,4 +1,7 @@
-"""Load a model folder, strictly: safetensors only, every tensor expected, shaped right and finite."""
+"""Load a model folder, strictly.
+
+Safetensors only, every tensor expected, shaped right and finite.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ ENCODERS_DIR = Path(__file__).parent / "encoders"
 
 
 def condition_spec(manifest: Manifest) -> ConditionSpec:
-    """What the model looks at."""
+    """Take from the manifest what the model looks at."""
     return ConditionSpec(
         side_um=manifest.view.side_um,
         size_px=manifest.view.size_px,
@@ -46,6 +49,8 @@ def build_generator(manifest: Manifest) -> Generator:
         heads=manifest.denoiser.heads,
         mlp_ratio=manifest.denoiser.mlp_ratio,
         gene_inputs=1 if manifest.regression is None else 2,
+        predicts=manifest.denoiser.predicts,
+        symmetric=manifest.denoiser.symmetric,
     )
     mean = None
     if manifest.regression is not None:
@@ -79,8 +84,8 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
     for name, value in tensors.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             msg = (
-                f"The tensor {name} in {path.name} of model {path.parent.name} holds values that are not "
-                "finite numbers; install the model again."
+                f"The tensor {name} in {path.name} of model {path.parent.name} holds values that "
+                "are not finite numbers; install the model again."
             )
             raise ModelFileError(msg)
     return tensors
@@ -100,7 +105,10 @@ def _read_genes(folder: Path, manifest: Manifest) -> pd.DataFrame:
     try:
         genes = pd.read_csv(path, index_col="symbol", keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:
-        msg = f"The file genes.csv of model {folder.name} cannot be read ({error}); install the model again."
+        msg = (
+            f"The file genes.csv of model {folder.name} cannot be read ({error}); "
+            "install the model again."
+        )
         raise ModelFileError(msg) from error
     if list(genes.index) != manifest.symbols:
         msg = (
@@ -117,8 +125,8 @@ def load_model(folder: Path) -> StemModel:
     Parameters
     ----------
     folder
-        Holds config.json, model.safetensors, reference.safetensors, genes.csv and, for an encoder of its
-        own, encoder.safetensors.
+        Holds config.json, model.safetensors, reference.safetensors, genes.csv and, for an encoder
+        of its own, encoder.safetensors.
 
     Returns
     -------
@@ -135,21 +143,24 @@ def load_model(folder: Path) -> StemModel:
     encoder = load_compact_encoder(_encoder_file(folder, manifest.encoder.name))
     if encoder.width != manifest.encoder.width:
         msg = (
-            f"The encoder {manifest.encoder.name} gives {encoder.width} values, model {folder.name} expects "
-            f"{manifest.encoder.width}; install the encoder the model was trained with."
+            f"The encoder {manifest.encoder.name} gives {encoder.width} values, model "
+            f"{folder.name} expects {manifest.encoder.width}; install the encoder the model was "
+            "trained with."
         )
         raise ModelFileError(msg)
     if manifest.encoder.sha256 and encoder.sha256 != manifest.encoder.sha256:
         msg = (
-            f"The encoder {manifest.encoder.name} is not the one model {folder.name} was trained with "
-            f"(sha256 {encoder.sha256[:12]}…, expected {manifest.encoder.sha256[:12]}…); install it again."
+            f"The encoder {manifest.encoder.name} is not the one model {folder.name} was trained "
+            f"with (sha256 {encoder.sha256[:12]}…, expected {manifest.encoder.sha256[:12]}…); "
+            "install it again."
         )
         raise ModelFileError(msg)
     spec = condition_spec(manifest)
-    if condition_width(spec, encoder.width) != manifest.condition_width:
+    width = condition_width(spec, encoder.width)
+    if width != manifest.condition_width:
         msg = (
-            f"The condition of model {folder.name} is {condition_width(spec, encoder.width)} wide, its config.json "
-            f"says {manifest.condition_width}; correct config.json or install the model again."
+            f"The condition of model {folder.name} is {width} wide, its config.json says "
+            f"{manifest.condition_width}; correct config.json or install the model again."
         )
         raise ModelFileError(msg)
     generator = build_generator(manifest)
@@ -161,7 +172,10 @@ def load_model(folder: Path) -> StemModel:
         generator.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
-        msg = f"The weights of model {folder.name} do not fit its config.json ({reason}); install the model again."
+        msg = (
+            f"The weights of model {folder.name} do not fit its config.json ({reason}); "
+            "install the model again."
+        )
         raise ModelFileError(msg) from error
     reference = {
         name: value.float().numpy()
@@ -175,7 +189,10 @@ def load_model(folder: Path) -> StemModel:
             float(reference["domain.unit"][0]),
         )
     except KeyError as error:
-        msg = f"The file reference.safetensors of model {folder.name} lacks {error}; install the model again."
+        msg = (
+            f"The file reference.safetensors of model {folder.name} lacks {error}; "
+            "install the model again."
+        )
         raise ModelFileError(msg) from error
     for name, values in (
         ("typical", bands.typical),
@@ -183,7 +200,10 @@ def load_model(folder: Path) -> StemModel:
         ("above", bands.above),
     ):
         if values.shape != (len(genes),):
-            msg = f"The band calibration '{name}' of model {folder.name} does not have one value per gene; install the model again."
+            msg = (
+                f"The band calibration '{name}' of model {folder.name} does not have one value per "
+                "gene; install the model again."
+            )
             raise ModelFileError(msg)
     return StemModel(
         manifest=manifest,

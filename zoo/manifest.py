@@ -46,7 +46,7 @@ class Gene(_Strict):
 class EncoderRef(_Strict):
     """Which encoder makes the condition, and the exact weights it must have."""
 
-    name: str
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{1,63}$")
     revision: str
     width: int = Field(gt=0)
     sha256: str = ""
@@ -75,10 +75,15 @@ class DenoiserConfig(_Strict):
     heads: int = Field(gt=0)
     mlp_ratio: Positive = 4.0
     condition_width: int = Field(gt=0)
+    predicts: Literal["noise", "velocity"]
+    symmetric: bool
 
 
 class RegressionConfig(_Strict):
-    """Sizes of the regression mean under a residual model (see `stem_core.diffusion.conditional_mean`)."""
+    """Sizes of the regression mean under a residual model.
+
+    See `stem_core.diffusion.conditional_mean`.
+    """
 
     support: int = Field(gt=0)
     networks: int = Field(gt=0)
@@ -227,8 +232,8 @@ def read_manifest(path: Path) -> Manifest:
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if version != SCHEMA_VERSION:
         msg = (
-            f"The model {path.parent.name} has manifest version {version!r}, this program reads version "
-            f"{SCHEMA_VERSION}; update the program or choose another model."
+            f"The model {path.parent.name} has manifest version {version!r}, this program reads "
+            f"version {SCHEMA_VERSION}; update the program or choose another model."
         )
         raise ModelFileError(msg)
     try:

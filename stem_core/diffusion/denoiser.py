@@ -1,7 +1,7 @@
-"""The conditional denoiser: a token per gene, adaLN-Zero transformer blocks (DiT, Peebles & Xie 2023; Stem).
+"""The conditional denoiser: a token per gene, adaLN-Zero transformer blocks.
 
-Parameter names are those of the published checkpoints. Conditioning is computed once per spot and step and
-shared by the spot's K samples.
+After DiT (Peebles & Xie 2023) and Stem. Parameter names are those of the published checkpoints.
+Conditioning is computed once per spot and step and shared by the spot's K samples.
 """
 
 from __future__ import annotations
@@ -27,10 +27,15 @@ class DenoiserSize:
     depth, width, heads, mlp_ratio
         Of the transformer.
     gene_inputs
-        Values a gene's token is made from: 1 (its noisy value, as published) or 2 (also the regression
-        mean of that gene at that spot).
+        Values a gene's token is made from: 1 (its noisy value, as published) or 2 (also the
+        regression mean of that gene at that spot).
     dropout
         On the condition, in training.
+    predicts
+        `noise`, as published, or `velocity`; see `stem_core.diffusion.parameterisation`.
+    symmetric
+        Whether what is diffused is as likely as its negative: so with residuals, whose mean
+        belongs to the regression; see `stem_core.prediction.sampling`.
     """
 
     genes: int = 200
@@ -41,6 +46,8 @@ class DenoiserSize:
     mlp_ratio: float = 4.0
     gene_inputs: int = 1
     dropout: float = 0.0
+    predicts: str = "noise"
+    symmetric: bool = False
 
 
 def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -76,9 +83,8 @@ class _TimeEmbedding(nn.Module):
             -math.log(10_000) * torch.arange(half, device=t.device, dtype=torch.float32) / half
         )
         angles = t.float()[:, None] * rates
-        out: Tensor = self.mlp(
-            torch.cat([angles.cos(), angles.sin()], 1).to(self.mlp[0].weight.dtype)
-        )
+        waves = torch.cat([angles.cos(), angles.sin()], 1)
+        out: Tensor = self.mlp(waves.to(next(self.mlp.parameters()).dtype))
         return out
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -115,6 +116,13 @@ class SlideSurvey:
     tissue: NDArray[np.bool_]
     mask_um: float
 
+    @cached_property
+    def edge_um(self) -> NDArray[np.float32]:
+        """Distance to the edge of the tissue (or slide) per mask pixel, microns."""
+        inside = distance_transform_edt(np.pad(self.tissue, 1))[1:-1, 1:-1]
+        out: NDArray[np.float32] = inside.astype(np.float32) * np.float32(self.mask_um)
+        return out
+
     def save(self, path: Path) -> None:
         """Write as safetensors."""
         save_file(
@@ -206,7 +214,6 @@ def _geometry(
     x_um: NDArray[np.float64],
     y_um: NDArray[np.float64],
     survey: SlideSurvey,
-    distance_um: NDArray[np.float32],
 ) -> NDArray[np.float32]:
     h, w = survey.tissue.shape
     column = np.clip((x_um / survey.mask_um).astype(int), 0, w - 1)
@@ -216,7 +223,7 @@ def _geometry(
         mask.fraction_at(x_um / survey.mask_um, y_um / survey.mask_um, d / survey.mask_um)
         for d in _RINGS_UM
     ]
-    return np.stack([np.log1p(distance_um[row, column] / 50), *rings], 1).astype(np.float32)
+    return np.stack([np.log1p(survey.edge_um[row, column] / 50), *rings], 1).astype(np.float32)
 
 
 def spot_condition(
@@ -243,10 +250,4 @@ def spot_condition(
     mean = survey.embeddings.mean(0)
     std = survey.embeddings.std(0) + 0.05 * np.abs(mean) + 1e-3
     relative = [(part - mean) / std for part in raw]
-    padded = np.pad(survey.tissue, 1)
-    distance = distance_transform_edt(padded)[1:-1, 1:-1].astype(np.float32) * np.float32(
-        survey.mask_um
-    )
-    return np.concatenate([*raw, *relative, _geometry(x_um, y_um, survey, distance)], 1).astype(
-        np.float32
-    )
+    return np.concatenate([*raw, *relative, _geometry(x_um, y_um, survey)], 1).astype(np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.noise import gaussian_noise
+from stem_core.diffusion.parameterisation import estimate_noise
 from stem_core.diffusion.samplers import SAMPLERS, antithetic, sample_ancestral, sample_ddim
 from stem_core.diffusion.schedule import Schedule, spaced_timesteps
 from stem_core.errors import SettingsError
@@ -31,7 +33,7 @@ class SamplingSettings:
     sampler
         One of `SAMPLERS`; `ddim` pairs every noise with its negative.
     steps
-        Timesteps visited, 1 to T.
+        Timesteps visited, 2 to T.
     samples
         Draws per spot, K.
     seed
@@ -54,7 +56,7 @@ class SamplingSettings:
             msg = f"There is no sampler '{self.sampler}'; choose one of {', '.join(SAMPLERS)}."
             raise SettingsError(msg)
         for name, low, high in (
-            ("number of steps", 1, 1000),
+            ("number of steps", 2, 1000),
             ("number of samples", 1, _MAX_SAMPLES),
             ("seed", 0, 2**63 - 1),
         ):
@@ -79,6 +81,10 @@ def draw_targets(
     settings: SamplingSettings,
 ) -> Tensor:
     """Draw from the denoiser.
+
+    A symmetric denoiser is made odd, ε̂(x) = (ε(x) - ε(-x)) / 2: a residual then has mean 0
+    whatever the network remembers of its training spots, and a ± pair of draws its mean exactly at
+    the regression mean. The opposite draw comes free with a pair, so a pair costs what it did.
 
     Parameters
     ----------
@@ -110,26 +116,32 @@ def draw_targets(
         def denoise(
             x: Tensor, t: int, part: Tensor = part, means: Tensor | None = means
         ) -> tuple[Tensor, Tensor]:
-            times = torch.full((len(x),), t, device=x.device)
-            pair: tuple[Tensor, Tensor] = denoiser(x, times, part, means)
-            return pair
+            count = x.shape[1]
+            both = torch.cat([x, -x], 1) if denoiser.size.symmetric else x
+            times = np.full(len(x), t)
+            eps, v = estimate_noise(denoiser, schedule, both, times, part, means)
+            if not denoiser.size.symmetric:
+                return eps, v
+            return (eps[:, :count] - eps[:, count:]) / 2, (v[:, :count] + v[:, count:]) / 2
 
         def noise(step: int, count: int, ids: Sequence[str] = ids) -> Tensor:
             drawn = gaussian_noise(settings.seed, ids, range(count), genes, step=step)
             return torch.from_numpy(drawn).to(label.device)
 
-        if settings.paired:
+        if not settings.paired:
+            step_noise = partial(noise, count=k)
+            parts.append(sample_ancestral(denoise, noise(0, k), schedule, timesteps, step_noise))
+        elif denoiser.size.symmetric:  # the draw of the opposite noise is the opposite draw
+            half = sample_ddim(denoise, noise(0, -(-k // 2)), schedule, timesteps)
+            parts.append(antithetic(half)[:, :k])
+        else:
             first = antithetic(noise(0, -(-k // 2)))[:, :k]
             parts.append(sample_ddim(denoise, first, schedule, timesteps))
-        else:
-            parts.append(
-                sample_ancestral(denoise, noise(0, k), schedule, timesteps, lambda i: noise(i, k))
-            )
     return torch.cat(parts)
 
 
 def spread(samples: NDArray[np.float32], settings: SamplingSettings) -> NDArray[np.float32]:
-    """Standard deviation over the draws of a spot, (N,K,G) -> (N,G); 0 for a single draw.
+    """Take the standard deviation over the draws of a spot, (N,K,G) -> (N,G); 0 for a single draw.
 
     A ± pair has its mean fixed, so nothing is lost to estimating it; independent draws lose one.
     """

@@ -1,8 +1,8 @@
 """Fit a whole model on measured spots: regression mean, residual diffusion, calibration, domain.
 
-Everything is learned from the spots it is given, so a fold that leaves a section out leaks nothing of it.
-Residuals are out-of-fold (each training section predicted by a mean fitted on the others): in-sample
-residuals are far too small, and draws made from them too sure of themselves.
+Everything is learned from the spots it is given, so a fold that leaves a section out leaks nothing
+of it. Residuals are out-of-fold (each training section predicted by a mean fitted on the others):
+in-sample residuals are far too small, and draws made from them too sure of themselves.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ class FitSettings:
     ----------
     mean, denoiser
         Of the two training steps.
+    inner_networks
+        Networks per ensemble where training sections are left out in turn for their residuals.
     depth, width, heads
         Of the denoiser.
     projected_width
@@ -49,6 +51,7 @@ class FitSettings:
 
     mean: MeanTraining = field(default_factory=MeanTraining)
     denoiser: DenoiserTraining = field(default_factory=DenoiserTraining)
+    inner_networks: int = 2
     depth: int = 2
     width: int = 48
     heads: int = 2
@@ -113,9 +116,9 @@ def _domain(embeddings: Array, section: NDArray[np.int64], components: int) -> D
 def _match_variance(
     draws: Array, expected: Array, target: Array, section: NDArray[np.int64]
 ) -> Array:
-    """Per gene, the factor on residual draws that makes single draws vary over a section as the tissue does.
+    """Per gene, the factor on residual draws that makes single draws vary as the tissue does.
 
-    The median over sections, drawn halfway to the median over genes.
+    Over a section; the median over sections, drawn halfway to the median over genes.
     """
     factors = []
     for s in np.unique(section):
@@ -124,7 +127,9 @@ def _match_variance(
         drawn = draws[here].var(0).mean(0)
         factors.append(missing / np.maximum(drawn, 1e-6))
     squared = np.median(np.stack(factors), 0).clip(0.1, 3.0)
-    return np.sqrt((0.5 * squared + 0.5 * np.median(squared)).clip(0.2, 2.5)).astype(np.float32)
+    shrunk = (0.5 * squared + 0.5 * np.median(squared)).clip(0.2, 2.5)
+    out: Array = np.sqrt(shrunk).astype(np.float32)
+    return out
 
 
 def _calibrate(draws: Array, residual: Array, settings: SamplingSettings) -> Bands:
@@ -162,9 +167,11 @@ def fit(
         See `FitSettings`.
     """
     genes = target.shape[1]
-    expected = _out_of_fold(condition, target, section, groups, settings.mean)
+    inner = replace(settings.mean, networks=settings.inner_networks)
+    expected = _out_of_fold(condition, target, section, groups, inner)
     residual = target - expected
-    # Level shifts between sections belong into the band, not into single draws, which are to vary as tissue does.
+    # Level shifts between sections belong into the band, not into single draws, which are to vary
+    # as tissue does.
     within = _within(residual, section)
     mean: ConditionalMean = fit_conditional_mean(condition, target, section, groups, settings.mean)
     torch.manual_seed(settings.denoiser.seed)
@@ -175,6 +182,8 @@ def fit(
         width=settings.width,
         heads=settings.heads,
         gene_inputs=2,
+        predicts="velocity",
+        symmetric=True,
     )
     generator = Generator(
         Denoiser(size),

@@ -1,4 +1,7 @@
-"""Train the denoiser: noise and variance loss (Nichol & Dhariwal 2021), AdamW, EMA with a warmed-up decay."""
+"""Train the denoiser: noise and variance loss, AdamW, EMA with a warmed-up decay.
+
+The loss is that of Nichol & Dhariwal 2021.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stem_core.diffusion.denoiser import Denoiser
+from stem_core.diffusion.parameterisation import estimate_noise
 from stem_core.diffusion.schedule import Schedule
 
 __all__ = ["DenoiserTraining", "diffusion_loss", "train_denoiser"]
@@ -43,9 +47,9 @@ class DenoiserTraining:
         Of weights, order and noise.
     """
 
-    steps: int = 800
+    steps: int = 150
     batch: int = 32
-    noises: int = 4
+    noises: int = 2
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
     ema: float = 0.995
@@ -86,8 +90,10 @@ def diffusion_loss(
 
     alpha_bar = at(schedule.alphas_bar)
     xt = alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * noise
-    eps, v = denoiser(xt, torch.from_numpy(t).to(x0.device), condition, gene_mean)
-    simple = (eps - noise).pow(2).mean()
+    eps, v = estimate_noise(denoiser, schedule, xt, t, condition, gene_mean)
+    # The error of the velocity is that of the noise divided by √ᾱ.
+    weight = 1 / alpha_bar if denoiser.size.predicts == "velocity" else torch.ones_like(alpha_bar)
+    simple = (weight * (eps - noise).pow(2)).mean()
     beta, before = at(schedule.betas), at(schedule.alphas_bar_before)
 
     def posterior_mean(x0_: Tensor) -> Tensor:
@@ -109,7 +115,8 @@ def diffusion_loss(
     )
     first = torch.from_numpy(t == 0).to(x0.device)[:, None, None]
     bound = torch.where(first, nll, kl).mean() / math.log(2.0)
-    return simple + bound
+    loss: Tensor = simple + bound
+    return loss
 
 
 def train_denoiser(
@@ -150,6 +157,8 @@ def train_denoiser(
         chosen = np.repeat(random.integers(0, len(y), settings.batch), settings.noises)
         t = random.integers(0, schedule.steps, len(chosen))
         x0 = y[chosen][:, None]
+        if denoiser.size.symmetric:
+            x0 = x0 * torch.from_numpy(random.choice([-1.0, 1.0], (len(chosen), 1, 1))).to(x0)
         noise = torch.randn(x0.shape, generator=generator)
         label = c[chosen] + settings.condition_noise * torch.randn(
             len(chosen), c.shape[1], generator=generator
@@ -158,7 +167,7 @@ def train_denoiser(
             denoiser, schedule, x0, t, noise, label, None if g is None else g[chosen]
         )
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(denoiser.parameters(), 1.0)
         optimiser.step()
         schedule_lr.step()

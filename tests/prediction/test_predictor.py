@@ -77,7 +77,7 @@ def test_draws_survive_the_disk(
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"steps": 0}, "between 1 and 1000"),
+        ({"steps": 0}, "between 2 and 1000"),
         ({"samples": 0}, "samples is 0"),
         ({"seed": -1}, "seed is -1"),
         ({"sampler": "magic"}, "choose one of ddim, ancestral"),
