@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -103,6 +104,15 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
         running.process.terminate()
         assert running.process.wait(LIMIT_S) == 0
         _wait(lambda: not _alive(worker))
+
+
+@pytest.fixture
+def second_home(app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home of its own, with the sample slide that the first app has drawn already."""
+    home = tmp_path / "home"
+    shutil.copytree(paths.sample_dir(), home / "sample")
+    monkeypatch.setenv("STEM_HOME", str(home))
+    return home
 
 
 @pytest.fixture(scope="module")
@@ -296,11 +306,8 @@ def test_a_worker_that_dies_is_started_again(app: App) -> None:
     assert app.worker_pid(other_than=first) != first
 
 
-def test_ctrl_c_ends_app_and_worker_with_130_and_no_word(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("STEM_HOME", str(tmp_path / "home"))
-    running = _start(tmp_path / "home")
+def test_ctrl_c_ends_app_and_worker_with_130_and_no_word(second_home: Path) -> None:
+    running = _start(second_home)
     worker = running.worker_pid()
     running.process.send_signal(signal.SIGINT)
     assert running.process.communicate(timeout=LIMIT_S) == ("", None)
@@ -308,11 +315,8 @@ def test_ctrl_c_ends_app_and_worker_with_130_and_no_word(
     assert not _alive(worker)
 
 
-def test_no_orphan_is_left_when_the_app_is_killed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("STEM_HOME", str(tmp_path / "home"))
-    killed = _start(tmp_path / "home")
+def test_no_orphan_is_left_when_the_app_is_killed(second_home: Path) -> None:
+    killed = _start(second_home)
     worker = killed.worker_pid()
     killed.process.kill()
     killed.process.wait()

@@ -72,7 +72,7 @@ def wait_until(
         if reached(status):
             return status
         assert not status.finished, f"{status.state}: {status.message}"
-        time.sleep(0.02)
+        time.sleep(0.15)  # each look asks the database; the worker needs the core as well
     msg = f"not reached in {limit_s} s: {queue.status(job_id)}"
     raise AssertionError(msg)
 
@@ -81,7 +81,7 @@ def wait_for_worker(limit_s: float = LIMIT_S) -> None:
     give_up_s = time.monotonic() + limit_s
     while not worker_alive():
         assert time.monotonic() < give_up_s, "no heartbeat"
-        time.sleep(0.05)
+        time.sleep(0.15)
 
 
 def state_on_disk(job_id: str) -> str:
