@@ -54,10 +54,8 @@ def place_spots(
     if file is not None:
         spots = read_spots(file, slide, diameter_um=trained_on.spot_diameter_um)
         return spots.with_tissue(tissue, slide.require_mpp())
+    diameter_um = trained_on.spot_diameter_um if layout in (None, "grid") else None
     if layout is None:
         layout = trained_on.kind
         pitch_um = trained_on.pitch_um if pitch_um is None else pitch_um
-        diameter_um = trained_on.spot_diameter_um
-    else:
-        diameter_um = trained_on.spot_diameter_um if layout == "grid" else None
     return lay_out_spots(slide, tissue, layout, pitch_um=pitch_um, diameter_um=diameter_um)
