@@ -51,7 +51,10 @@ def predict(args: argparse.Namespace, stream: TextIO) -> int:
         slide.require_mpp()
         tissue = find_tissue(slide)
         spots = _choose_spots(args, slide, tissue, entry.manifest)
-        _warn_if_unlike(spots, entry.manifest)
+        from app.spots import unlike_training
+
+        if warning := unlike_training(spots, entry.manifest.layout):
+            LOG.warning("%s", warning)
 
         from stem_core.prediction.predictor import Predictor
         from zoo.loader import load_model
@@ -96,24 +99,6 @@ def _choose_spots(
         file=args.spots,
         layout=args.layout,
         pitch_um=args.pitch_um,
-    )
-
-
-def _warn_if_unlike(spots: Spots, manifest: Manifest) -> None:
-    """Warn when spots differ from those of the training platform by more than a quarter."""
-    layout = manifest.layout
-    ratios = (spots.pitch_um / layout.pitch_um, spots.diameter_um / layout.spot_diameter_um)
-    if not any(ratio < 0.8 or ratio > 1.25 for ratio in ratios):  # an unknown pitch is not a number
-        return
-    LOG.warning(
-        "The spots (%.0f µm wide, %.0f µm apart) are unlike those that %s was trained on "
-        "(%.0f µm wide, %.0f µm apart, %s); take the values with care.",
-        spots.diameter_um,
-        spots.pitch_um,
-        manifest.name,
-        layout.spot_diameter_um,
-        layout.pitch_um,
-        manifest.platform,
     )
 
 

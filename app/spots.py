@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -12,7 +13,10 @@ if TYPE_CHECKING:
     from stem_core.slides.tissue import TissueMask
     from zoo.manifest import Layout
 
-__all__ = ["place_spots"]
+__all__ = ["layout_words", "place_spots", "platform_name", "unlike_training"]
+
+_PLATFORMS = {"visium": "Visium", "st": "ST", "grid": "square grid"}
+_UNLIKE = 0.25
 
 
 def place_spots(
@@ -59,3 +63,44 @@ def place_spots(
         layout = trained_on.kind
         pitch_um = trained_on.pitch_um if pitch_um is None else pitch_um
     return lay_out_spots(slide, tissue, layout, pitch_um=pitch_um, diameter_um=diameter_um)
+
+
+def unlike_training(spots: Spots, trained_on: Layout) -> str | None:
+    """Return a warning if the spots are unlike those the model was trained on, else None.
+
+    The distance of neighbours and the spot diameter may differ by a quarter; measured spots are
+    judged by the distance alone, since their file does not say how large they are.
+    """
+    unlike = _differs(spots.pitch_um, trained_on.pitch_um) or (
+        spots.source != "measured" and _differs(spots.diameter_um, trained_on.spot_diameter_um)
+    )
+    pattern = spots.source != "measured" and "visium" in {spots.source, trained_on.kind}
+    if not unlike and not (pattern and spots.source != trained_on.kind):
+        return None
+    here = f"{spots.diameter_um:g} µm"
+    if math.isfinite(spots.pitch_um):
+        here += f", {spots.pitch_um:.0f} µm apart"
+    name = "Measured" if spots.source == "measured" else platform_name(spots.source)
+    name = name[0].upper() + name[1:]
+    return (
+        f"These spots ({name}: {here}) are unlike the ones this model was trained on "
+        f"({layout_words(trained_on)}). A spot's counts depend on its size and platform, so the "
+        "predicted level may be wrong and the held-out figures do not apply."
+    )
+
+
+def _differs(value: float, reference: float) -> bool:
+    return math.isfinite(value) and abs(value / reference - 1) > _UNLIKE
+
+
+def platform_name(kind: str) -> str:
+    """Return the usual name of a layout kind."""
+    return _PLATFORMS.get(kind, kind)
+
+
+def layout_words(layout: Layout) -> str:
+    """Return a training layout in words."""
+    return (
+        f"{platform_name(layout.kind)}, {layout.spot_diameter_um:g} µm spots, "
+        f"{layout.pitch_um:g} µm apart"
+    )

@@ -66,13 +66,24 @@ def _facts(manifest: Manifest) -> str:
     return "\n".join(["| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in rows.items())])
 
 
+_HOW = {
+    "residual": """The diffusion model draws residuals around a regression mean (seven small
+regressors, averaged). Draws come in pairs of opposite residuals, so the mean of an even number of them is the
+regression mean itself: what diffusion adds is the spread, the single draws and the band. Which
+regressors to average was decided with the folds above in view, so a new section may give a
+little less than they say.""",
+    "published": """The diffusion model draws expression itself, as published; the prediction is the
+mean of the draws.""",
+}
+
+
 def model_card(manifest: Manifest) -> str:
     """Write the card."""
     header = {
         "license": "other",
         "license_name": "see-licences-below",
         "library_name": "stem-in-a-browser",
-        "pipeline_tag": "image-to-text",
+        "pipeline_tag": "other",
         "tags": [
             "histology",
             "spatial-transcriptomics",
@@ -112,6 +123,10 @@ than tissue does, by nature; single draws are meant to vary as much. RVD = mean 
 ((var_pred - var_true) / var_true)².
 
 {figures_table(held_out.folds)}
+
+## How it predicts
+
+{_HOW[manifest.target]}
 
 ## Limits
 

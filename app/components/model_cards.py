@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from app.components.wording import layout_words, plain
+from app.components.wording import plain
+from app.spots import layout_words
 from app.state import Keys
 from stem_core.errors import ModelError
 from zoo.manifest import Manifest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,16 +9,15 @@ import streamlit as st
 
 from app import uploads
 from app.components.slide_doors import store_chosen
-from app.components.wording import layout_words, plain, platform_name
+from app.components.wording import plain
+from app.spots import layout_words
 from app.state import Keys
 from stem_core.errors import StemError
-from stem_core.slides.spots import LAYOUTS, Spots
+from stem_core.slides.spots import LAYOUTS
 from stem_core.slides.spots import Layout as UsualLayout
 from zoo.manifest import Layout
 
-__all__ = ["SpotChoice", "pick_spots", "unlike_training"]
-
-_UNLIKE = 0.25
+__all__ = ["SpotChoice", "pick_spots"]
 
 
 @dataclass(frozen=True)
@@ -90,31 +88,3 @@ def _pick_file() -> SpotChoice | None:
     if st.session_state[Keys.SPOTS_FAULT]:
         st.error(st.session_state[Keys.SPOTS_FAULT], icon=":material/error:")
     return None
-
-
-def unlike_training(spots: Spots, trained_on: Layout) -> str | None:
-    """Return a warning if the spots are unlike those the model was trained on, else None.
-
-    The distance of neighbours and the spot diameter may differ by a quarter; measured spots are
-    judged by the distance alone, since their file does not say how large they are.
-    """
-    unlike = _differs(spots.pitch_um, trained_on.pitch_um) or (
-        spots.source != "measured" and _differs(spots.diameter_um, trained_on.spot_diameter_um)
-    )
-    pattern = spots.source != "measured" and "visium" in {spots.source, trained_on.kind}
-    if not unlike and not (pattern and spots.source != trained_on.kind):
-        return None
-    here = f"{spots.diameter_um:g} µm"
-    if math.isfinite(spots.pitch_um):
-        here += f", {spots.pitch_um:.0f} µm apart"
-    name = "Measured" if spots.source == "measured" else platform_name(spots.source).capitalize()
-    name = {"St": "ST"}.get(name, name)
-    return (
-        f"These spots ({name}: {here}) are unlike the ones this model was trained on "
-        f"({layout_words(trained_on)}). A spot's counts depend on its size and platform, so the "
-        "predicted level may be wrong and the held-out figures do not apply."
-    )
-
-
-def _differs(value: float, reference: float) -> bool:
-    return math.isfinite(value) and abs(value / reference - 1) > _UNLIKE

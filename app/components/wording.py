@@ -12,19 +12,17 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import streamlit as st
 
 from app.jobs.model import JobStatus
-from zoo.manifest import Layout, Manifest
+from zoo.manifest import Manifest
 
 __all__ = [
     "NOTICE",
     "STATE_BADGES",
     "count",
     "duration",
-    "layout_words",
     "length",
     "moment",
     "own_names",
     "plain",
-    "platform_name",
     "run_words",
 ]
 
@@ -41,7 +39,6 @@ STATE_BADGES: dict[str, tuple[str, str, BadgeColour]] = {
 }
 """Words, icon and colour of a run's state."""
 
-_PLATFORMS = {"visium": "Visium", "st": "ST", "grid": "square grid"}
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~$:&-])")
 
 
@@ -91,19 +88,6 @@ def moment(unix_s: float | None) -> str:
     then, now = datetime.fromtimestamp(unix_s, zone), datetime.fromtimestamp(time.time(), zone)
     day = "today" if then.date() == now.date() else f"{then:%d %b %Y}"
     return f"{day} {then:%H:%M}"
-
-
-def platform_name(kind: str) -> str:
-    """Return the usual name of a layout kind."""
-    return _PLATFORMS.get(kind, kind)
-
-
-def layout_words(layout: Layout) -> str:
-    """Return a training layout in words."""
-    return (
-        f"{platform_name(layout.kind)}, {layout.spot_diameter_um:g} µm spots, "
-        f"{layout.pitch_um:g} µm apart"
-    )
 
 
 def run_words(status: JobStatus, manifest: Manifest | None) -> str:

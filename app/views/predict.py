@@ -17,9 +17,10 @@ from app.components.slide_cache import (
     slide_tissue,
 )
 from app.components.slide_doors import show_slide_doors
-from app.components.spot_choice import pick_spots, unlike_training
+from app.components.spot_choice import pick_spots
 from app.components.wording import count, length, own_names, plain
 from app.jobs.model import JobRequest
+from app.spots import unlike_training
 from app.state import Keys, job_queue
 from stem_core.errors import StemError
 from stem_core.slides.tissue import TissueMask

@@ -197,7 +197,7 @@ def test_predict_lays_spots_out_as_the_model_was_trained(
 
     other = stem(*arguments, *quick, "--out", tmp_path / "other", "--layout", "visium")
     assert other.returncode == 0, other.stderr
-    assert other.stderr.startswith("Warning: The spots (55 µm wide, 100 µm apart) are unlike")
+    assert other.stderr.startswith("Warning: These spots (Visium: 55 µm, 100 µm apart) are unlike")
     spots = read_prediction(tmp_path / "other" / "prediction.h5ad").spots
     assert (spots.source, spots.pitch_um, spots.diameter_um) == ("visium", 100.0, 55.0)
 

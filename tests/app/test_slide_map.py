@@ -13,8 +13,8 @@ from PIL import Image
 from app.components import slide_map
 from app.components.gene_choice import gene_figures
 from app.components.quality import Quality, expected_s
-from app.components.spot_choice import unlike_training
 from app.components.wording import duration, own_names, plain
+from app.spots import unlike_training
 from stem_core.slides.spots import Spots
 from zoo.manifest import Layout
 
