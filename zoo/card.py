@@ -67,11 +67,12 @@ def _facts(manifest: Manifest) -> str:
 
 
 _HOW = {
-    "residual": """The diffusion model draws residuals around a regression mean (seven small
-regressors, averaged). Draws come in pairs of opposite residuals, so the mean of an even number of them is the
-regression mean itself: what diffusion adds is the spread, the single draws and the band. Which
-regressors to average was decided with the folds above in view, so a new section may give a
-little less than they say.""",
+    "residual": """\
+The diffusion model draws residuals around a regression mean (seven small regressors,
+averaged). Draws come in pairs of opposite residuals, so the mean of an even number of them
+is the regression mean itself: what diffusion adds is the spread, the single draws and the
+band. Which regressors to average was decided with the folds above in view, so a new section
+may give a little less than they say.""",
     "published": """The diffusion model draws expression itself, as published; the prediction is the
 mean of the draws.""",
 }
