@@ -13,6 +13,7 @@ export default function (component) {
     const plot = document.querySelector(`.st-key-${state.data.chart} .js-plotly-plot`)
     if (!plot?.on || plot === state.plot) return
     state.plot = plot
+    plot.dataset.watched = 1 // from now on a zoom is heard of
     plot.on("plotly_relayout", change => {
       if (!Object.keys(change).some(name => name.includes("axis"))) return
       if (Date.now() - state.doubleClick_ms < 1000) return // the zoom that Plotly makes of it

@@ -153,13 +153,14 @@ def test_the_zoom_stays_when_the_layer_changes(page: Page, run_address: str) -> 
     seen = f"{plot}.layout.xaxis.range.map(Math.round)"
     page.goto(run_address)
     map_of(page)
+    page.wait_for_function(f"{plot}.dataset.watched")
     home = page.evaluate(seen)
     box = page.locator(".js-plotly-plot").bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + 250, box["y"] + 250)
     page.mouse.wheel(0, -600)
     page.wait_for_function(f"{plot}.layout.xaxis.range[1] < {home[1]} - 10")
-    page.wait_for_timeout(2000)  # the wheel ends, the page hears of it
+    page.wait_for_timeout(5000)  # the wheel ends, the page hears of it
     zoomed = page.evaluate(seen)
     page.evaluate(f"{plot}.dataset.before = 1")
     page.get_by_role("combobox", name="Show").click()
