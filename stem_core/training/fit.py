@@ -145,6 +145,32 @@ def _calibrate(draws: Array, residual: Array, settings: SamplingSettings) -> Ban
     return Bands(typical.astype(np.float32), (-low).astype(np.float32), high.astype(np.float32))
 
 
+def _new_generator(
+    condition: Array, genes: int, mean: ConditionalMean | None, settings: FitSettings
+) -> Generator:
+    """Untrained: for residuals around `mean`, or as published where there is none."""
+    torch.manual_seed(settings.denoiser.seed)
+    residual = mean is not None
+    size = DenoiserSize(
+        genes=genes,
+        condition_width=settings.projected_width,
+        depth=settings.depth,
+        width=settings.width,
+        heads=settings.heads,
+        gene_inputs=2 if residual else 1,
+        predicts="velocity" if residual else "noise",
+        symmetric=residual,
+    )
+    generator = Generator(
+        Denoiser(size),
+        mean,
+        condition_width=condition.shape[1],
+        projected_width=settings.projected_width,
+    )
+    _set_inputs(generator, condition, settings.projected_width)
+    return generator
+
+
 def _fit_published(
     condition: Array,
     target: Array,
@@ -156,21 +182,7 @@ def _fit_published(
 
     The band is calibrated on the training spots, so it is too narrow on new ones.
     """
-    torch.manual_seed(settings.denoiser.seed)
-    size = DenoiserSize(
-        genes=target.shape[1],
-        condition_width=settings.projected_width,
-        depth=settings.depth,
-        width=settings.width,
-        heads=settings.heads,
-    )
-    generator = Generator(
-        Denoiser(size),
-        None,
-        condition_width=condition.shape[1],
-        projected_width=settings.projected_width,
-    )
-    _set_inputs(generator, condition, settings.projected_width)
+    generator = _new_generator(condition, target.shape[1], None, settings)
     schedule, label = Schedule(), generator.label(torch.from_numpy(condition))
     generator.denoiser = train_denoiser(
         generator.denoiser, schedule, target, label.numpy(), None, settings.denoiser
@@ -211,7 +223,6 @@ def fit(
     """
     if settings.target == "published":
         return _fit_published(condition, target, section, own_width, settings)
-    genes = target.shape[1]
     inner = replace(settings.mean, networks=settings.inner_networks)
     expected = _out_of_fold(condition, target, section, groups, inner)
     residual = target - expected
@@ -219,24 +230,7 @@ def fit(
     # as tissue does.
     within = _within(residual, section)
     mean: ConditionalMean = fit_conditional_mean(condition, target, section, groups, settings.mean)
-    torch.manual_seed(settings.denoiser.seed)
-    size = DenoiserSize(
-        genes=genes,
-        condition_width=settings.projected_width,
-        depth=settings.depth,
-        width=settings.width,
-        heads=settings.heads,
-        gene_inputs=2,
-        predicts="velocity",
-        symmetric=True,
-    )
-    generator = Generator(
-        Denoiser(size),
-        mean,
-        condition_width=condition.shape[1],
-        projected_width=settings.projected_width,
-    )
-    _set_inputs(generator, condition, settings.projected_width)
+    generator = _new_generator(condition, target.shape[1], mean, settings)
     generator.residual_scale.copy_(torch.from_numpy(within.std(0) + 1e-3))
     generator.gene_offset.copy_(torch.from_numpy(expected.mean(0)))
     generator.gene_scale.copy_(torch.from_numpy(expected.std(0) + 1e-3))
