@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 import signal
 import sys
 import threading
@@ -150,7 +151,15 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("--samples", type=int, metavar="K", help="draws a spot (over the preset)")
     predict.add_argument("--sampler", metavar="NAME", help="sampling method (over the preset)")
     predict.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
-    predict.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    predict.add_argument(
+        "--device", type=_device, default="auto", metavar="D", help="auto, cpu, cuda or cuda:N"
+    )
+    predict.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16"),
+        default="auto",
+        help="of the denoiser; auto: the faster one here",
+    )
     predict.add_argument(
         "--overwrite", action="store_true", help="replace a result that is in DIR already"
     )
@@ -170,6 +179,19 @@ def build_parser() -> argparse.ArgumentParser:
         actions, "list", commands.zoo_list, "list the models with their held-out figures"
     )
     listing.add_argument("--json", action="store_true", help="for programs")
+
+    benchmark = choices.add_parser("benchmark", help="measure this machine", allow_abbrev=False)
+    subjects = benchmark.add_subparsers(dest="subject", metavar="SUBJECT", required=True)
+    sampler = _command(
+        subjects, "sampler", commands.benchmark_sampler, "time the presets and the published way"
+    )
+    sampler.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    sampler.add_argument(
+        "--models", nargs="+", default=[], metavar="NAME", help="default: all, and published-size"
+    )
+    sampler.add_argument(
+        "--device", type=_device, default="auto", metavar="D", help="auto, cpu, cuda or cuda:N"
+    )
 
     serve = _command(choices, "app", commands.serve_pages, "start the web pages", serves=True)
     serve.add_argument("--port", type=_port, default=DEFAULT_PORT, metavar="N")
@@ -205,6 +227,14 @@ def _number(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(text)
     return value
+
+
+def _device(text: str) -> str:
+    """Return the name of a device, which need not be there."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", text):
+        msg = f"there is no device '{text}'; choose auto, cpu, cuda or cuda:N"
+        raise argparse.ArgumentTypeError(msg)
+    return text
 
 
 def _port(text: str) -> int:

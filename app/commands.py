@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stem_core.slides.tissue import TissueMask
     from zoo.manifest import Manifest
 
-__all__ = ["doctor", "evaluate", "predict", "serve_pages", "work", "zoo_list"]
+__all__ = ["benchmark_sampler", "doctor", "evaluate", "predict", "serve_pages", "work", "zoo_list"]
 
 LOG = logging.getLogger("app.commands")
 
@@ -60,7 +60,7 @@ def predict(args: argparse.Namespace, stream: TextIO) -> int:
         from zoo.loader import load_model
 
         settings = _sampling(args, entry.manifest)
-        predictor = Predictor(load_model(entry.folder), device=args.device)
+        predictor = Predictor(load_model(entry.folder), args.device, args.precision)
         bar = ProgressBar(stream)
         try:
             prediction = predictor.predict(
@@ -121,9 +121,8 @@ def evaluate(args: argparse.Namespace, stream: TextIO) -> int:
 
     from stem_core.evaluation.metrics import evaluate_files
 
-    if args.json is not None and not args.json.absolute().parent.is_dir():
-        msg = f"The folder of {args.json} does not exist; make it or name another file."
-        raise OutputError(msg)
+    if args.json is not None:
+        _require_folder(args.json)
     figures = {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in evaluate_files(args.prediction, args.truth).items()
@@ -133,6 +132,23 @@ def evaluate(args: argparse.Namespace, stream: TextIO) -> int:
         sys.stdout.write(text)
     else:
         _write_text(args.json, text)
+    return DONE
+
+
+def benchmark_sampler(args: argparse.Namespace, stream: TextIO) -> int:
+    """Time the sampler's presets against the published procedure."""
+    import json
+
+    from app.benchmark import benchmark_sampler, sampler_table
+
+    if args.json is not None:
+        _require_folder(args.json)
+    found = benchmark_sampler(
+        args.device, args.models, lambda what: print(f"Timing {what} …", file=stream, flush=True)
+    )
+    print(sampler_table(found))
+    if args.json is not None:
+        _write_text(args.json, json.dumps(found, indent=2) + "\n")
     return DONE
 
 
@@ -244,6 +260,12 @@ def doctor(args: argparse.Namespace, stream: TextIO) -> int:
 def _as_typed(arguments: list[str]) -> str:
     """Return the command for the run record, without the folders of this machine."""
     return shlex.join(["stem", *(Path(item).name if "/" in item else item for item in arguments)])
+
+
+def _require_folder(path: Path) -> None:
+    if not path.absolute().parent.is_dir():
+        msg = f"The folder of {path} does not exist; make it or name another file."
+        raise OutputError(msg)
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -12,8 +12,9 @@ import yaml
 
 from stem_core.encoders.compact import CompactTrunk, save_compact_encoder
 from stem_core.encoders.condition import ConditionSpec, condition_groups, condition_width
+from stem_core.evaluation.baselines import fit_ridge
 from stem_core.evaluation.metrics import evaluate_arrays
-from stem_core.training.conditional_mean import MeanTraining
+from stem_core.training.conditional_mean import MeanTraining, TrainingSection
 from stem_core.training.fit import FitSettings, fit
 from stem_core.training.trainer import DenoiserTraining
 from zoo.folder import write_model_folder
@@ -56,16 +57,18 @@ def write_tiny_model(folder: Path, *, name: str = "tiny-test") -> Path:
         projected_width=8,
         domain_components=8,
     )
-    fitted = fit(
-        condition, target, section, condition_groups(spec, encoder.width), encoder.width, settings
-    )
+    lattice = random.normal(size=(9, width)).astype(np.float32)
+    seen = [
+        TrainingSection(condition[rows], lattice, target[rows])
+        for rows in (section == index for index in range(3))
+    ]
+    fitted = fit(seen, condition_groups(spec, encoder.width), encoder.width, settings)
     panel = [f"GENE{index:02d}" for index in range(GENES)]
-    sections, conditions = {}, {}
+    sections = {}
     for index in range(3):
         table = AnnData(counts[section == index])
         table.var_names = panel
         sections[f"S{index}"] = SimpleNamespace(counts=table)
-        conditions[f"S{index}"] = condition[section == index]
     figures = evaluate_arrays(target + 0.5 * random.normal(size=target.shape), target)
     per_gene = {"pcc": np.full(GENES, 0.5), "rvd": np.full(GENES, 0.1)}
     fold = {
@@ -76,6 +79,15 @@ def write_tiny_model(folder: Path, *, name: str = "tiny-test") -> Path:
         "baselines": {"ridge": figures},
     }
     write_model_folder(
-        folder, recipe, fitted, encoder, panel, sections, conditions, [fold], "2026-01-01"
+        folder,
+        recipe,
+        fitted,
+        encoder,
+        panel,
+        sections,
+        fit_ridge(condition, target),
+        [fold],
+        created="2026-01-01",
+        seed=0,
     )  # type: ignore[arg-type]
     return folder

@@ -22,26 +22,29 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
 
 from stem_core.encoders.compact import CompactEncoder, load_compact_encoder
 from stem_core.encoders.condition import (
     ConditionSpec,
     condition_groups,
     spot_condition,
+    survey_condition,
     survey_slide,
 )
-from stem_core.evaluation.baselines import BASELINES, predict_baseline
+from stem_core.evaluation.baselines import BASELINES, fit_ridge, predict_baseline
 from stem_core.evaluation.metrics import (
     crps,
     evaluate_arrays,
     pearson_by_gene,
     relative_variance_difference,
 )
-from stem_core.prediction.sampling import SamplingSettings, draw_targets, spread
+from stem_core.prediction.sampling import draw_targets, spread
+from stem_core.prediction.settings import SamplingSettings
 from stem_core.slides.reading import open_slide
 from stem_core.slides.spots import read_spots
 from stem_core.slides.tissue import find_tissue
-from stem_core.training.conditional_mean import MeanTraining
+from stem_core.training.conditional_mean import MeanTraining, TrainingSection
 from stem_core.training.fit import FitSettings, Fitted, fit
 from stem_core.training.hest import MeasuredSection, log_counts, read_section
 from stem_core.training.panel import choose_panel
@@ -75,6 +78,7 @@ class Recipe:
         return FitSettings(
             mean=MeanTraining(**t.pop("mean", {})),
             denoiser=DenoiserTraining(**t.pop("denoiser", {})),
+            calibration=self.settings,
             **t,
         )
 
@@ -84,62 +88,77 @@ class Recipe:
         return SamplingSettings(**self.raw["presets"]["standard"])
 
 
+@dataclass(frozen=True)
+class SectionCondition:
+    """What a model sees of a section: of its spots (N,C), and all over its tissue (M,C)."""
+
+    spots: Array
+    lattice: Array
+
+
 def section_condition(
     section: MeasuredSection, encoder: CompactEncoder, recipe: Recipe, cache: Path
-) -> Array:
-    """Make, or read from the cache, the condition of a section's measured spots, (N,C)."""
+) -> SectionCondition:
+    """Make, or read from the cache, the condition of a section."""
     spec = recipe.spec
     key = hashlib.sha256(f"{encoder.sha256}{spec}".encode()).hexdigest()[:12]
-    path = cache / f"{section.name}-{key}.npy"
+    path = cache / f"{section.name}-{key}.safetensors"
     if not path.is_file():
         with open_slide(section.image) as slide:
             spots = read_spots(
                 section.table, slide, diameter_um=recipe.raw["layout"]["spot_diameter_um"]
             )
             survey = survey_slide(slide, find_tissue(slide), encoder, spec)
-            cache.mkdir(parents=True, exist_ok=True)
-            np.save(path, spot_condition(slide, spots, survey, encoder, spec))
+            made = {
+                "spots": spot_condition(slide, spots, survey, encoder, spec),
+                "lattice": survey_condition(survey, spec),
+            }
+        cache.mkdir(parents=True, exist_ok=True)
+        aside = path.with_suffix(".aside")
+        save_file(made, aside)
+        aside.replace(path)
         log.info("condition of %s", section.name)
-    out: Array = np.load(path, allow_pickle=False)
-    return out
+    return SectionCondition(**load_file(path))
 
 
 def train_on(
     sections: Sequence[MeasuredSection],
-    conditions: Sequence[Array],
+    conditions: Sequence[SectionCondition],
     panel: list[str],
     recipe: Recipe,
     own_width: int,
 ) -> Fitted:
     """Fit on sections."""
-    target = np.concatenate([log_counts(s, panel) for s in sections])
-    section = np.repeat(np.arange(len(sections)), [s.counts.n_obs for s in sections])
-    groups = condition_groups(recipe.spec, own_width)
-    return fit(np.concatenate(conditions), target, section, groups, own_width, recipe.fit)
+    seen = [
+        TrainingSection(c.spots, c.lattice, log_counts(s, panel))
+        for s, c in zip(sections, conditions, strict=True)
+    ]
+    return fit(seen, condition_groups(recipe.spec, own_width), own_width, recipe.fit)
 
 
 @torch.inference_mode()
 def fold_figures(
     fitted: Fitted,
-    condition: Array,
+    condition: SectionCondition,
     measured: Array,
     ids: Sequence[str],
     settings: SamplingSettings,
 ) -> dict[str, Any]:
     """Figures of one fold: of the standard preset, and of more single draws for CRPS and RVD."""
     generator = fitted.generator
-    given = torch.from_numpy(condition)
-    mean = generator.regression_mean(given)
+    given = torch.from_numpy(condition.spots)
+    level = generator.slide_level(torch.from_numpy(condition.lattice))
+    mean = generator.regression_mean(given, level)
     label, relative = generator.label(given), generator.relative_mean(mean)
 
     def draw(how: SamplingSettings) -> Array:
         y = draw_targets(generator.denoiser, fitted.schedule, label, relative, ids, how)
-        out: Array = (mean[:, None] + generator.residual_scale * y).numpy()
+        out: Array = (mean[:, None] + generator.residual(y)).numpy()
         return out
 
     samples = draw(settings)
     predicted, std = samples.mean(1), spread(samples, settings)
-    low, high = fitted.bands.around(predicted, std)
+    low, high = fitted.bands.around(predicted, std, level.doubt)
     predicted = predicted.clip(0)
     figures: dict[str, Any] = evaluate_arrays(predicted, measured, low.clip(0), high.clip(0))
     # Independent draws: opposite noises of one index would make pairs too different.
@@ -166,7 +185,7 @@ def fold_figures(
 def run_fold(
     held_out: str,
     sections: dict[str, MeasuredSection],
-    conditions: dict[str, Array],
+    conditions: dict[str, SectionCondition],
     names: Sequence[str],
     recipe: Recipe,
     own_width: int,
@@ -190,10 +209,10 @@ def run_fold(
     figures = fold_figures(
         fitted, conditions[held_out], measured, list(test.counts.obs_names), recipe.settings
     )
-    a = np.concatenate([conditions[n] for n in train])
+    a = np.concatenate([conditions[n].spots for n in train])
     y = np.concatenate([log_counts(sections[n], panel) for n in train])
     baselines = {
-        name: evaluate_arrays(predict_baseline(name, a, y, conditions[held_out]), measured)
+        name: evaluate_arrays(predict_baseline(name, a, y, conditions[held_out].spots), measured)
         for name in BASELINES
     }
     return {
@@ -232,7 +251,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=Path("build/conditions"))
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--folds", nargs="*")
+    parser.add_argument("--folds", nargs="+")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -257,9 +276,21 @@ def main() -> None:
     fitted = train_on(
         list(sections.values()), list(conditions.values()), panel, recipe, encoder.width
     )
-    created = datetime.now(UTC).date().isoformat()
+    ridge = fit_ridge(
+        np.concatenate([c.spots for c in conditions.values()]),
+        np.concatenate([log_counts(s, panel) for s in sections.values()]),
+    )
     write_model_folder(
-        args.out, recipe.raw, fitted, encoder, panel, sections, conditions, folds, created
+        args.out,
+        recipe.raw,
+        fitted,
+        encoder,
+        panel,
+        sections,
+        ridge,
+        folds,
+        created=datetime.now(UTC).date().isoformat(),
+        seed=recipe.fit.denoiser.seed,
     )
     print(json.dumps({p.name: p.stat().st_size for p in sorted(args.out.iterdir())}))
 

@@ -72,7 +72,11 @@ The diffusion model draws residuals around a regression mean (seven small regres
 averaged). Draws come in pairs of opposite residuals, so the mean of an even number of them
 is the regression mean itself: what diffusion adds is the spread, the single draws and the
 band. Which regressors to average was decided with the folds above in view, so a new section
-may give a little less than they say.""",
+may give a little less than they say.
+
+Two of the regressors know only the pattern within a slide. The level of the slide comes from the
+others, averaged over its whole tissue. The residuals are whitened by their covariance over genes,
+so that genes vary together as they do in tissue; the network learns what differs from that.""",
     "published": """The diffusion model draws expression itself, as published; the prediction is the
 mean of the draws.""",
 }
@@ -136,8 +140,9 @@ than tissue does, by nature; single draws are meant to vary as much. RVD = mean 
 - The level of expression shifts between patients and experiments for reasons no image shows
   (sequencing depth); compare within a slide.
 - Values are log2(1 + raw count) as this platform would have counted, not absolute amounts.
-- The 90 % band is calibrated on out-of-fold training sections; its coverage on held-out sections
-  is in the table.
+- The 90 % band is calibrated on training sections predicted by models without them. It widens
+  where the regressors disagree about the slide's level, as they do on tissue unlike the training
+  sections. It is no guarantee: its coverage on held-out sections is in the table.
 
 ## Panel
 

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from stem_core.diffusion.conditional_mean import KernelRidge, ShallowNetworks
 from stem_core.encoders.compact import CompactEncoder
+from stem_core.prediction.model import RidgeBaseline
 from stem_core.training.fit import Fitted
 from stem_core.training.hest import MeasuredSection, log_counts
 from zoo.card import model_card
@@ -23,7 +24,7 @@ from zoo.manifest import Manifest
 __all__ = ["gene_table", "save_weights", "write_model_folder"]
 
 
-def save_weights(fitted: Fitted, folder: Path) -> None:
+def save_weights(fitted: Fitted, ridge: RidgeBaseline, folder: Path) -> None:
     """Write model.safetensors and reference.safetensors.
 
     Large regression tensors are written in half precision.
@@ -45,17 +46,20 @@ def save_weights(fitted: Fitted, folder: Path) -> None:
         "band.typical": bands.typical,
         "band.below": bands.below,
         "band.above": bands.above,
+        "band.level": np.array([bands.level], np.float32),
         "domain.mean": domain.mean,
         "domain.projection": domain.projection,
         "domain.unit": np.array([domain.unit], np.float32),
+        "ridge.mean": ridge.mean,
+        "ridge.std": ridge.std,
+        "ridge.weights": ridge.weights,
+        "ridge.level": ridge.level,
     }
-    save_file(
-        {
-            name: torch.from_numpy(np.ascontiguousarray(v, np.float32))
-            for name, v in reference.items()
-        },
-        folder / "reference.safetensors",
-    )
+    tensors = {
+        name: torch.from_numpy(np.ascontiguousarray(v, np.float32)) for name, v in reference.items()
+    }
+    tensors["ridge.weights"] = tensors["ridge.weights"].half()
+    save_file(tensors, folder / "reference.safetensors")
 
 
 def gene_table(
@@ -143,9 +147,10 @@ def write_model_folder(
     encoder: CompactEncoder,
     panel: Sequence[str],
     sections: Mapping[str, MeasuredSection],
-    conditions: Mapping[str, NDArray[np.float32]],
+    ridge: RidgeBaseline,
     folds: Sequence[dict[str, Any]],
     created: str,
+    seed: int,
 ) -> Manifest:
     """Write all files of a model folder and return its manifest.
 
@@ -217,7 +222,7 @@ def write_model_folder(
                 "pcc_all_range": [round(min(scores), 4), round(max(scores), 4)],
             },
             "recipe": f"zoo/recipes/{recipe['name']}.yaml",
-            "seed": 0,
+            "seed": seed,
             "created": created,
         }
     )
@@ -226,6 +231,6 @@ def write_model_folder(
     )
     counts = np.concatenate([log_counts(s, list(panel)) for s in sections.values()])
     gene_table(panel, ids, counts.mean(0), fitted, folds).round(5).to_csv(folder / "genes.csv")
-    save_weights(fitted, folder)
+    save_weights(fitted, ridge, folder)
     (folder / "README.md").write_text(model_card(manifest), encoding="utf-8")
     return manifest

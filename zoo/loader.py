@@ -9,8 +9,10 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -20,7 +22,13 @@ from stem_core.diffusion.schedule import Schedule
 from stem_core.encoders.compact import load_compact_encoder
 from stem_core.encoders.condition import ConditionSpec, condition_groups, condition_width
 from stem_core.errors import ModelFileError
-from stem_core.prediction.model import Bands, DomainReference, Generator, StemModel
+from stem_core.prediction.model import (
+    Bands,
+    DomainReference,
+    Generator,
+    RidgeBaseline,
+    StemModel,
+)
 from zoo.manifest import Manifest, read_manifest
 
 __all__ = ["ENCODERS_DIR", "build_generator", "condition_spec", "load_model"]
@@ -119,6 +127,57 @@ def _read_genes(folder: Path, manifest: Manifest) -> pd.DataFrame:
     return genes
 
 
+def _read_reference(
+    folder: Path, manifest: Manifest
+) -> tuple[Bands, DomainReference, RidgeBaseline]:
+    tensors = {
+        name: value.float().numpy()
+        for name, value in _tensors(folder / "reference.safetensors").items()
+    }
+    genes, width, own = len(manifest.panel), manifest.condition_width, manifest.encoder.width
+    expected: dict[str, tuple[int | None, ...]] = {
+        "band.typical": (genes,),
+        "band.below": (genes,),
+        "band.above": (genes,),
+        "band.level": (1,),
+        "domain.mean": (own,),
+        "domain.projection": (own, None),
+        "domain.unit": (1,),
+        "ridge.mean": (width,),
+        "ridge.std": (width,),
+        "ridge.weights": (width, genes),
+        "ridge.level": (genes,),
+    }
+    for name, shape in expected.items():
+        if name not in tensors:
+            msg = (
+                f"The file reference.safetensors of model {folder.name} lacks '{name}'; "
+                "install the model again."
+            )
+            raise ModelFileError(msg)
+        found = tensors[name].shape
+        if len(found) != len(shape) or any(
+            b is not None and a != b for a, b in zip(found, shape, strict=True)
+        ):
+            msg = (
+                f"The tensor '{name}' in reference.safetensors of model {folder.name} has the "
+                f"shape {found}, which does not fit its config.json; install the model again."
+            )
+            raise ModelFileError(msg)
+
+    def group(name: str) -> dict[str, NDArray[np.float32]]:
+        return {
+            key.split(".")[1]: value for key, value in tensors.items() if key.startswith(name + ".")
+        }
+
+    band, domain = group("band"), group("domain")
+    return (
+        Bands(band["typical"], band["below"], band["above"], float(band["level"][0])),
+        DomainReference(domain["mean"], domain["projection"], float(domain["unit"][0])),
+        RidgeBaseline(**group("ridge")),
+    )
+
+
 def load_model(folder: Path) -> StemModel:
     """Load a model folder.
 
@@ -177,34 +236,7 @@ def load_model(folder: Path) -> StemModel:
             "install the model again."
         )
         raise ModelFileError(msg) from error
-    reference = {
-        name: value.float().numpy()
-        for name, value in _tensors(folder / "reference.safetensors").items()
-    }
-    try:
-        bands = Bands(reference["band.typical"], reference["band.below"], reference["band.above"])
-        domain = DomainReference(
-            reference["domain.mean"],
-            reference["domain.projection"],
-            float(reference["domain.unit"][0]),
-        )
-    except KeyError as error:
-        msg = (
-            f"The file reference.safetensors of model {folder.name} lacks {error}; "
-            "install the model again."
-        )
-        raise ModelFileError(msg) from error
-    for name, values in (
-        ("typical", bands.typical),
-        ("below", bands.below),
-        ("above", bands.above),
-    ):
-        if values.shape != (len(genes),):
-            msg = (
-                f"The band calibration '{name}' of model {folder.name} does not have one value per "
-                "gene; install the model again."
-            )
-            raise ModelFileError(msg)
+    bands, domain, ridge = _read_reference(folder, manifest)
     return StemModel(
         manifest=manifest,
         symbols=tuple(manifest.symbols),
@@ -216,6 +248,7 @@ def load_model(folder: Path) -> StemModel:
         schedule=Schedule(manifest.diffusion_steps, manifest.beta_start, manifest.beta_end),
         bands=bands,
         domain=domain,
+        ridge=ridge,
         identity={
             "name": manifest.name,
             "version": manifest.version,

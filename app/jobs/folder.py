@@ -22,7 +22,7 @@ class Progress:
     """What `status.json` holds (times in Unix seconds; see `app.jobs.model.JobStatus`).
 
     `attempts` counts workers that took the run up since it last moved on; `worked_s` is the time
-    worked on it over all of them.
+    worked on it over all of them. `precision` is that of the denoiser, once a worker has chosen it.
     """
 
     state: JobState
@@ -39,6 +39,7 @@ class Progress:
     n_spots: int | None = None
     attempts: int = 0
     worked_s: float = 0.0
+    precision: str = ""
 
 
 class JobFolder:

@@ -20,6 +20,7 @@ from PIL import Image
 from app import paths, uploads
 from app.jobs.folder import JobFolder
 from app.jobs.spots_file import choose_spots, load_spots, save_spots
+from stem_core.diffusion.conditional_mean import SlideLevel
 from stem_core.errors import Cancelled, OutputError
 from stem_core.prediction.export import write_prediction
 from stem_core.prediction.predictor import Draws, Predictor, SamplingSettings, SlideSurvey
@@ -46,10 +47,13 @@ class Run:
     folder
         The run's folder.
     predictor_for
-        Gives the predictor for a model name and device (kept between runs by the worker).
+        Gives the predictor for a model name, device and precision (kept between runs by the
+        worker).
     """
 
-    def __init__(self, folder: JobFolder, predictor_for: Callable[[str, str], Predictor]) -> None:
+    def __init__(
+        self, folder: JobFolder, predictor_for: Callable[[str, str, str], Predictor]
+    ) -> None:
         self.folder = folder
         self.request = folder.read_request()
         self.progress = replace(folder.read_progress(), eta_s=None)
@@ -81,9 +85,23 @@ class Run:
         return SlideSurvey.load(self.folder.survey_file)
 
     @cached_property
+    def slide_level(self) -> SlideLevel:
+        """The slide's level of expression, judged from the survey."""
+        return self.predictor.slide_level(self.survey)
+
+    @cached_property
     def predictor(self) -> Predictor:
-        """The model on its device."""
-        return self._predictor_for(self.request.model, self.request.device)
+        """The model on its device, in the precision the run began with.
+
+        A worker that takes the run up might measure another one to be faster; all spots are to be
+        predicted alike.
+        """
+        predictor = self._predictor_for(
+            self.request.model, self.request.device, self.progress.precision or "auto"
+        )
+        if predictor.precision != self.progress.precision:
+            self.write_progress(precision=predictor.precision)
+        return predictor
 
     @cached_property
     def settings(self) -> SamplingSettings:
@@ -146,7 +164,7 @@ class Run:
             chunk = spots.take(np.arange(first, last))
             condition = self.predictor.condition(self.slide, chunk, self.survey)
             self.stop_if_asked()
-            draws = self.predictor.draw(condition, chunk.ids, self.settings)
+            draws = self.predictor.draw(condition, self.slide_level, chunk.ids, self.settings)
             self.folder.chunks_dir.mkdir(mode=paths.PRIVATE_MODE, exist_ok=True)
             aside = target.with_name(f"aside.{target.name}")
             draws.save(aside)
@@ -254,6 +272,6 @@ class Run:
             return None
 
 
-def load_predictor(model: str, device: str) -> Predictor:
+def load_predictor(model: str, device: str, precision: str) -> Predictor:
     """Load a model of the registry onto a device."""
-    return Predictor(load_model(find_model(model).folder), device=device)
+    return Predictor(load_model(find_model(model).folder), device, precision)

@@ -1,16 +1,20 @@
 """The regression mean that the diffusion model adds its residual to (CARD, Han et al. 2022).
 
 An equal-weight average of seven small regressors with different errors: linear and Gaussian kernel
-ridge, and ensembles of shallow networks, on the condition as it is and relative to the slide.
-Fitting is in `stem_core.training.conditional_mean`.
+ridge, and ensembles of shallow networks, on the condition as it is and relative to the slide. Two
+of them know only the pattern within a slide; the others give them its level. Fitting is in
+`stem_core.training.conditional_mean`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 __all__ = [
@@ -18,6 +22,7 @@ __all__ = [
     "KernelRidge",
     "Linear",
     "ShallowNetworks",
+    "SlideLevel",
     "Standardise",
     "build_conditional_mean",
 ]
@@ -36,6 +41,16 @@ class Standardise(nn.Module):
         self.register_buffer("mean", torch.zeros(columns))
         self.register_buffer("std", torch.ones(columns))
         self.total = total
+
+    @torch.no_grad()
+    def fit(self, condition: NDArray[np.float32], columns: NDArray[np.int64]) -> Tensor:
+        """Learn columns, mean and deviation from (N,C) training spots, and give them scaled."""
+        chosen = condition[:, columns]
+        self.columns.copy_(torch.from_numpy(columns))
+        self.mean.copy_(torch.from_numpy(chosen.mean(0)))
+        self.std.copy_(torch.from_numpy(chosen.std(0) + 1e-6))
+        out: Tensor = self(torch.from_numpy(condition))
+        return out
 
     def forward(self, condition: Tensor) -> Tensor:
         """(N,C) -> (N,columns)."""
@@ -122,27 +137,76 @@ class ShallowNetworks(nn.Module):
         return out
 
 
-class ConditionalMean(nn.Module):
-    """Average of the members."""
+@dataclass(frozen=True)
+class SlideLevel:
+    """How much is expressed on one slide, as the regression mean judges it from its whole tissue.
 
-    def __init__(self, members: list[nn.Module]) -> None:
+    Attributes
+    ----------
+    shift
+        (G,), log2(1 + count): what members lack that know the pattern only.
+    doubt
+        How far the other members disagree about the level: root mean square over genes of the
+        standard deviation between them. Large on tissue unlike that of the training sections.
+    """
+
+    shift: Tensor
+    doubt: float
+
+
+class ConditionalMean(nn.Module):
+    """Average of the members.
+
+    Parameters
+    ----------
+    members
+        (N,C) -> (N,G) each.
+    patterns
+        Which of them predict expression relative to its slide's average only. Which level a slide
+        has they cannot say; the average of the other members over the slide's tissue does.
+    """
+
+    def __init__(self, members: list[nn.Module], patterns: Sequence[int]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
+        self.patterns = list(patterns)
 
-    def forward(self, condition: Tensor) -> Tensor:
+    def _each(self, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Evaluate the members that know the level, and the patterns: (·,N,G) each."""
+        each = [member(condition) for member in self.members]
+        levels = [out for index, out in enumerate(each) if index not in self.patterns]
+        return torch.stack(levels), torch.stack([each[index] for index in self.patterns])
+
+    def slide_level(self, lattice: Tensor) -> SlideLevel:
+        """Judge the level of one slide.
+
+        Parameters
+        ----------
+        lattice
+            (M,C) float32, the condition of points all over the slide's tissue.
+        """
+        levels, patterns = (part.mean(1) for part in self._each(lattice))
+        doubt = levels.var(0, correction=0).mean().sqrt()
+        return SlideLevel(levels.mean(0) - patterns.mean(0), float(doubt))
+
+    def forward(self, condition: Tensor, shift: Tensor) -> Tensor:
         """Regression mean.
 
         Parameters
         ----------
         condition
             (N,C) float32.
+        shift
+            (G,) of the spots' slide, from `slide_level`.
 
         Returns
         -------
         Tensor
             (N,G), log2(1 + count).
         """
-        return torch.stack([member(condition) for member in self.members]).mean(0)
+        levels, patterns = self._each(condition)
+        total: Tensor = levels.sum(0) + (patterns + shift).sum(0)
+        return total / len(self.members)
 
 
 def build_conditional_mean(
@@ -183,5 +247,6 @@ def build_conditional_mean(
                 ShallowNetworks(columns, total, genes, networks, hidden, bottleneck)
                 for columns in (relative, total, as_is, relative)
             ),
-        ]
+        ],
+        patterns=(2, 3),
     )

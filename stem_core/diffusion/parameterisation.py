@@ -44,9 +44,19 @@ def estimate_noise(
     Returns
     -------
     tuple of Tensor
-        Noise estimate ε̂ and variance interpolation, each (N,K,G).
+        Noise estimate ε̂ and variance interpolation, each (N,K,G), in the precision of x, whatever
+        the network's own.
     """
-    out, variance = denoiser(x, torch.from_numpy(t).to(x.device), condition, gene_mean)
+    kind = next(denoiser.parameters()).dtype
+    out, variance = (
+        part.to(x.dtype)
+        for part in denoiser(
+            x.to(kind),
+            torch.from_numpy(t).to(x.device),
+            condition.to(kind),
+            None if gene_mean is None else gene_mean.to(kind),
+        )
+    )
     if denoiser.size.predicts == "noise":
         return out, variance
     alpha_bar = torch.from_numpy(schedule.alphas_bar[t]).to(x)[:, None, None]

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,10 +16,45 @@ from torch import Tensor
 
 from stem_core.diffusion.schedule import Schedule
 
-__all__ = ["SAMPLERS", "Denoise", "antithetic", "sample_ancestral", "sample_ddim"]
+__all__ = [
+    "SAMPLERS",
+    "Denoise",
+    "SamplerFacts",
+    "antithetic",
+    "sample_ancestral",
+    "sample_angle",
+    "sample_ddim",
+    "sample_dpmpp_2m",
+    "sample_dpmpp_2m_sde",
+]
 
 Denoise = Callable[[Tensor, int], tuple[Tensor, Tensor]]
-SAMPLERS = ("ddim", "ancestral")
+
+
+@dataclass(frozen=True)
+class SamplerFacts:
+    """What settings need to know of a sampler.
+
+    Attributes
+    ----------
+    paired
+        Whether every noise is followed by its negative; the published procedure draws
+        independently.
+    spacing
+        How its timesteps are spaced unless asked otherwise.
+    """
+
+    paired: bool
+    spacing: str
+
+
+SAMPLERS = {
+    "angle": SamplerFacts(paired=True, spacing="angle"),
+    "dpmpp-2m": SamplerFacts(paired=True, spacing="trimmed"),
+    "dpmpp-2m-sde": SamplerFacts(paired=True, spacing="trimmed"),
+    "ddim": SamplerFacts(paired=True, spacing="even"),
+    "ancestral": SamplerFacts(paired=False, spacing="even"),
+}
 
 
 def antithetic(noise: Tensor) -> Tensor:
@@ -100,4 +136,128 @@ def sample_ancestral(
             if i == 0
             else mean + torch.exp(0.5 * log_variance) * step_noise(len(timesteps) - i)
         )
+    return x
+
+
+@torch.inference_mode()
+def sample_angle(
+    denoise: Denoise, noise: Tensor, schedule: Schedule, timesteps: NDArray[np.int64]
+) -> Tensor:
+    """Follow the probability flow in the angle φ, α = cos φ and σ = sin φ: dx/dφ = v.
+
+    v = (ε̂ - σ x) / α is the velocity of Salimans & Ho 2022. Of white data of unit variance it is 0
+    at every φ: noise already is a draw. So for whitened residuals the flow hardly moves, and a few
+    plain steps, each with the velocity at the middle of its cell of φ, follow it closely, where
+    solvers that hold x̂0 or ε̂ still (DDIM, DPM-Solver++) have to follow both around the arc.
+
+    Parameters
+    ----------
+    denoise, noise, schedule
+        As in `sample_ddim`.
+    timesteps
+        Visited timesteps, ascending; cells end half way between their angles, at φ = 0 and at the
+        last timestep's angle.
+
+    Returns
+    -------
+    Tensor
+        (N,K,G).
+    """
+    angles = schedule.angles[timesteps]
+    edges = np.concatenate([[0.0], (angles[1:] + angles[:-1]) / 2, schedule.angles[-1:]])
+    x = noise
+    for i in range(len(timesteps) - 1, -1, -1):
+        eps, _ = denoise(x, int(timesteps[i]))
+        velocity = (eps - np.sin(angles[i]) * x) / np.cos(angles[i])
+        x = x - (edges[i + 1] - edges[i]) * velocity
+    return x
+
+
+def _half_log_snr(alpha_bar: NDArray[np.float64]) -> NDArray[np.float64]:
+    """λ = log(α/σ) with α = √ᾱ, σ = √(1-ᾱ)."""
+    out: NDArray[np.float64] = 0.5 * np.log(alpha_bar / (1 - alpha_bar))
+    return out
+
+
+def _extrapolated(
+    x0: Tensor, x0_before: Tensor | None, step: float, step_before: float, order_two: float
+) -> Tensor:
+    """x̂0 drawn on along its last change: `order_two` is 1/2 for the ODE and the midpoint SDE."""
+    if x0_before is None:
+        return x0
+    return x0 + (order_two * step / step_before) * (x0 - x0_before)
+
+
+@torch.inference_mode()
+def sample_dpmpp_2m(
+    denoise: Denoise, noise: Tensor, schedule: Schedule, timesteps: NDArray[np.int64]
+) -> Tensor:
+    """DPM-Solver++(2M): deterministic, second order in log-SNR, one evaluation a step.
+
+    Lu et al. 2022 (arXiv 2211.01095), algorithm 2. The first and the last step are of first order.
+
+    Parameters
+    ----------
+    denoise, noise, schedule, timesteps
+        As in `sample_ddim`.
+
+    Returns
+    -------
+    Tensor
+        (N,K,G).
+    """
+    return _dpmpp_2m(denoise, noise, schedule, timesteps)
+
+
+@torch.inference_mode()
+def sample_dpmpp_2m_sde(
+    denoise: Denoise,
+    noise: Tensor,
+    schedule: Schedule,
+    timesteps: NDArray[np.int64],
+    step_noise: Callable[[int], Tensor],
+) -> Tensor:
+    """SDE-DPM-Solver++(2M): the stochastic relative of `sample_dpmpp_2m`, midpoint form.
+
+    Parameters
+    ----------
+    denoise, noise, schedule, timesteps, step_noise
+        As in `sample_ancestral`.
+
+    Returns
+    -------
+    Tensor
+        (N,K,G).
+    """
+    return _dpmpp_2m(denoise, noise, schedule, timesteps, step_noise)
+
+
+def _dpmpp_2m(
+    denoise: Denoise,
+    noise: Tensor,
+    schedule: Schedule,
+    timesteps: NDArray[np.int64],
+    step_noise: Callable[[int], Tensor] | None = None,
+) -> Tensor:
+    alphas_bar = schedule.alphas_bar[timesteps]
+    alpha, sigma, lambdas = np.sqrt(alphas_bar), np.sqrt(1 - alphas_bar), _half_log_snr(alphas_bar)
+    x, x0_before, step_before = noise, None, 0.0
+    for i in range(len(timesteps) - 1, -1, -1):
+        eps, _ = denoise(x, int(timesteps[i]))
+        x0 = (x - sigma[i] * eps) / alpha[i]
+        if i == 0:  # on to σ = 0
+            x = x0
+            break
+        step = float(lambdas[i - 1] - lambdas[i])
+        guess = _extrapolated(x0, x0_before, step, step_before, 0.5)
+        if step_noise is None:
+            x = (sigma[i - 1] / sigma[i]) * x - alpha[i - 1] * np.expm1(-step) * guess
+        else:
+            fresh = -np.expm1(-2 * step)  # share of the variance that is drawn anew
+            x = (
+                (sigma[i - 1] / sigma[i] * np.exp(-step)) * x
+                + alpha[i - 1] * fresh * guess
+                + float(sigma[i - 1] * np.sqrt(fresh)) * step_noise(len(timesteps) - i)
+            )
+        x0_before, step_before = x0, step
     return x

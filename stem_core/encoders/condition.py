@@ -32,11 +32,13 @@ __all__ = [
     "condition_groups",
     "condition_width",
     "spot_condition",
+    "survey_condition",
     "survey_slide",
 ]
 
 _RINGS_UM = (300.0, 600.0, 1200.0, 2400.0)
 _MAX_TILES = 20_000
+_MAX_LEVEL_POINTS = 1000
 _CHUNK = 64
 
 
@@ -226,6 +228,20 @@ def _geometry(
     return np.stack([np.log1p(survey.edge_um[row, column] / 50), *rings], 1).astype(np.float32)
 
 
+def _assemble(
+    own: NDArray[np.float32],
+    x_um: NDArray[np.float64],
+    y_um: NDArray[np.float64],
+    survey: SlideSurvey,
+    spec: ConditionSpec,
+) -> NDArray[np.float32]:
+    raw = [own, *(_context(x_um, y_um, survey, sigma) for sigma in spec.context_um)]
+    mean = survey.embeddings.mean(0)
+    std = survey.embeddings.std(0) + 0.05 * np.abs(mean) + 1e-3
+    relative = [(part - mean) / std for part in raw]
+    return np.concatenate([*raw, *relative, _geometry(x_um, y_um, survey)], 1).astype(np.float32)
+
+
 def spot_condition(
     slide: Slide, spots: Spots, survey: SlideSurvey, encoder: Encoder, spec: ConditionSpec
 ) -> NDArray[np.float32]:
@@ -239,15 +255,22 @@ def spot_condition(
     float32 array, shape (N, C)
     """
     mpp = slide.require_mpp()
-    x_um, y_um = spots.x_px * mpp, spots.y_px * mpp
     patches = read_patches(
         slide, spots.x_px, spots.y_px, side_um=spec.side_um, size_px=spec.size_px
     )
-    raw = [
-        encoder.encode(patches),
-        *(_context(x_um, y_um, survey, sigma) for sigma in spec.context_um),
-    ]
-    mean = survey.embeddings.mean(0)
-    std = survey.embeddings.std(0) + 0.05 * np.abs(mean) + 1e-3
-    relative = [(part - mean) / std for part in raw]
-    return np.concatenate([*raw, *relative, _geometry(x_um, y_um, survey)], 1).astype(np.float32)
+    return _assemble(encoder.encode(patches), spots.x_px * mpp, spots.y_px * mpp, survey, spec)
+
+
+def survey_condition(survey: SlideSurvey, spec: ConditionSpec) -> NDArray[np.float32]:
+    """Make the condition of the survey's own lattice points: a sample of the whole tissue.
+
+    Of at most 1,000 points, evenly taken.
+
+    Returns
+    -------
+    float32 array, shape (M, C)
+    """
+    points = len(survey.x_um)
+    chosen = np.linspace(0, points - 1, min(points, _MAX_LEVEL_POINTS)).round().astype(int)
+    x_um, y_um = (at[chosen].astype(np.float64) for at in (survey.x_um, survey.y_um))
+    return _assemble(survey.embeddings[chosen], x_um, y_um, survey, spec)

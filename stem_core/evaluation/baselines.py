@@ -5,9 +5,31 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BASELINES", "predict_baseline"]
+from stem_core.prediction.model import RidgeBaseline
+
+__all__ = ["BASELINES", "fit_ridge", "predict_baseline"]
 
 BASELINES = ("mean", "ridge", "kernel ridge", "kNN")
+_RIDGE_PENALTY = 300.0
+
+
+def fit_ridge(condition: NDArray[np.float32], target: NDArray[np.float32]) -> RidgeBaseline:
+    """Fit the ridge baseline, which model folders keep.
+
+    Parameters
+    ----------
+    condition
+        (N,C).
+    target
+        (N,G), log2(1 + count).
+    """
+    from sklearn.linear_model import Ridge
+
+    mean, std = condition.mean(0), condition.std(0) + np.float32(1e-6)
+    fitted = Ridge(alpha=_RIDGE_PENALTY).fit(np.clip((condition - mean) / std, -5, 5), target)
+    return RidgeBaseline(
+        mean, std, fitted.coef_.T.astype(np.float32), fitted.intercept_.astype(np.float32)
+    )
 
 
 def predict_baseline(
@@ -36,7 +58,6 @@ def predict_baseline(
     float32 array, shape (M,G)
     """
     from sklearn.kernel_ridge import KernelRidge
-    from sklearn.linear_model import Ridge
     from sklearn.neighbors import KNeighborsRegressor
 
     mean, std = condition.mean(0), condition.std(0) + 1e-6
@@ -45,7 +66,7 @@ def predict_baseline(
     if name == "mean":
         out = np.broadcast_to(level, (len(test), target.shape[1]))
     elif name == "ridge":
-        out = Ridge(alpha=300.0).fit(a, target).predict(b)
+        out = fit_ridge(condition, target).predict(test)
     elif name == "kernel ridge":
         model = KernelRidge(alpha=1.0, kernel="rbf", gamma=0.2 / a.shape[1])
         out = model.fit(a, target - level).predict(b) + level

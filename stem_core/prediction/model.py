@@ -12,24 +12,28 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stem_core.diffusion.conditional_mean import ConditionalMean, Standardise
+from stem_core.diffusion.conditional_mean import ConditionalMean, SlideLevel, Standardise
 from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.schedule import Schedule
 from stem_core.encoders.compact import CompactEncoder
 from stem_core.encoders.condition import ConditionSpec
 
-__all__ = ["Bands", "DomainReference", "Generator", "StemModel"]
+__all__ = ["Bands", "DomainReference", "Generator", "RidgeBaseline", "StemModel"]
+
+_Z_90 = 1.645  # half width of the central 90 % of a Gaussian, in standard deviations
 
 
 class Generator(nn.Module):
-    """The generative part: regression mean (or none), residual scale and denoiser.
+    """The generative part: regression mean (or none), residual root and denoiser.
 
-    With `target="published"` the denoiser models log2(1 + count) itself; with `"residual"` it
-    models (log2(1 + count) - regression mean) / residual scale.
+    With `target="published"` the denoiser models log2(1 + count) itself. With `"residual"` it
+    models the residual around the regression mean, whitened: residual = residual root · y, where
+    root · rootᵀ is the covariance of residuals over genes. So genes vary together as they do in
+    tissue whatever the network learns, and it starts from white noise, where few steps do.
     """
 
     projection: Tensor
-    residual_scale: Tensor
+    residual_root: Tensor
     gene_offset: Tensor
     gene_scale: Tensor
 
@@ -47,7 +51,7 @@ class Generator(nn.Module):
         genes = denoiser.size.genes
         self.inputs = Standardise(condition_width, condition_width)
         self.register_buffer("projection", torch.zeros(condition_width, projected_width))
-        self.register_buffer("residual_scale", torch.ones(genes))
+        self.register_buffer("residual_root", torch.eye(genes))
         self.register_buffer("gene_offset", torch.zeros(genes))
         self.register_buffer("gene_scale", torch.ones(genes))
 
@@ -56,12 +60,25 @@ class Generator(nn.Module):
         """`published` or `residual`."""
         return "published" if self.mean is None else "residual"
 
-    def regression_mean(self, condition: Tensor) -> Tensor:
+    def slide_level(self, lattice: Tensor) -> SlideLevel:
+        """(M,C) of points all over a slide -> see `ConditionalMean.slide_level`.
+
+        Nothing for the published target.
+        """
+        if self.mean is None:
+            return SlideLevel(lattice.new_zeros(self.denoiser.size.genes), 0.0)
+        return self.mean.slide_level(lattice)
+
+    def regression_mean(self, condition: Tensor, level: SlideLevel) -> Tensor:
         """(N,C) -> (N,G), log2(1 + count); zeros for the published target."""
         if self.mean is None:
             return condition.new_zeros(len(condition), self.denoiser.size.genes)
-        out: Tensor = self.mean(condition)
+        out: Tensor = self.mean(condition, level.shift)
         return out
+
+    def residual(self, drawn: Tensor) -> Tensor:
+        """(N,K,G) of the denoiser's variables -> (N,K,G), log2(1 + count) around the mean."""
+        return drawn if self.mean is None else drawn @ self.residual_root.T
 
     def label(self, condition: Tensor) -> Tensor:
         """(N,C) -> (N,P): what the denoiser is conditioned on."""
@@ -78,23 +95,38 @@ class Generator(nn.Module):
 
 @dataclass(frozen=True)
 class Bands:
-    """Calibration of the 90 % band, per gene, all float32 (G,).
+    """Calibration of the 90 % band, on training sections predicted by models without them.
 
-    The band is mean - `below` · s to mean + `above` · s, with s² = (spread² + `typical`²) / 2: with
-    few draws the spread of one spot is itself uncertain and is steadied by the gene's typical
-    spread.
+    With few draws their own quantiles say little. So the band has two parts, added in quadrature:
+    of the spot, `below` and `above` times s, where s² = (spread² + typical²) / 2 steadies the
+    spread of one spot by the gene's own; and of the whole slide, whose level may be misjudged by
+    `level` times the doubt about it (`SlideLevel`).
+
+    Attributes
+    ----------
+    typical, below, above
+        Per gene, float32 (G,).
+    level
+        Root mean square error of section averages per unit of doubt; a gene's share is in
+        proportion to `typical`.
     """
 
     typical: NDArray[np.float32]
     below: NDArray[np.float32]
     above: NDArray[np.float32]
+    level: float
 
     def around(
-        self, mean: NDArray[np.float32], std: NDArray[np.float32]
+        self, mean: NDArray[np.float32], std: NDArray[np.float32], doubt: float
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Lower and upper bound of the band, (N,G) each."""
         steadied = np.sqrt((std**2 + self.typical**2) / 2)
-        return mean - self.below * steadied, mean + self.above * steadied
+        share = self.typical / np.sqrt((self.typical**2).mean())
+        slide = np.float32(_Z_90 * self.level * doubt) * share
+        below, above = (
+            np.sqrt((side * steadied) ** 2 + slide**2) for side in (self.below, self.above)
+        )
+        return mean - below, mean + above
 
 
 @dataclass(frozen=True)
@@ -121,6 +153,30 @@ class DomainReference:
 
 
 @dataclass(frozen=True)
+class RidgeBaseline:
+    """Plain ridge regression on the same condition, to set the model's maps beside.
+
+    Attributes
+    ----------
+    mean, std
+        (C,): the columns are scaled by these and clipped to ±5.
+    weights, level
+        (C,G) and (G,).
+    """
+
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+    weights: NDArray[np.float32]
+    level: NDArray[np.float32]
+
+    def predict(self, condition: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N,C) -> (N,G), log2(1 + count)."""
+        scaled = np.clip((condition - self.mean) / self.std, -5, 5)
+        out: NDArray[np.float32] = scaled @ self.weights + self.level
+        return out
+
+
+@dataclass(frozen=True)
 class StemModel:
     """A model in memory.
 
@@ -136,8 +192,8 @@ class StemModel:
         What makes the condition.
     generator, schedule
         What makes the draws.
-    bands, domain
-        What makes the 90 % band and the domain distance.
+    bands, domain, ridge
+        What makes the 90 % band, the domain distance and the baseline's map.
     identity
         For the run record: name, version, sha256 of the weights and of the encoder.
     """
@@ -152,5 +208,6 @@ class StemModel:
     schedule: Schedule
     bands: Bands
     domain: DomainReference
+    ridge: RidgeBaseline
     identity: dict[str, str] = field(default_factory=dict)
     folder: Path | None = None

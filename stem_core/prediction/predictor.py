@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -16,12 +17,20 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
+from stem_core.diffusion.conditional_mean import SlideLevel
+from stem_core.diffusion.precision import choose_precision, in_precision
 from stem_core.diffusion.samplers import SAMPLERS
-from stem_core.encoders.condition import SlideSurvey, spot_condition, survey_slide
+from stem_core.encoders.condition import (
+    SlideSurvey,
+    spot_condition,
+    survey_condition,
+    survey_slide,
+)
 from stem_core.errors import Cancelled, SettingsError
 from stem_core.prediction.model import StemModel
 from stem_core.prediction.result import NOTICE, Prediction
-from stem_core.prediction.sampling import SamplingSettings, draw_targets, spread
+from stem_core.prediction.sampling import draw_targets, spread
+from stem_core.prediction.settings import SamplingSettings
 from stem_core.slides.reading import Slide
 from stem_core.slides.spots import Spots
 from stem_core.slides.tissue import TissueMask, find_tissue
@@ -87,14 +96,19 @@ def choose_device(name: str) -> torch.device:
     SettingsError
         The name is unknown, or CUDA was asked for and there is none.
     """
-    if name not in ("auto", "cpu", "cuda"):
-        msg = f"There is no device '{name}'; choose auto, cpu or cuda."
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", name):
+        msg = f"There is no device '{name}'; choose auto, cpu, cuda or cuda:N."
         raise SettingsError(msg)
-    available = torch.cuda.is_available()
-    if name == "cuda" and not available:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name.startswith("cuda") and not count:
         msg = "This machine has no CUDA device that PyTorch can use; choose cpu or auto."
         raise SettingsError(msg)
-    return torch.device("cuda" if available and name != "cpu" else "cpu")
+    if ":" in name and int(name.split(":")[1]) >= count:
+        msg = f"This machine has no device {name}: its CUDA devices are 0 to {count - 1}."
+        raise SettingsError(msg)
+    if name == "auto":
+        name = "cuda" if count else "cpu"
+    return torch.device(name)
 
 
 class Predictor:
@@ -105,18 +119,23 @@ class Predictor:
     model
         From `zoo.loader.load_model`.
     device
-        `auto`, `cpu` or `cuda`.
+        `auto`, `cpu`, `cuda` or `cuda:N`.
+    precision
+        Of the denoiser: `auto` (see `choose_precision`), `fp32` or `bf16`. All else is in fp32.
 
     Raises
     ------
     SettingsError
-        The device cannot be had.
+        The device or the precision cannot be had.
     """
 
-    def __init__(self, model: StemModel, device: str = "auto") -> None:
+    def __init__(self, model: StemModel, device: str = "auto", precision: str = "auto") -> None:
         self.model = model
         self.device = choose_device(device)
         self._generator = model.generator.to(self.device).eval()
+        denoiser = self._generator.denoiser
+        self.precision = choose_precision(denoiser.size, self.device, precision)
+        self._denoiser = in_precision(denoiser, self.precision)
         model.encoder.trunk.to(self.device)
 
     def survey(
@@ -130,8 +149,18 @@ class Predictor:
         return spot_condition(slide, spots, survey, self.model.encoder, self.model.spec)
 
     @torch.inference_mode()
+    def slide_level(self, survey: SlideSurvey) -> SlideLevel:
+        """Judge the slide's level of expression from its whole tissue, once per slide."""
+        lattice = torch.from_numpy(survey_condition(survey, self.model.spec)).to(self.device)
+        return self._generator.slide_level(lattice)
+
+    @torch.inference_mode()
     def samples(
-        self, condition: NDArray[np.float32], spot_ids: Sequence[str], settings: SamplingSettings
+        self,
+        condition: NDArray[np.float32],
+        level: SlideLevel,
+        spot_ids: Sequence[str],
+        settings: SamplingSettings,
     ) -> NDArray[np.float32]:
         """Single draws.
 
@@ -139,6 +168,8 @@ class Predictor:
         ----------
         condition
             (n,C).
+        level
+            Of the slide, from `slide_level`.
         spot_ids
             n names; with the seed and the sample's index they alone decide the noise.
         settings
@@ -150,32 +181,34 @@ class Predictor:
             log2(1 + count), not clipped at 0.
         """
         given = torch.from_numpy(condition).to(self.device)
-        mean = self._generator.regression_mean(given)
+        mean = self._generator.regression_mean(given, level)
         targets = draw_targets(
-            self._generator.denoiser,
+            self._denoiser,
             self.model.schedule,
             self._generator.label(given),
             self._generator.relative_mean(mean),
             spot_ids,
             settings,
         )
-        out: NDArray[np.float32] = (
-            (mean[:, None] + self._generator.residual_scale * targets).float().cpu().numpy()
-        )
+        out: NDArray[np.float32] = (mean[:, None] + self._generator.residual(targets)).cpu().numpy()
         return out
 
     def draw(
-        self, condition: NDArray[np.float32], spot_ids: Sequence[str], settings: SamplingSettings
+        self,
+        condition: NDArray[np.float32],
+        level: SlideLevel,
+        spot_ids: Sequence[str],
+        settings: SamplingSettings,
     ) -> Draws:
         """Draw K samples of each spot and sum them up.
 
         Each spot alone, so any chunking gives the same. The mean is never below 0, since counts are
         not.
         """
-        samples = self.samples(condition, spot_ids, settings)
+        samples = self.samples(condition, level, spot_ids, settings)
         mean = samples.mean(1)
         std = spread(samples, settings)
-        q05, q95 = self.model.bands.around(mean, std)
+        q05, q95 = self.model.bands.around(mean, std, level.doubt)
         width = self.model.encoder.width
         return Draws(
             mean=mean.clip(0),
@@ -217,11 +250,13 @@ class Predictor:
         survey = self.survey(
             slide, mask, lambda done, total: report("survey", done, total, "patches")
         )
+        level = self.slide_level(survey)
         parts = []
         for start in range(0, len(spots), chunk):
             report("predict", start, len(spots), "spots")
             part = spots.take(slice(start, start + chunk))
-            parts.append(self.draw(self.condition(slide, part, survey), part.ids, settings))
+            condition = self.condition(slide, part, survey)
+            parts.append(self.draw(condition, level, part.ids, settings))
         report("predict", len(spots), len(spots), "spots")
         report("write", 0, 1, "files")
         return self.finish(
@@ -267,6 +302,8 @@ class Predictor:
             "model": dict(self.model.identity),
             "units": "log2(1 + count)",
             "sampler": settings.sampler,
+            "spacing": settings.timestep_spacing,
+            "precision": self.precision,
             "steps": settings.steps,
             "samples": settings.samples,
             "seed": settings.seed,

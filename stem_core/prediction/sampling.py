@@ -1,74 +1,70 @@
-"""How to sample, and drawing what the denoiser models; shared by prediction and calibration."""
+"""Drawing what the denoiser models; shared by prediction, calibration and benchmarks."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stem_core.diffusion.denoiser import Denoiser
+from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
 from stem_core.diffusion.noise import gaussian_noise
 from stem_core.diffusion.parameterisation import estimate_noise
-from stem_core.diffusion.samplers import SAMPLERS, antithetic, sample_ancestral, sample_ddim
-from stem_core.diffusion.schedule import Schedule, spaced_timesteps
-from stem_core.errors import SettingsError
+from stem_core.diffusion.samplers import (
+    Denoise,
+    antithetic,
+    sample_ancestral,
+    sample_angle,
+    sample_ddim,
+    sample_dpmpp_2m,
+    sample_dpmpp_2m_sde,
+)
+from stem_core.diffusion.schedule import Schedule, visited_timesteps
+from stem_core.prediction.settings import SamplingSettings
 
-__all__ = ["SamplingSettings", "draw_targets", "spread"]
+__all__ = ["denoise_function", "draw_targets", "sequences_at_once", "spread"]
 
-_BATCH_SEQUENCES = 64  # spots × samples per pass: fits the caches of a small machine
-_MAX_SAMPLES = 1000
+log = logging.getLogger(__name__)
+
+_CPU_CACHE_BYTES = 24e6  # working set of a pass that stays in the caches of a small machine
+_CPU_AT_LEAST, _CPU_AT_MOST = 8, 256
+_GPU_SHARE = 0.5  # of the free memory
+_GPU_AT_MOST = 16_384
 
 
-@dataclass(frozen=True)
-class SamplingSettings:
-    """How to sample.
+def denoise_function(
+    denoiser: Denoiser, schedule: Schedule, label: Tensor, gene_mean: Tensor | None
+) -> Denoise:
+    """Make what samplers call: x (N,K,G) and a timestep -> ε̂ and v, (N,K,G) each.
 
-    Attributes
-    ----------
-    sampler
-        One of `SAMPLERS`; `ddim` pairs every noise with its negative.
-    steps
-        Timesteps visited, 2 to T.
-    samples
-        Draws per spot, K.
-    seed
-        Of the noise, 0 to 2**63 - 1.
-
-    Raises
-    ------
-    SettingsError
-        A value is out of range.
+    A symmetric denoiser is made odd, ε̂(x) = (ε(x) - ε(-x)) / 2: a residual then has mean 0
+    whatever the network remembers of its training spots, and a ± pair of draws its mean exactly at
+    the regression mean. The opposite draw comes free with a pair, so a pair costs what it did.
     """
+    symmetric = denoiser.size.symmetric
 
-    sampler: str
-    steps: int
-    samples: int
-    seed: int = 0
+    def denoise(x: Tensor, t: int) -> tuple[Tensor, Tensor]:
+        count = x.shape[1]
+        both = torch.cat([x, -x], 1) if symmetric else x
+        eps, v = estimate_noise(denoiser, schedule, both, np.full(len(x), t), label, gene_mean)
+        if not symmetric:
+            return eps, v
+        return (eps[:, :count] - eps[:, count:]) / 2, (v[:, :count] + v[:, count:]) / 2
 
-    def __post_init__(self) -> None:
-        """Check the values."""
-        if self.sampler not in SAMPLERS:
-            msg = f"There is no sampler '{self.sampler}'; choose one of {', '.join(SAMPLERS)}."
-            raise SettingsError(msg)
-        for name, low, high in (
-            ("number of steps", 2, 1000),
-            ("number of samples", 1, _MAX_SAMPLES),
-            ("seed", 0, 2**63 - 1),
-        ):
-            value = getattr(self, name.split()[-1])
-            if not low <= value <= high:
-                msg = f"The {name} is {value}; it must be between {low} and {high}."
-                raise SettingsError(msg)
+    return denoise
 
-    @property
-    def paired(self) -> bool:
-        """Whether draws come in pairs of opposite noise."""
-        return self.sampler == "ddim"
+
+def sequences_at_once(size: DenoiserSize, device: torch.device) -> int:
+    """How many samples to denoise in one pass: what the caches, or the GPU's free memory, hold."""
+    # Per gene: the token, its queries, keys and values, and the hidden layer, in 4 bytes.
+    bytes_each = 4 * size.genes * size.width * (4 + size.mlp_ratio)
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(max(1, min(_GPU_AT_MOST, _GPU_SHARE * free / bytes_each)))
+    return int(min(_CPU_AT_MOST, max(_CPU_AT_LEAST, _CPU_CACHE_BYTES / bytes_each)))
 
 
 @torch.inference_mode()
@@ -82,9 +78,7 @@ def draw_targets(
 ) -> Tensor:
     """Draw from the denoiser.
 
-    A symmetric denoiser is made odd, ε̂(x) = (ε(x) - ε(-x)) / 2: a residual then has mean 0
-    whatever the network remembers of its training spots, and a ± pair of draws its mean exactly at
-    the regression mean. The opposite draw comes free with a pair, so a pair costs what it did.
+    Spots are taken in as large groups as memory serves; should it run out, in groups half as large.
 
     Parameters
     ----------
@@ -102,42 +96,73 @@ def draw_targets(
     Returns
     -------
     Tensor
-        (N,K,G), on the device of `label`.
+        (N,K,G), float32, on the device of `label`.
     """
-    timesteps = spaced_timesteps(schedule.steps, settings.steps)
-    k, genes = settings.samples, denoiser.size.genes
-    at_once = max(1, _BATCH_SEQUENCES // k)
-    parts = [label.new_zeros((0, k, genes))]
-    for start in range(0, len(spot_ids), at_once):
-        ids = spot_ids[start : start + at_once]
-        part = label[start : start + at_once]
-        means = None if gene_mean is None else gene_mean[start : start + at_once]
-
-        def denoise(
-            x: Tensor, t: int, part: Tensor = part, means: Tensor | None = means
-        ) -> tuple[Tensor, Tensor]:
-            count = x.shape[1]
-            both = torch.cat([x, -x], 1) if denoiser.size.symmetric else x
-            times = np.full(len(x), t)
-            eps, v = estimate_noise(denoiser, schedule, both, times, part, means)
-            if not denoiser.size.symmetric:
-                return eps, v
-            return (eps[:, :count] - eps[:, count:]) / 2, (v[:, :count] + v[:, count:]) / 2
-
-        def noise(step: int, count: int, ids: Sequence[str] = ids) -> Tensor:
-            drawn = gaussian_noise(settings.seed, ids, range(count), genes, step=step)
-            return torch.from_numpy(drawn).to(label.device)
-
-        if not settings.paired:
-            step_noise = partial(noise, count=k)
-            parts.append(sample_ancestral(denoise, noise(0, k), schedule, timesteps, step_noise))
-        elif denoiser.size.symmetric:  # the draw of the opposite noise is the opposite draw
-            half = sample_ddim(denoise, noise(0, -(-k // 2)), schedule, timesteps)
-            parts.append(antithetic(half)[:, :k])
-        else:
-            first = antithetic(noise(0, -(-k // 2)))[:, :k]
-            parts.append(sample_ddim(denoise, first, schedule, timesteps))
+    per_spot = settings.samples
+    if denoiser.size.symmetric and not settings.paired:
+        per_spot *= 2
+    at_once = max(1, sequences_at_once(denoiser.size, label.device) // per_spot)
+    parts = [label.new_zeros((0, settings.samples, denoiser.size.genes))]
+    start = 0
+    while start < len(spot_ids):
+        chosen = slice(start, start + at_once)
+        means = None if gene_mean is None else gene_mean[chosen]
+        try:
+            part = _draw(denoiser, schedule, label[chosen], means, spot_ids[chosen], settings)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error) or at_once == 1:
+                raise
+            at_once = -(-at_once // 2)
+            log.warning("memory ran out: going on with %d spots at once", at_once)
+            if label.device.type == "cuda":
+                torch.cuda.empty_cache()
+            continue
+        parts.append(part)
+        start += at_once
     return torch.cat(parts)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Torch's CPU allocator says so in the text of a plain RuntimeError only."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        "can't allocate memory" in str(error)
+    )
+
+
+def _draw(
+    denoiser: Denoiser,
+    schedule: Schedule,
+    label: Tensor,
+    gene_mean: Tensor | None,
+    spot_ids: Sequence[str],
+    settings: SamplingSettings,
+) -> Tensor:
+    timesteps = visited_timesteps(schedule, settings.steps, settings.timestep_spacing)
+    denoise = denoise_function(denoiser, schedule, label, gene_mean)
+    # The draw of the opposite noise from a symmetric denoiser is the opposite draw.
+    mirrored = settings.paired and denoiser.size.symmetric
+    drawn = settings.samples // 2 if settings.paired else settings.samples
+
+    def noise(step: int) -> Tensor:
+        values = gaussian_noise(
+            settings.seed, spot_ids, range(drawn), denoiser.size.genes, step=step
+        )
+        fresh = torch.from_numpy(values).to(label.device)
+        return antithetic(fresh) if settings.paired and not mirrored else fresh
+
+    first = noise(0)
+    match settings.sampler:
+        case "angle":
+            out = sample_angle(denoise, first, schedule, timesteps)
+        case "ancestral":
+            out = sample_ancestral(denoise, first, schedule, timesteps, noise)
+        case "dpmpp-2m-sde":
+            out = sample_dpmpp_2m_sde(denoise, first, schedule, timesteps, noise)
+        case "ddim":
+            out = sample_ddim(denoise, first, schedule, timesteps)
+        case _:
+            out = sample_dpmpp_2m(denoise, first, schedule, timesteps)
+    return antithetic(out) if mirrored else out
 
 
 def spread(samples: NDArray[np.float32], settings: SamplingSettings) -> NDArray[np.float32]:

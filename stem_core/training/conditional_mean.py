@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,13 +14,31 @@ from stem_core.diffusion.conditional_mean import (
     KernelRidge,
     Linear,
     ShallowNetworks,
-    Standardise,
     build_conditional_mean,
 )
 
-__all__ = ["MeanTraining", "fit_conditional_mean"]
+__all__ = ["MeanTraining", "TrainingSection", "fit_conditional_mean"]
 
 _BATCH = 64
+
+
+@dataclass(frozen=True)
+class TrainingSection:
+    """A measured section as training sees it, all float32.
+
+    Attributes
+    ----------
+    condition
+        (N,C) of its spots.
+    lattice
+        (M,C) of points all over its tissue, from `survey_condition`.
+    target
+        (N,G), log2(1 + count).
+    """
+
+    condition: NDArray[np.float32]
+    lattice: NDArray[np.float32]
+    target: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -56,33 +74,21 @@ class MeanTraining:
     seed: int = 0
 
 
-def _standardise(
-    into: Standardise, condition: NDArray[np.float32], columns: NDArray[np.int64]
-) -> torch.Tensor:
-    chosen = condition[:, columns]
-    into.columns.copy_(torch.from_numpy(columns))
-    into.mean.copy_(torch.from_numpy(chosen.mean(0)))
-    into.std.copy_(torch.from_numpy(chosen.std(0) + 1e-6))
-    out: torch.Tensor = into(torch.from_numpy(condition))
-    return out
-
-
 @torch.no_grad()
 def _fit_ridge(
     member: Linear,
     condition: NDArray[np.float32],
     target: NDArray[np.float32],
-    offset: NDArray[np.float32],
     columns: NDArray[np.int64],
     alpha: float,
 ) -> None:
-    x = _standardise(member.inputs, condition, columns).double()
+    x = member.inputs.fit(condition, columns).double()
     y = torch.from_numpy(target).double()
     centre, level = x.mean(0), y.mean(0)
     gram = (x - centre).T @ (x - centre) + alpha * torch.eye(x.shape[1], dtype=torch.float64)
     weights = torch.linalg.solve(gram, (x - centre).T @ (y - level))
     member.linear.weight.copy_(weights.T)
-    member.linear.bias.copy_(level - centre @ weights + torch.from_numpy(offset))
+    member.linear.bias.copy_(level - centre @ weights)
 
 
 @torch.no_grad()
@@ -90,11 +96,10 @@ def _fit_kernel(
     member: KernelRidge,
     condition: NDArray[np.float32],
     target: NDArray[np.float32],
-    offset: NDArray[np.float32],
     columns: NDArray[np.int64],
     settings: MeanTraining,
 ) -> None:
-    x = _standardise(member.inputs, condition, columns)
+    x = member.inputs.fit(condition, columns)
     member.gamma.fill_(settings.kernel_gamma / len(columns))
     member.support.copy_(
         x.half().float()
@@ -103,20 +108,19 @@ def _fit_kernel(
     kernel = member.kernel(member.support, member.support).double()
     kernel += settings.kernel_alpha * torch.eye(len(kernel), dtype=torch.float64)
     member.weights.copy_(torch.linalg.solve(kernel, torch.from_numpy(target - level).double()))
-    member.offset.copy_(torch.from_numpy(level + offset))
+    member.offset.copy_(torch.from_numpy(level))
 
 
 def _fit_networks(
     member: ShallowNetworks,
     condition: NDArray[np.float32],
     target: NDArray[np.float32],
-    offset: NDArray[np.float32],
     columns: NDArray[np.int64],
     settings: MeanTraining,
 ) -> None:
-    x = _standardise(member.inputs, condition, columns)
+    x = member.inputs.fit(condition, columns)
     level, scale = target.mean(0), target.std(0) + 1e-3
-    member.offset.copy_(torch.from_numpy(level + offset))
+    member.offset.copy_(torch.from_numpy(level))
     member.scale.copy_(torch.from_numpy(scale))
     y = torch.from_numpy((target - level) / scale)
     weight = torch.from_numpy(scale / scale.mean())
@@ -143,31 +147,27 @@ def _fit_networks(
 
 
 def fit_conditional_mean(
-    condition: NDArray[np.float32],
-    target: NDArray[np.float32],
-    section: NDArray[np.int64],
-    groups: Mapping[str, slice],
-    settings: MeanTraining,
+    sections: Sequence[TrainingSection], groups: Mapping[str, slice], settings: MeanTraining
 ) -> ConditionalMean:
     """Fit all members on training spots.
 
-    Members that see the condition relative to its slide are fitted to expression relative to its
-    section: levels differ between sections for reasons no image shows.
+    The pattern members see the condition relative to its slide and are fitted to expression
+    relative to its section's average: levels differ between sections for reasons that a spot's own
+    surroundings do not show.
 
     Parameters
     ----------
-    condition
-        (N,C).
-    target
-        (N,G), log2(1 + count).
-    section
-        (N,), which section a spot is of, 0 to S-1.
+    sections
+        At least one.
     groups
-        Columns by meaning, from `condition_groups`.
+        Columns of the condition by meaning, from `condition_groups`.
     settings
         See `MeanTraining`.
     """
     torch.manual_seed(settings.seed)
+    condition = np.concatenate([s.condition for s in sections])
+    target = np.concatenate([s.target for s in sections])
+    within = np.concatenate([s.target - s.target.mean(0) for s in sections])
     n, total = condition.shape
     mean = build_conditional_mean(
         groups,
@@ -181,22 +181,13 @@ def fit_conditional_mean(
     columns = {name: np.arange(total)[which] for name, which in groups.items()}
     as_is = np.concatenate([columns["raw"], columns["geometry"]])
     relative = np.concatenate([columns["relative"], columns["geometry"]])
-    levels = np.stack([target[section == s].mean(0) for s in range(int(section.max()) + 1)])
-    within = (target - levels[section]).astype(np.float32)
-    level, none = target.mean(0), np.zeros(target.shape[1], np.float32)
-    everything = np.arange(total)
-    plain_ridge, ridge = (m for m in mean.members if isinstance(m, Linear))
-    (plain_kernel,) = (m for m in mean.members if isinstance(m, KernelRidge))
-    networks = [m for m in mean.members if isinstance(m, ShallowNetworks)]
-    _fit_ridge(plain_ridge, condition, target, none, as_is, settings.ridge_alpha)
-    _fit_kernel(plain_kernel, condition, target, none, as_is, settings)
-    _fit_ridge(ridge, condition, within, level, relative, settings.ridge_alpha)
-    for member, wanted, offset, chosen in zip(
-        networks,
-        (within, target, target, target),
-        (level, none, none, none),
-        (relative, everything, as_is, relative),
-        strict=True,
-    ):
-        _fit_networks(member, condition, wanted, offset, chosen, settings)
+    looks_at = (as_is, as_is, relative, relative, np.arange(total), as_is, relative)
+    for index, (member, chosen) in enumerate(zip(mean.members, looks_at, strict=True)):
+        wanted = within if index in mean.patterns else target
+        if isinstance(member, Linear):
+            _fit_ridge(member, condition, wanted, chosen, settings.ridge_alpha)
+        elif isinstance(member, KernelRidge):
+            _fit_kernel(member, condition, wanted, chosen, settings)
+        elif isinstance(member, ShallowNetworks):
+            _fit_networks(member, condition, wanted, chosen, settings)
     return mean.eval().requires_grad_(False)

@@ -8,7 +8,7 @@ in-sample residuals are far too small, and draws made from them too sure of them
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -20,8 +20,13 @@ from stem_core.diffusion.conditional_mean import ConditionalMean
 from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
 from stem_core.diffusion.schedule import Schedule
 from stem_core.prediction.model import Bands, DomainReference, Generator
-from stem_core.prediction.sampling import SamplingSettings, draw_targets, spread
-from stem_core.training.conditional_mean import MeanTraining, fit_conditional_mean
+from stem_core.prediction.sampling import draw_targets, spread
+from stem_core.prediction.settings import SamplingSettings
+from stem_core.training.conditional_mean import (
+    MeanTraining,
+    TrainingSection,
+    fit_conditional_mean,
+)
 from stem_core.training.trainer import DenoiserTraining, train_denoiser
 
 __all__ = ["FitSettings", "Fitted", "fit"]
@@ -61,7 +66,7 @@ class FitSettings:
     heads: int = 2
     projected_width: int = 32
     domain_components: int = 24
-    calibration: SamplingSettings = field(default_factory=lambda: SamplingSettings("ddim", 10, 4))
+    calibration: SamplingSettings = field(default_factory=lambda: SamplingSettings("angle", 4, 4))
 
 
 @dataclass(frozen=True)
@@ -75,19 +80,17 @@ class Fitted:
 
 
 def _out_of_fold(
-    condition: Array,
-    target: Array,
-    section: NDArray[np.int64],
-    groups: Mapping[str, slice],
-    settings: MeanTraining,
-) -> Array:
-    out = np.empty_like(target)
-    for held_out in np.unique(section):
-        rest = section != held_out
-        _, renumbered = np.unique(section[rest], return_inverse=True)
-        mean = fit_conditional_mean(condition[rest], target[rest], renumbered, groups, settings)
-        out[~rest] = mean(torch.from_numpy(condition[~rest])).numpy()
-    return out
+    sections: Sequence[TrainingSection], groups: Mapping[str, slice], settings: MeanTraining
+) -> tuple[Array, Array]:
+    """Predict each section by a mean fitted on the others, (N,G), with its doubts, (S,)."""
+    parts, doubts = [], []
+    for held_out in sections:
+        others = [s for s in sections if s is not held_out]
+        mean = fit_conditional_mean(others, groups, settings)
+        level = mean.slide_level(torch.from_numpy(held_out.lattice))
+        parts.append(mean(torch.from_numpy(held_out.condition), level.shift).numpy())
+        doubts.append(level.doubt)
+    return np.concatenate(parts), np.array(doubts, np.float32)
 
 
 def _within(values: Array, section: NDArray[np.int64]) -> Array:
@@ -97,13 +100,27 @@ def _within(values: Array, section: NDArray[np.int64]) -> Array:
     return out
 
 
+def _whiten(residual: Array) -> tuple[Array, Array]:
+    """Find the symmetric root of the residuals' covariance, (G,G), and the whitened residuals.
+
+    The correlation is shrunk (Ledoit & Wolf 2004), since there are few more spots than genes. The
+    symmetric root keeps every whitened variable as close to its own gene as can be.
+    """
+    from sklearn.covariance import ledoit_wolf
+
+    std = residual.std(0) + 1e-3
+    scaled = (residual / std).astype(np.float64)
+    correlation, _ = ledoit_wolf(scaled, assume_centered=True)
+    values, vectors = np.linalg.eigh(correlation)
+    root = (vectors * np.sqrt(values)) @ vectors.T
+    white = scaled @ ((vectors / np.sqrt(values)) @ vectors.T)
+    return (std[:, None] * root).astype(np.float32), white.astype(np.float32)
+
+
 @torch.no_grad()
 def _set_inputs(generator: Generator, condition: Array, width: int) -> None:
     """Whitened principal components of the standardised condition."""
-    generator.inputs.columns.copy_(torch.arange(condition.shape[1]))
-    generator.inputs.mean.copy_(torch.from_numpy(condition.mean(0)))
-    generator.inputs.std.copy_(torch.from_numpy(condition.std(0) + 1e-6))
-    z = generator.inputs(torch.from_numpy(condition))
+    z = generator.inputs.fit(condition, np.arange(condition.shape[1]))
     _, s, v = torch.linalg.svd(z - z.mean(0), full_matrices=False)
     scale = s[:width] / np.sqrt(len(condition))
     generator.projection.copy_(v[:width].T / scale)
@@ -136,13 +153,32 @@ def _match_variance(
     return out
 
 
-def _calibrate(draws: Array, residual: Array, settings: SamplingSettings) -> Bands:
-    """Per gene, scale the spread so that 90 % of out-of-fold values lie in the band."""
+def _calibrate(
+    draws: Array,
+    residual: Array,
+    section: NDArray[np.int64],
+    doubts: Array,
+    settings: SamplingSettings,
+) -> Bands:
+    """Fit the band to the errors of sections left out: within them per gene, of their level once.
+
+    A section's misjudged level is one error, not one a spot, so it is kept apart.
+    """
+    error = residual - draws.mean(1)
     std = spread(draws, settings)
     typical = np.sqrt((std**2).mean(0))
-    error = (residual - draws.mean(1)) / np.sqrt((std**2 + typical**2) / 2)
-    low, high = np.quantile(error, (0.05, 0.95), axis=0)
-    return Bands(typical.astype(np.float32), (-low).astype(np.float32), high.astype(np.float32))
+    relative = _within(error, section) / np.sqrt((std**2 + typical**2) / 2)
+    low, high = np.quantile(relative, (0.05, 0.95), axis=0)
+    per_doubt = [
+        (error[section == s].mean(0) ** 2).mean() / max(doubt, 1e-3) ** 2
+        for s, doubt in enumerate(doubts)
+    ]
+    return Bands(
+        typical.astype(np.float32),
+        (-low).clip(0).astype(np.float32),
+        high.clip(0).astype(np.float32),
+        float(np.sqrt(np.mean(per_doubt))),
+    )
 
 
 def _new_generator(
@@ -191,29 +227,24 @@ def _fit_published(
     draws = draw_targets(
         generator.denoiser, schedule, label, None, ids, settings.calibration
     ).numpy()
-    bands = _calibrate(draws, target, settings.calibration)
+    no_doubt = np.full(int(section.max()) + 1, np.inf, np.float32)
+    bands = _calibrate(draws, target, section, no_doubt, settings.calibration)
     domain = _domain(condition[:, :own_width], section, settings.domain_components)
     return Fitted(generator.eval().requires_grad_(False), schedule, bands, domain)
 
 
 def fit(
-    condition: Array,
-    target: Array,
-    section: NDArray[np.int64],
+    sections: Sequence[TrainingSection],
     groups: Mapping[str, slice],
     own_width: int,
     settings: FitSettings,
 ) -> Fitted:
-    """Fit on N training spots of S sections.
+    """Fit on measured sections.
 
     Parameters
     ----------
-    condition
-        (N,C).
-    target
-        (N,G), log2(1 + count).
-    section
-        (N,), 0 to S-1, S at least 2.
+    sections
+        At least 2, since residuals come from sections left out.
     groups
         Columns of the condition by meaning.
     own_width
@@ -221,41 +252,37 @@ def fit(
     settings
         See `FitSettings`.
     """
+    condition = np.concatenate([s.condition for s in sections])
+    target = np.concatenate([s.target for s in sections])
+    section = np.repeat(np.arange(len(sections)), [len(s.target) for s in sections])
     if settings.target == "published":
         return _fit_published(condition, target, section, own_width, settings)
     inner = replace(settings.mean, networks=settings.inner_networks)
-    expected = _out_of_fold(condition, target, section, groups, inner)
+    expected, doubts = _out_of_fold(sections, groups, inner)
     residual = target - expected
     # Level shifts between sections belong into the band, not into single draws, which are to vary
     # as tissue does.
     within = _within(residual, section)
-    mean: ConditionalMean = fit_conditional_mean(condition, target, section, groups, settings.mean)
+    mean: ConditionalMean = fit_conditional_mean(sections, groups, settings.mean)
     generator = _new_generator(condition, target.shape[1], mean, settings)
-    generator.residual_scale.copy_(torch.from_numpy(within.std(0) + 1e-3))
+    root, white = _whiten(within)
+    generator.residual_root.copy_(torch.from_numpy(root))
     generator.gene_offset.copy_(torch.from_numpy(expected.mean(0)))
     generator.gene_scale.copy_(torch.from_numpy(expected.std(0) + 1e-3))
     schedule = Schedule()
     label = generator.label(torch.from_numpy(condition)).numpy()
     relative = generator.relative_mean(torch.from_numpy(expected))
     assert relative is not None
-    scaled = (within / generator.residual_scale.numpy()).astype(np.float32)
     generator.denoiser = train_denoiser(
-        generator.denoiser, schedule, scaled, label, relative.numpy(), settings.denoiser
+        generator.denoiser, schedule, white, label, relative.numpy(), settings.denoiser
     )
     ids = [f"{s}/{i}" for i, s in enumerate(section)]
-    draws = (
-        draw_targets(
-            generator.denoiser,
-            schedule,
-            torch.from_numpy(label),
-            relative,
-            ids,
-            settings.calibration,
-        ).numpy()
-        * generator.residual_scale.numpy()
+    drawn = draw_targets(
+        generator.denoiser, schedule, torch.from_numpy(label), relative, ids, settings.calibration
     )
+    draws = generator.residual(drawn).numpy()
     factor = _match_variance(draws, expected, target, section)
-    generator.residual_scale *= torch.from_numpy(factor)
-    bands = _calibrate(draws * factor, residual, settings.calibration)
+    generator.residual_root *= torch.from_numpy(factor)[:, None]
+    bands = _calibrate(draws * factor, residual, section, doubts, settings.calibration)
     domain = _domain(condition[:, :own_width], section, settings.domain_components)
     return Fitted(generator.eval().requires_grad_(False), schedule, bands, domain)

@@ -19,10 +19,13 @@ from torch import Tensor
 from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.parameterisation import estimate_noise
 from stem_core.diffusion.schedule import Schedule
+from stem_core.errors import SettingsError
 
 __all__ = ["DenoiserTraining", "diffusion_loss", "train_denoiser"]
 
 log = logging.getLogger(__name__)
+
+_LEAST_STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,11 @@ class DenoiserTraining:
         Standard deviation of noise on the (whitened) condition, against memorising spots.
     seed
         Of weights, order and noise.
+
+    Raises
+    ------
+    SettingsError
+        Too few steps, or an empty batch.
     """
 
     steps: int = 150
@@ -55,6 +63,14 @@ class DenoiserTraining:
     ema: float = 0.995
     condition_noise: float = 0.2
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the values; fewer steps than `_LEAST_STEPS` have no room for a warm-up."""
+        for name, least in (("steps", _LEAST_STEPS), ("batch", 1), ("noises", 1)):
+            value = getattr(self, name)
+            if value < least:
+                msg = f"The training's number of {name} is {value}; it must be at least {least}."
+                raise SettingsError(msg)
 
 
 def diffusion_loss(

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stem_core.diffusion.schedule import Schedule, spaced_timesteps
+from stem_core.diffusion.schedule import Schedule, spaced_timesteps, visited_timesteps
 from stem_core.errors import SettingsError
 
 
@@ -36,3 +36,23 @@ def test_respaced_schedule_keeps_alpha_bar() -> None:
     np.testing.assert_allclose(
         schedule.respaced(chosen).alphas_bar, schedule.alphas_bar[chosen], rtol=1e-12
     )
+
+
+@pytest.mark.parametrize("spacing", ["even", "trimmed", "angle"])
+@pytest.mark.parametrize("count", [1, 2, 5, 40, 900, 1000])
+def test_every_spacing_visits_as_many_as_asked(spacing: str, count: int) -> None:
+    chosen = visited_timesteps(Schedule(), count, spacing)
+    assert len(chosen) == count
+    assert (np.diff(chosen) > 0).all()
+    assert 0 <= chosen[0] and chosen[-1] <= 999
+
+
+def test_angle_spacing_takes_the_middles_of_equal_cells() -> None:
+    schedule = Schedule()
+    angles = schedule.angles[visited_timesteps(schedule, 4, "angle")]
+    np.testing.assert_allclose(angles, np.arange(1, 8, 2) / 8 * schedule.angles[-1], atol=2e-3)
+
+
+def test_unknown_spacing_is_refused() -> None:
+    with pytest.raises(SettingsError, match="choose one of even, trimmed, angle"):
+        visited_timesteps(Schedule(), 5, "wild")

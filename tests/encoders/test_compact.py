@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,8 +7,10 @@ import pytest
 from stem_core.encoders.compact import CompactEncoder, load_compact_encoder
 from stem_core.encoders.condition import (
     ConditionSpec,
+    condition_groups,
     condition_width,
     spot_condition,
+    survey_condition,
     survey_slide,
 )
 from stem_core.errors import ModelFileError
@@ -78,6 +81,28 @@ def test_condition_of_a_spot_is_its_own(encoder: CompactEncoder, sample: Path) -
     assert whole.shape == (9, condition_width(spec, encoder.width))
     assert np.isfinite(whole).all()
     np.testing.assert_allclose(alone[0], whole[4], rtol=1e-3, atol=1e-3)
+
+
+def test_condition_of_the_survey_is_that_of_spots_there(
+    encoder: CompactEncoder, sample: Path
+) -> None:
+    spec = ConditionSpec(154.0, 128, 400.0, (150.0, 300.0))
+    with open_slide(sample) as slide:
+        survey = survey_slide(slide, find_tissue(slide), encoder, spec)
+        mpp = slide.require_mpp()
+        at = slice(3, 6)
+        spots = replace(
+            lay_out_spots(slide, find_tissue(slide), "st").take(slice(0, 3)),
+            x_px=np.float64(survey.x_um[at]) / mpp,
+            y_px=np.float64(survey.y_um[at]) / mpp,
+        )
+        there = spot_condition(slide, spots, survey, encoder, spec)
+    lattice = survey_condition(survey, spec)
+    assert len(lattice) == len(survey.x_um) <= 1000
+    np.testing.assert_allclose(lattice[at], there, rtol=1e-3, atol=1e-3)
+    # Relative to the slide, its own lattice has mean 0.
+    relative = lattice[:, condition_groups(spec, encoder.width)["relative"]][:, : encoder.width]
+    assert np.abs(relative.mean(0)).max() < 1e-3
 
 
 def test_damaged_weights_give_a_sentence(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from stem_core.diffusion.conditional_mean import SlideLevel
 from stem_core.errors import Cancelled, SettingsError
 from stem_core.prediction.predictor import Draws, Predictor, Progress, SamplingSettings
 from stem_core.slides.reading import open_slide
@@ -13,6 +14,7 @@ from stem_core.slides.tissue import find_tissue
 from zoo.loader import load_model
 from zoo.registry import find_model
 
+Inputs = tuple[np.ndarray, SlideLevel, list[str]]
 DDIM = SamplingSettings("ddim", 3, 4, seed=3)
 
 
@@ -22,24 +24,33 @@ def bundled() -> Predictor:
 
 
 @pytest.fixture(scope="module")
-def inputs(bundled: Predictor) -> tuple[np.ndarray, list[str]]:
+def inputs(bundled: Predictor) -> Inputs:
     """Conditions as far out as real ones: around the training mean."""
     random = np.random.default_rng(0)
     given = bundled.model.generator.inputs
     noise = random.normal(size=(20, len(given.mean)))
     condition = (given.mean.numpy() + given.std.numpy() * noise).astype(np.float32)
-    return condition, [f"spot{i}" for i in range(20)]
+    level = SlideLevel(torch.randn(len(bundled.model.symbols)) / 5, 0.1)
+    return condition, level, [f"spot{i}" for i in range(20)]
 
 
-@pytest.mark.parametrize("settings", [DDIM, SamplingSettings("ancestral", 5, 3, seed=3)])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        DDIM,
+        SamplingSettings("ancestral", 5, 3, seed=3),
+        SamplingSettings("angle", 3, 4, seed=3),
+        SamplingSettings("dpmpp-2m-sde", 3, 2),
+    ],
+)
 def test_values_do_not_depend_on_the_batch(
-    bundled: Predictor, inputs: tuple[np.ndarray, list[str]], settings: SamplingSettings
+    bundled: Predictor, inputs: Inputs, settings: SamplingSettings
 ) -> None:
-    condition, ids = inputs
-    whole = bundled.draw(condition, ids, settings)
+    condition, level, ids = inputs
+    whole = bundled.draw(condition, level, ids, settings)
     for size in (1, 7, 13):
         parts = [
-            bundled.draw(condition[i : i + size], ids[i : i + size], settings)
+            bundled.draw(condition[i : i + size], level, ids[i : i + size], settings)
             for i in range(0, len(ids), size)
         ]
         pieces = Draws.join(parts)
@@ -49,26 +60,22 @@ def test_values_do_not_depend_on_the_batch(
             )
 
 
-def test_seed_decides(bundled: Predictor, inputs: tuple[np.ndarray, list[str]]) -> None:
-    condition, ids = inputs
-    again = bundled.samples(condition, ids, DDIM)
-    np.testing.assert_array_equal(bundled.samples(condition, ids, DDIM), again)
-    other = bundled.samples(condition, ids, SamplingSettings("ddim", 3, 4, seed=4))
+def test_seed_decides(bundled: Predictor, inputs: Inputs) -> None:
+    condition, level, ids = inputs
+    again = bundled.samples(condition, level, ids, DDIM)
+    np.testing.assert_array_equal(bundled.samples(condition, level, ids, DDIM), again)
+    other = bundled.samples(condition, level, ids, SamplingSettings("ddim", 3, 4, seed=4))
     assert np.abs(other - again).max() > 0.1
 
 
-def test_draws_are_ordered_and_not_negative(
-    bundled: Predictor, inputs: tuple[np.ndarray, list[str]]
-) -> None:
+def test_draws_are_ordered_and_not_negative(bundled: Predictor, inputs: Inputs) -> None:
     draws = bundled.draw(*inputs, DDIM)
     assert (draws.q05 >= 0).all() and (draws.mean >= 0).all() and (draws.std >= 0).all()
     assert (draws.q95 >= draws.q05).all()
     assert np.median(draws.std) > 0.05
 
 
-def test_draws_survive_the_disk(
-    tmp_path: Path, bundled: Predictor, inputs: tuple[np.ndarray, list[str]]
-) -> None:
+def test_draws_survive_the_disk(tmp_path: Path, bundled: Predictor, inputs: Inputs) -> None:
     draws = bundled.draw(*inputs, DDIM)
     draws.save(tmp_path / "d.safetensors")
     np.testing.assert_array_equal(Draws.load(tmp_path / "d.safetensors").q95, draws.q95)
@@ -79,8 +86,14 @@ def test_draws_survive_the_disk(
     [
         ({"steps": 0}, "between 2 and 1000"),
         ({"samples": 0}, "samples is 0"),
+        ({"steps": -1}, "steps is -1"),
+        ({"samples": -4}, "samples is -4"),
+        ({"steps": 1001}, "between 2 and 1000"),
+        ({"samples": 1002}, "between 1 and 1000"),
+        ({"samples": 3}, "pairs of opposite noise; choose an even number"),
+        ({"sampler": "dpmpp-2m", "samples": 1}, "choose an even number"),
         ({"seed": -1}, "seed is -1"),
-        ({"sampler": "magic"}, "choose one of ddim, ancestral"),
+        ({"sampler": "magic"}, "choose one of angle, dpmpp-2m, dpmpp-2m-sde, ddim, ancestral"),
     ],
 )
 def test_settings_are_checked(changes: dict[str, object], says: str) -> None:

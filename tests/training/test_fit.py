@@ -8,8 +8,14 @@ import torch
 
 from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
 from stem_core.diffusion.schedule import Schedule
-from stem_core.prediction.sampling import SamplingSettings, draw_targets
-from stem_core.training.conditional_mean import MeanTraining
+from stem_core.errors import SettingsError
+from stem_core.prediction.sampling import draw_targets
+from stem_core.prediction.settings import SamplingSettings
+from stem_core.training.conditional_mean import (
+    MeanTraining,
+    TrainingSection,
+    fit_conditional_mean,
+)
 from stem_core.training.fit import FitSettings, Fitted, fit
 from stem_core.training.trainer import DenoiserTraining, diffusion_loss
 
@@ -34,17 +40,25 @@ def data() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return condition, target, np.repeat([0, 1, 2], SPOTS)
 
 
+def training_sections(
+    data: tuple[np.ndarray, np.ndarray, np.ndarray], which: tuple[int, ...]
+) -> list[TrainingSection]:
+    condition, target, section = data
+    return [
+        TrainingSection(condition[rows], condition[rows][::5], target[rows])
+        for rows in (section == s for s in which)
+    ]
+
+
 @pytest.fixture(scope="module")
 def fitted(data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Fitted:
-    condition, target, section = data
-    rest = section < 2
-    return fit(condition[rest], target[rest], section[rest], GROUPS, 10, SETTINGS)
+    return fit(training_sections(data, (0, 1)), GROUPS, 10, SETTINGS)
 
 
 def draws(fitted: Fitted, condition: np.ndarray, how: SamplingSettings) -> np.ndarray:
     generator = fitted.generator
     given = torch.from_numpy(condition)
-    mean = generator.regression_mean(given)
+    mean = generator.regression_mean(given, generator.slide_level(given[::5]))
     targets = draw_targets(
         generator.denoiser,
         fitted.schedule,
@@ -53,23 +67,25 @@ def draws(fitted: Fitted, condition: np.ndarray, how: SamplingSettings) -> np.nd
         [f"s{i}" for i in range(len(condition))],
         how,
     )
-    return (mean[:, None] + generator.residual_scale * targets).numpy()
+    return (mean[:, None] + generator.residual(targets)).numpy()
 
 
 def test_held_out_spots_are_predicted(fitted: Fitted, data: tuple[np.ndarray, ...]) -> None:
     condition, target, section = data
     held_out = section == 2
-    samples = draws(fitted, condition[held_out], SamplingSettings("ddim", 10, 4))
+    samples = draws(fitted, condition[held_out], SamplingSettings("angle", 4, 4))
     mean = samples.mean(1)
     r = [np.corrcoef(mean[:, g], target[held_out][:, g])[0, 1] for g in range(GENES)]
     assert np.mean(r) > 0.8
     # A pair of opposite residuals has the regression mean.
-    regression = fitted.generator.regression_mean(torch.from_numpy(condition[held_out])).numpy()
+    given = torch.from_numpy(condition[held_out])
+    level = fitted.generator.slide_level(given[::5])
+    regression = fitted.generator.regression_mean(given, level).numpy()
     np.testing.assert_allclose(mean, regression, atol=1e-4)
     # Single draws vary as the measured section does.
     ratio = samples[:, 0].var(0) / target[held_out].var(0)
     assert ratio.mean() == pytest.approx(1, abs=0.25)
-    low, high = fitted.bands.around(mean, samples.std(1))
+    low, high = fitted.bands.around(mean, samples.std(1), level.doubt)
     inside = (target[held_out] >= low) & (target[held_out] <= high)
     assert 0.8 < inside.mean() < 0.98
 
@@ -106,14 +122,45 @@ def test_loss_of_a_perfect_denoiser_is_least() -> None:
 
 
 def test_published_target_stays_available(data: tuple[np.ndarray, ...]) -> None:
-    condition, target, section = data
+    condition, target, _ = data
     settings = replace(
         SETTINGS, target="published", denoiser=DenoiserTraining(steps=300, batch=32, noises=2)
     )
-    fitted = fit(condition, target, section, GROUPS, 10, settings)
+    fitted = fit(training_sections(data, (0, 1, 2)), GROUPS, 10, settings)
     assert fitted.generator.target == "published"
     assert fitted.generator.denoiser.size.predicts == "noise"
     samples = draws(fitted, condition[:50], SamplingSettings("ancestral", 50, 4))
     assert np.isfinite(samples).all()
     # Trained this briefly it knows the level and little more.
     assert abs(samples.mean() - target[:50].mean()) < 1.5
+
+
+def test_the_level_of_a_slide_comes_from_its_own_tissue() -> None:
+    """Sections that differ in level alone: patterns get the level, pooled members know it."""
+    random = np.random.default_rng(2)
+    weights = random.normal(size=(WIDTH, GENES)) * 0.2
+
+    def section(brightness: float) -> TrainingSection:
+        condition = random.normal(size=(80, WIDTH)).astype(np.float32)
+        pattern = condition[:, 14:28] @ weights[14:28]
+        condition[:, :14] = condition[:, 14:28] + brightness  # raw is relative plus the slide's own
+        target = (4 + brightness + pattern).astype(np.float32)
+        return TrainingSection(condition, condition[::4], target)
+
+    sections = [section(b) for b in (-1.0, -0.5, 0.0, 0.5, 1.0)]
+    new = section(0.8)
+    mean = fit_conditional_mean(sections, GROUPS, SETTINGS.mean)
+    level = mean.slide_level(torch.from_numpy(new.lattice))
+    given = torch.from_numpy(new.condition)
+    right, wrong = (
+        float((mean(given, shift).numpy().mean(0) - new.target.mean(0)).mean())
+        for shift in (level.shift, torch.zeros(GENES))
+    )
+    # Without it the patterns would be added as if they were whole predictions.
+    assert abs(right) < 0.3 < abs(wrong)
+
+
+@pytest.mark.parametrize("values", [{"steps": 10}, {"batch": 0}, {"noises": 0}])
+def test_training_that_cannot_be_is_refused(values: dict[str, int]) -> None:
+    with pytest.raises(SettingsError, match="must be at least"):
+        DenoiserTraining(**values)

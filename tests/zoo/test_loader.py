@@ -26,10 +26,14 @@ def edit(folder: Path, change: Callable[[dict], None]) -> None:
     (folder / "config.json").write_text(json.dumps(config))
 
 
-def edit_tensors(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
-    tensors = load_file(folder / "model.safetensors")
+def edit_tensors(
+    folder: Path,
+    change: Callable[[dict[str, torch.Tensor]], None],
+    name: str = "model.safetensors",
+) -> None:
+    tensors = load_file(folder / name)
     change(tensors)
-    save_file(tensors, folder / "model.safetensors")
+    save_file(tensors, folder / name)
 
 
 @pytest.mark.parametrize(
@@ -56,14 +60,30 @@ def test_faulty_manifests(copy: Path, change: Callable[[dict], None], says: str)
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda t: t.pop("residual_scale"), "residual_scale"),
+        (lambda t: t.pop("residual_root"), "residual_root"),
         (lambda t: t.update(extra=torch.ones(1)), "extra"),
-        (lambda t: t.update(residual_scale=torch.ones(3)), "size mismatch"),
-        (lambda t: t["residual_scale"].fill_(float("nan")), "not finite"),
+        (lambda t: t.update(residual_root=torch.ones(3)), "size mismatch"),
+        (lambda t: t["residual_root"].fill_(float("nan")), "not finite"),
     ],
 )
 def test_faulty_weights(copy: Path, change: Callable[[dict], None], says: str) -> None:
     edit_tensors(copy, change)
+    with pytest.raises(ModelFileError, match=says):
+        load_model(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda t: t.pop("ridge.level"), "lacks 'ridge.level'"),
+        (lambda t: t.update({"ridge.weights": torch.ones(3, 3)}), "ridge.weights.*does not fit"),
+        (lambda t: t.update({"domain.projection": torch.ones(3)}), "domain.projection"),
+        (lambda t: t.update({"band.below": torch.ones(7)}), "band.below"),
+        (lambda t: t["domain.mean"].fill_(float("inf")), "not finite"),
+    ],
+)
+def test_faulty_reference(copy: Path, change: Callable[[dict], None], says: str) -> None:
+    edit_tensors(copy, change, "reference.safetensors")
     with pytest.raises(ModelFileError, match=says):
         load_model(copy)
 

@@ -1,0 +1,136 @@
+"""`stem benchmark sampler`: what the published procedure and the presets cost on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
+from stem_core.diffusion.schedule import Schedule
+from stem_core.evaluation.speed import (
+    PUBLISHED,
+    Timing,
+    describe_machine,
+    matrix_peak,
+    time_model,
+    time_published,
+    time_size,
+)
+from stem_core.prediction.predictor import Predictor, choose_device
+from stem_core.prediction.settings import FALLBACK_PRESETS, SamplingSettings
+from zoo.loader import load_model
+from zoo.registry import find_model, list_models
+
+__all__ = ["PUBLISHED_SIZE", "benchmark_sampler", "sampler_table"]
+
+PUBLISHED_SIZE = "published-size"
+_PRESETS = ("preview", "standard")
+
+
+def benchmark_sampler(
+    device: str = "auto",
+    models: Sequence[str] = (),
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Measure, one model after the other.
+
+    Parameters
+    ----------
+    device
+        `auto`, `cpu` or `cuda`.
+    models
+        Names; all installed ones and `published-size` (the publication's network with random
+        weights: speed does not depend on them) where none are given.
+    progress
+        Told what is being measured.
+
+    Returns
+    -------
+    dict
+        JSON-able: `machine`, and per model `published` and `presets`.
+
+    Raises
+    ------
+    UnknownModelError, SettingsError
+        A model or the device cannot be had.
+    """
+    where = choose_device(device)
+    names = list(models) or [*(entry.name for entry in list_models()), PUBLISHED_SIZE]
+    folders = {name: find_model(name).folder for name in names if name != PUBLISHED_SIZE}
+    say = progress or (lambda _: None)
+    say("matrix products")
+    peak = matrix_peak(where)
+    machine = {**describe_machine(where), "peak_gflops": peak}
+    found: dict[str, Any] = {}
+    for name in names:
+        say(f"{name}: published procedure")
+        if name == PUBLISHED_SIZE:
+            size = DenoiserSize()
+            published = time_published(Denoiser(size).to(where).eval(), Schedule(), where)
+            presets = FALLBACK_PRESETS
+        else:
+            model = load_model(folders[name])
+            predictor = Predictor(model, device)
+            published = time_published(model.generator.denoiser, model.schedule, where)
+            presets = {
+                preset: SamplingSettings(**getattr(model.manifest.presets, preset).model_dump())
+                for preset in _PRESETS
+            }
+        rows = {}
+        for preset in _PRESETS:
+            settings = presets[preset]
+            say(f"{name}: {preset}")
+            timing = (
+                time_size(size, settings, where)
+                if name == PUBLISHED_SIZE
+                else time_model(predictor, settings)
+            )
+            rows[preset] = _row(timing, peak) | {
+                "ratio": published.s_per_spot / timing.s_per_spot,
+                "sampler": settings.sampler,
+                "steps": settings.steps,
+                "samples": settings.samples,
+            }
+        found[name] = {
+            "published": _row(published, peak)
+            | {"steps": PUBLISHED.steps, "samples": PUBLISHED.samples, "steps_timed": 20},
+            "presets": rows,
+        }
+    return {"machine": machine, "models": found}
+
+
+def _row(timing: Timing, peak: dict[str, float]) -> dict[str, Any]:
+    return {
+        "s_per_spot": timing.s_per_spot,
+        "peak_share": timing.gflops / peak[timing.precision],
+        "peak_mb": timing.peak_mb,
+        "precision": timing.precision,
+        "spots_at_once": timing.spots,
+    }
+
+
+def sampler_table(found: dict[str, Any]) -> str:
+    """Set the figures out as text."""
+    machine = found["machine"]
+    peak = ", ".join(f"{name} {speed:.0f}" for name, speed in machine["peak_gflops"].items())
+    lines = [
+        f"{machine['gpu'] or machine['cpu']}, {machine['threads']} threads, "
+        f"torch {machine['torch']}; large matrix products, GFLOP/s: {peak}",
+        "The published procedure is 1000 ancestral steps × 20 samples in fp32, one evaluation of "
+        "the network each;",
+        "20 of its steps were run at its best batch size, and scaled. Presets: from condition to "
+        "mean, spread and band.",
+        "",
+        f"{'model':22s} {'procedure':10s} {'sampler':18s} {'s per spot':>12s} {'ratio':>8s} "
+        f"{'of peak':>8s} {'memory':>9s}",
+    ]
+    for name, model in found["models"].items():
+        rows = {"published": model["published"] | {"sampler": "ancestral", "ratio": 1.0}}
+        for label, row in (rows | model["presets"]).items():
+            how = f"{row['sampler']} {row['steps']}×{row['samples']}"
+            share = f"{row['peak_share']:.0%} {row['precision']}"
+            lines.append(
+                f"{name:22s} {label:10s} {how:18s} {row['s_per_spot']:12.3g} "
+                f"{row['ratio']:8.0f} {share:>8s} {row['peak_mb']:6.0f} MB"
+            )
+    return "\n".join(lines)
