@@ -30,6 +30,7 @@ __all__ = [
     "private_dir",
     "sample_dir",
     "slide_dir",
+    "speed_file",
     "uploads_dir",
 ]
 
@@ -110,6 +111,11 @@ def log_file() -> Path:
 def heartbeat_file() -> Path:
     """Return the file that a living worker touches every second."""
     return database_file().with_name("worker.json")
+
+
+def speed_file() -> Path:
+    """Return the file in which the worker notes how fast this machine is."""
+    return database_file().with_name("speed.json")
 
 
 def slide_dir() -> Path | None:

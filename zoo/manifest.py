@@ -148,6 +148,40 @@ class HeldOut(_Strict):
     pcc_all_range: tuple[float, float]
 
 
+class QualityPoint(_Strict):
+    """Held-out figures of one sampling procedure, means over the folds' whole sections."""
+
+    sampler: str
+    steps: int = Field(gt=0)
+    samples: int = Field(gt=0)
+    pcc_all: float
+    mse: float
+    crps: float
+    rvd_single_draw: float
+    coverage_90: float
+
+
+class AgainstPublished(_Strict):
+    """The standard preset against the published procedure on the same spots.
+
+    Means over the folds; ratios are standard over published.
+    """
+
+    spots: int = Field(gt=0)
+    pcc_all: float
+    mse_ratio: float
+    crps_ratio: float
+    variance_ratio: float
+    correlation_ratio: float
+
+
+class QualityCurve(_Strict):
+    """Quality against cost, from `benchmarks/quality_vs_cost.py`."""
+
+    points: tuple[QualityPoint, ...]
+    against_published: AgainstPublished
+
+
 class Licences(_Strict):
     """Under which terms code, weights and training data may be used."""
 
@@ -190,6 +224,7 @@ class Manifest(_Strict):
     presets: Presets
     training_slides: tuple[str, ...]
     held_out: HeldOut
+    quality: QualityCurve | None = None
     licences: Licences
     citation: str
     recipe: str

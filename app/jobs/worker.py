@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
 from types import FrameType
 from typing import IO, NoReturn
@@ -22,6 +23,7 @@ from app import paths, uploads
 from app.faults import LOG, fault_sentence, record_fault, start_log
 from app.jobs.folder import write_whole
 from app.jobs.queue import APP_NAME, QUEUE_NAME, QUEUE_SETTINGS, uploads_in_use
+from app.jobs.speed import measure_all
 from stem_core.errors import JobError, StemError
 
 __all__ = ["PARENT_VARIABLE", "main", "run_worker"]
@@ -59,6 +61,7 @@ def run_worker() -> NoReturn:
             signal.signal(number, _quit)
         _launch()
         LOG.info("worker started")
+        threading.Thread(target=measure_all, name="speed", daemon=True).start()
         next_tidy_s = 0.0
         cancelled_since_s: float | None = None
         while not parent_pid or os.getppid() == parent_pid:

@@ -99,10 +99,6 @@ with controls:
     choice = pick_spots(trained_on)
     notes = st.empty()
     notes.caption(":material/hourglass_empty: Finding the tissue and placing the spots …")
-    try:
-        earlier = job_queue().list()
-    except StemError:
-        earlier = []
     quality_place = st.container()
     run_place = st.container()
 
@@ -163,7 +159,8 @@ with notes.container():
         if warning:
             st.warning(warning, icon=":material/warning:")
 with quality_place:
-    quality = pick_quality(manifest, len(spots) if spots is not None else None, earlier)
+    tissue_um2 = None if tissue is None else tissue.fraction() * size_um[0] * size_um[1]
+    quality = pick_quality(manifest, len(spots) if spots is not None else None, tissue_um2)
 with run_place:
     if st.button(
         "Run prediction", type="primary", icon=":material/play_arrow:", width="stretch",

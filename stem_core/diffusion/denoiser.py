@@ -100,8 +100,20 @@ class _Attention(nn.Module):
         q, k, v = (
             self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         )  # each (B,H,G,D/H)
-        out: Tensor = self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        out: Tensor = self.proj(_attend(q, k, v).transpose(1, 2).flatten(2))
         return out
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attend, each (B,H,G,D/H).
+
+    Fused, save in bf16 on a CPU: at 200 tokens the fused kernel takes 1.5 to 1.9 times as long
+    there as plain products (torch 2.13).
+    """
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16:
+        weights = torch.softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2), -1)
+        return weights @ v
+    return F.scaled_dot_product_attention(q, k, v)
 
 
 class _Mlp(nn.Module):
@@ -111,7 +123,10 @@ class _Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+        # The two forms differ by at most 5e-4, less than bf16 can tell apart; there the exact one
+        # is four times as fast on CPUs.
+        form = "none" if x.dtype == torch.bfloat16 else "tanh"
+        out: Tensor = self.fc2(F.gelu(self.fc1(x), approximate=form))
         return out
 
 

@@ -12,7 +12,6 @@ from PIL import Image
 
 from app.components import slide_map
 from app.components.gene_choice import gene_figures
-from app.components.quality import Quality, expected_s
 from app.components.wording import duration, own_names, plain
 from app.spots import unlike_training
 from stem_core.slides.spots import Spots
@@ -92,10 +91,6 @@ def test_pictures_of_one_place_are_told_apart() -> None:
 def test_spots_unlike_the_training(spots: Spots, unlike: bool) -> None:
     trained_on = Layout(kind="st", pitch_um=200.0, spot_diameter_um=100.0)
     assert (unlike_training(spots, trained_on) is not None) is unlike
-
-
-def test_no_time_is_made_up() -> None:
-    assert expected_s("m", Quality("preview", "ddim", 2, 2, 0), 100, []) is None
 
 
 def test_words() -> None:
