@@ -196,6 +196,9 @@ def build_parser() -> argparse.ArgumentParser:
     serve = _command(choices, "app", commands.serve_pages, "start the web pages", serves=True)
     serve.add_argument("--port", type=_port, default=DEFAULT_PORT, metavar="N")
     serve.add_argument("--host", default=LOOPBACK, metavar="H", help="default: this machine only")
+    serve.add_argument(
+        "--workers", type=_workers, default=1, metavar="N", help="one per GPU (default 1)"
+    )
     _command(choices, "worker", commands.work, "run queued predictions", serves=True)
 
     doctor = _command(
@@ -246,7 +249,20 @@ def _port(text: str) -> int:
     return value
 
 
-_number.__name__, _port.__name__ = "number", "port number"  # argparse: "invalid number value"
+def _workers(text: str) -> int:
+    """Return a number of workers."""
+    value = int(text)
+    if not 1 <= value <= 64:
+        msg = f"{value} workers cannot be; choose 1 to 64"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+_number.__name__, _port.__name__, _workers.__name__ = (
+    "number",
+    "port number",
+    "number",
+)  # argparse: "invalid number value"
 
 
 if __name__ == "__main__":

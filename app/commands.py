@@ -227,7 +227,7 @@ def serve_pages(args: argparse.Namespace, stream: TextIO) -> int:
             "login of its own.",
             file=stream,
         )
-    serve(args.port, args.host)
+    serve(args.port, args.host, args.workers)
     return DONE
 
 

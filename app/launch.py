@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,8 +27,8 @@ _LARGEST_MESSAGE_MB = 200
 _LARGEST_FORM_UPLOAD_MB = 2000
 
 
-def serve(port: int = DEFAULT_PORT, host: str = DEFAULT_HOST) -> None:
-    """Serve the pages and keep a worker running until SIGTERM (exit code 0) or SIGINT (130).
+def serve(port: int = DEFAULT_PORT, host: str = DEFAULT_HOST, workers: int = 1) -> None:
+    """Serve the pages and keep workers running until SIGTERM (exit code 0) or SIGINT (130).
 
     Prints one line with the address on standard output once the pages answer.
 
@@ -38,6 +39,8 @@ def serve(port: int = DEFAULT_PORT, host: str = DEFAULT_HOST) -> None:
     host
         Address to listen on. The default is reached from this machine only; with any other
         address, everyone who can reach it sees all runs.
+    workers
+        Worker processes; each of several gets one of the GPUs, in turn.
 
     Raises
     ------
@@ -54,7 +57,9 @@ def serve(port: int = DEFAULT_PORT, host: str = DEFAULT_HOST) -> None:
         address = f"http://{_shown(host)}:{listening.getsockname()[1]}"
         _draw_sample()
         server = _server(host, listening.getsockname()[1], address)
-        with Supervisor():
+        with ExitStack() as supervised:
+            for number in range(workers):
+                supervised.enter_context(Supervisor(number, workers))
             server.run(sockets=[listening])
     except KeyboardInterrupt:
         raise SystemExit(_INTERRUPTED) from None

@@ -24,6 +24,7 @@ __all__ = [
     "database_file",
     "database_url",
     "heartbeat_file",
+    "heartbeat_files",
     "home",
     "jobs_dir",
     "log_file",
@@ -108,9 +109,14 @@ def log_file() -> Path:
     return private_dir(home() / "log") / "stem.log"
 
 
-def heartbeat_file() -> Path:
+def heartbeat_file(worker: str = "worker") -> Path:
     """Return the file that a living worker touches every second."""
-    return database_file().with_name("worker.json")
+    return database_file().with_name(f"{worker}.json")
+
+
+def heartbeat_files() -> list[Path]:
+    """Return the heartbeats of all workers that there are."""
+    return sorted(database_file().parent.glob("worker*.json"))
 
 
 def speed_file() -> Path:

@@ -17,6 +17,7 @@ from zoo.manifest import Manifest
 __all__ = [
     "NOTICE",
     "STATE_BADGES",
+    "band_words",
     "count",
     "duration",
     "length",
@@ -102,3 +103,23 @@ def run_words(status: JobStatus, manifest: Manifest | None) -> str:
         f"seed {request.seed}"
     )
     return " · ".join(parts)
+
+
+def band_words(manifest: Manifest) -> str:
+    """Say where the 90 % band comes from, and how often it held."""
+    held = [
+        fold.metrics.coverage_90
+        for fold in manifest.held_out.folds
+        if fold.metrics.coverage_90 is not None
+    ]
+    words = (
+        "The 90 % band is not read off the few draws: it is their spread, scaled gene by gene on "
+        "training sections predicted without them, and widened where the level of this slide is "
+        "in doubt."
+    )
+    if held:
+        words += (
+            f" On sections kept aside it held {100 * min(held):.0f} to {100 * max(held):.0f} % of "
+            "the measured values."
+        )
+    return words

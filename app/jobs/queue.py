@@ -303,8 +303,12 @@ def _status(
 
 def worker_alive() -> bool:
     """Whether a worker's heartbeat is fresh; a dead worker is noticed after six seconds."""
+    return any(_beats(path) for path in paths.heartbeat_files())
+
+
+def _beats(path: Path) -> bool:
     try:
-        beat_s = float(json.loads(paths.heartbeat_file().read_text(encoding="utf-8"))["time_s"])
+        beat_s = float(json.loads(path.read_text(encoding="utf-8"))["time_s"])
     except (OSError, ValueError, KeyError, TypeError):
         return False
     return abs(time.time() - beat_s) < _HEARTBEAT_LIMIT_S

@@ -43,7 +43,7 @@ def measure_model(predictor: Predictor) -> ModelSpeed:
     import numpy as np
     import torch
 
-    from stem_core.diffusion.precision import probe_s
+    from stem_core.diffusion.precision import probe
 
     model = predictor.model
     random = np.random.default_rng(0)
@@ -65,7 +65,7 @@ def measure_model(predictor: Predictor) -> ModelSpeed:
         return ModelSpeed(
             best_s(lambda: model.encoder.encode(patches)) / _PATCHES,
             best_s(lambda: model.generator.regression_mean(condition, level)) / _SPOTS,
-            probe_s(model.generator.denoiser.size, predictor.device)[predictor.precision],
+            probe(model.generator.denoiser.size, predictor.device)[predictor.precision].elapsed_s,
             predictor.precision,
         )
 

@@ -13,7 +13,7 @@ from types import TracebackType
 import app
 from app import paths
 from app.faults import LOG
-from app.jobs.worker import PARENT_VARIABLE
+from app.jobs.worker import NUMBER_VARIABLE, PARENT_VARIABLE
 
 __all__ = ["Supervisor"]
 
@@ -28,9 +28,21 @@ class Supervisor:
 
     The pause before a new start doubles with every quick death (0.5 s to 30 s), and is short again
     once a worker lived for a minute.
+
+    Parameters
+    ----------
+    number
+        Of the worker, from 0.
+    of
+        How many workers there are; each of several gets one of the GPUs, in turn.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, number: int = 0, of: int = 1) -> None:
+        self._environment = {NUMBER_VARIABLE: str(number)}
+        if of > 1:
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+            gpus = visible.split(",") if visible else [str(n) for n in range(of)]
+            self._environment["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -72,7 +84,7 @@ class Supervisor:
             with self._lock:
                 if self._stopping.is_set():
                     return
-                process = self._process = _start_worker()
+                process = self._process = _start_worker(self._environment)
             started_s = time.monotonic()
             code = process.wait()
             if self._stopping.is_set():
@@ -85,13 +97,18 @@ class Supervisor:
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
-def _start_worker() -> subprocess.Popen[bytes]:
+def _start_worker(environment: dict[str, str]) -> subprocess.Popen[bytes]:
     root = str(Path(app.__file__).resolve().parents[1])
     search = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
     with paths.log_file().open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "app.jobs.worker"],
-            env={**os.environ, PARENT_VARIABLE: str(os.getpid()), "PYTHONPATH": search},
+            env={
+                **os.environ,
+                **environment,
+                PARENT_VARIABLE: str(os.getpid()),
+                "PYTHONPATH": search,
+            },
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 from types import FrameType
 from typing import IO, NoReturn
 
@@ -26,11 +27,11 @@ from app.jobs.queue import APP_NAME, QUEUE_NAME, QUEUE_SETTINGS, uploads_in_use
 from app.jobs.speed import measure_all
 from stem_core.errors import JobError, StemError
 
-__all__ = ["PARENT_VARIABLE", "main", "run_worker"]
+__all__ = ["NUMBER_VARIABLE", "PARENT_VARIABLE", "main", "run_worker"]
 
 PARENT_VARIABLE = "STEM_WORKER_PARENT"
+NUMBER_VARIABLE = "STEM_WORKER"
 # Fixed, so that a run outlives an update of the program and any worker may take it up.
-EXECUTOR_ID = "worker"
 APPLICATION_VERSION = "1"
 
 _BEAT_S = 0.5
@@ -38,6 +39,16 @@ _PATIENCE_S = 1.0
 _INTERRUPTED = 130
 _TIDY_EVERY_S = 3600.0
 _LOCK_WAIT_S = 3.0
+_TAKE_OVER_EVERY_S = 5.0
+
+
+def worker_name() -> str:
+    """Return the name of this worker among those of its home: `worker`, `worker-1` and so on.
+
+    Under it the job database remembers whose a run in progress is.
+    """
+    number = os.environ.get(NUMBER_VARIABLE, "0")
+    return f"worker-{int(number)}" if number.isdigit() and int(number) else "worker"
 
 
 def run_worker() -> NoReturn:
@@ -61,8 +72,9 @@ def run_worker() -> NoReturn:
             signal.signal(number, _quit)
         _launch()
         LOG.info("worker started")
-        threading.Thread(target=measure_all, name="speed", daemon=True).start()
-        next_tidy_s = 0.0
+        if worker_name() == "worker":
+            threading.Thread(target=measure_all, name="speed", daemon=True).start()
+        next_tidy_s = next_take_over_s = 0.0
         cancelled_since_s: float | None = None
         while not parent_pid or os.getppid() == parent_pid:
             _write_heartbeat()
@@ -72,13 +84,16 @@ def run_worker() -> NoReturn:
             if time.monotonic() >= next_tidy_s:
                 next_tidy_s = time.monotonic() + _TIDY_EVERY_S
                 _tidy()
+            if time.monotonic() >= next_take_over_s:
+                next_take_over_s = time.monotonic() + _TAKE_OVER_EVERY_S
+                _take_over()
             time.sleep(_BEAT_S)
         LOG.info("worker: the app is gone")
         raise SystemExit(0)
     except SystemExit as end:
         _end_process(end.code)
     finally:
-        paths.heartbeat_file().unlink(missing_ok=True)
+        paths.heartbeat_file(worker_name()).unlink(missing_ok=True)
         lock.close()
 
 
@@ -110,7 +125,7 @@ def _launch() -> None:
             "name": APP_NAME,
             "system_database_url": paths.database_url(),
             "application_version": APPLICATION_VERSION,
-            "executor_id": EXECUTOR_ID,
+            "executor_id": worker_name(),
             "enable_otlp": False,
             "log_level": "WARNING",
             "serializer": DBOSPortableJSON,
@@ -127,9 +142,8 @@ def _launch() -> None:
 
 
 def _only_worker() -> IO[str]:
-    """Hold the home's worker lock; the system frees it when the process ends, however it ends."""
-    path = paths.database_file().with_name("worker.lock")
-    lock = path.open("a", encoding="utf-8")
+    """Hold this worker's lock; the system frees it when the process ends, however it ends."""
+    lock = _lock_file(worker_name()).open("a", encoding="utf-8")
     give_up_s = time.monotonic() + _LOCK_WAIT_S
     while True:
         try:
@@ -146,10 +160,32 @@ def _only_worker() -> IO[str]:
             time.sleep(0.2)
 
 
+def _lock_file(worker: str) -> Path:
+    return paths.database_file().with_name(f"{worker}.lock")
+
+
+def _take_over() -> None:
+    """Put the runs of other workers that are no more back into the queue.
+
+    A worker that lives holds its lock; one that comes back takes its own runs up itself.
+    """
+    from dbos import DBOS
+
+    for path in paths.database_file().parent.glob("worker*.lock"):
+        if path.stem == worker_name():
+            continue
+        with path.open("a", encoding="utf-8") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                continue
+            DBOS._recover_pending_workflows([path.stem])
+
+
 def _write_heartbeat() -> None:
     beat = {"pid": os.getpid(), "time_s": time.time()}
     try:
-        write_whole(paths.heartbeat_file(), json.dumps(beat))
+        write_whole(paths.heartbeat_file(worker_name()), json.dumps(beat))
     except OSError:  # a full disk must not end the worker
         LOG.warning("worker: the heartbeat could not be written")
 
@@ -195,7 +231,7 @@ def _end_process(code: object) -> NoReturn:
         except OSError:
             LOG.warning("worker: the status of the run in progress could not be written")
     LOG.info("worker stopped")
-    paths.heartbeat_file().unlink(missing_ok=True)
+    paths.heartbeat_file(worker_name()).unlink(missing_ok=True)
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -13,7 +13,7 @@ from app.components.gene_choice import pick_gene, pick_order
 from app.components.map_view import box_to_show, watch_view
 from app.components.model_cards import manifests_by_name
 from app.components.run_progress import show_progress
-from app.components.wording import STATE_BADGES, own_names, plain, run_words
+from app.components.wording import STATE_BADGES, band_words, own_names, plain, run_words
 from app.state import Keys, job_queue
 from stem_core.errors import StemError
 from stem_core.prediction.result import Prediction, read_prediction
@@ -165,6 +165,9 @@ if far > MANY_FAR:
     )
 else:
     st.caption(trust)
+
+if manifest is not None:
+    st.caption(band_words(manifest))
 
 st.markdown("**Download**")
 show_downloads(run_id, result_dir)

@@ -239,6 +239,10 @@ def bad_inputs(tmp_path_factory: pytest.TempPathFactory, small_slide: Path) -> P
         ("SMALL", ["--mpp", "1", "--steps", "0"], "steps"),
         ("SMALL", ["--mpp", "1", "--samples", "0"], "samples"),
         ("SMALL", ["--mpp", "1", "--sampler", "magic"], "magic"),
+        ("SMALL", ["--mpp", "1", "--steps", "-3"], "steps"),
+        ("SMALL", ["--mpp", "1", "--steps", "1001"], "between 2 and 1000"),
+        ("SMALL", ["--mpp", "1", "--samples", "1002"], "between 1 and 1000"),
+        ("SMALL", ["--mpp", "1", "--samples", "3"], "choose an even number"),
     ],
 )
 def test_bad_input_is_one_sentence(

@@ -3,7 +3,7 @@ import torch
 
 from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
 from stem_core.diffusion.parameterisation import estimate_noise
-from stem_core.diffusion.precision import choose_precision, in_precision, probe_s
+from stem_core.diffusion.precision import Trial, choose_precision, in_precision, probe
 from stem_core.diffusion.schedule import Schedule
 from stem_core.errors import SettingsError
 
@@ -14,21 +14,22 @@ CPU = torch.device("cpu")
 def test_the_faster_precision_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     for fast, speeds in (
         ("bf16", {"fp32": 2.0, "bf16": 1.0}),
-        ("fp32", {"fp32": 1.3, "bf16": 1.0}),  # hardly faster is not worth the lost digits
+        ("fp32", {"fp32": 1.6, "bf16": 1.0}),  # hardly faster is not worth the lost digits
         ("fp32", {"fp32": 1.0, "bf16": float("inf")}),
     ):
         monkeypatch.setattr(
-            "stem_core.diffusion.precision.probe_s",
-            lambda size, device, speeds=speeds: speeds,
+            "stem_core.diffusion.precision.probe",
+            lambda size, device, speeds=speeds: {n: Trial(9.0, s) for n, s in speeds.items()},
         )
         assert choose_precision(SMALL, CPU) == fast
         assert choose_precision(SMALL, CPU, "fp32") == "fp32"
 
 
 def test_probe_measures_this_machine() -> None:
-    found = probe_s(SMALL, CPU)
-    assert 0 < found["fp32"] < 1
-    assert probe_s(SMALL, CPU) is found  # remembered
+    found = probe(SMALL, CPU)
+    assert 0 < found["fp32"].elapsed_s < 1
+    assert 0 < found["fp32"].processor_s < 4
+    assert probe(SMALL, CPU) is found  # remembered
 
 
 def test_unknown_precision_is_refused() -> None:

@@ -16,11 +16,12 @@ from zoo.registry import find_model
 
 Inputs = tuple[np.ndarray, SlideLevel, list[str]]
 DDIM = SamplingSettings("ddim", 3, 4, seed=3)
+STANDARD = SamplingSettings("angle", 4, 4)
 
 
 @pytest.fixture(scope="module")
 def bundled() -> Predictor:
-    return Predictor(load_model(find_model("her2st-breast").folder), "cpu")
+    return Predictor(load_model(find_model("her2st-breast").folder), "cpu", "fp32")
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,28 @@ def test_values_do_not_depend_on_the_batch(
             np.testing.assert_allclose(
                 getattr(pieces, name), getattr(whole, name), atol=1e-4, err_msg=name
             )
+
+
+def test_bf16_says_how_far_it_is_off(
+    bundled: Predictor, inputs: Inputs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    condition, level, ids = inputs
+    full = bundled.draw(condition, level, ids, STANDARD)
+    half = Predictor(load_model(find_model("her2st-breast").folder), "cpu", "bf16")
+    assert half.precision == "bf16"
+    whole = half.draw(condition, level, ids, STANDARD)
+    parts = [half.draw(condition[i : i + 7], level, ids[i : i + 7], STANDARD) for i in (0, 7, 14)]
+    pieces = Draws.join(parts)
+    scale = full.std.mean()
+    off = {
+        "against fp32": np.abs(whole.std - full.std).max() / scale,
+        "in batches of 7": np.abs(pieces.std - whole.std).max() / scale,
+    }
+    with capsys.disabled():
+        words = ", ".join(f"{name} {value:.2%}" for name, value in off.items())
+        print(f"\nspread in bf16, largest difference in units of the mean spread: {words}")
+    assert max(off.values()) < 0.1
+    np.testing.assert_allclose(whole.mean, full.mean, atol=1e-4)  # pairs cancel in any precision
 
 
 def test_seed_decides(bundled: Predictor, inputs: Inputs) -> None:

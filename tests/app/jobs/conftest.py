@@ -33,11 +33,11 @@ def queue(home: Path) -> Iterator[JobQueue]:
 
 
 @pytest.fixture
-def start_worker(home: Path, tmp_path: Path) -> Iterator[Callable[[], Worker]]:
+def start_worker(home: Path, tmp_path: Path) -> Iterator[Callable[..., Worker]]:
     workers: list[Worker] = []
 
-    def start() -> Worker:
-        workers.append(Worker(tmp_path / "worker.out"))
+    def start(number: int = 0) -> Worker:
+        workers.append(Worker(tmp_path / "worker.out", number))
         return workers[-1]
 
     yield start

@@ -12,6 +12,7 @@ from pathlib import Path
 from app.jobs.folder import JobFolder
 from app.jobs.model import JobRequest, JobStatus
 from app.jobs.queue import JobQueue, worker_alive
+from app.jobs.worker import NUMBER_VARIABLE
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 LIMIT_S = 240.0  # far beyond what anything here takes, for machines that do other work as well
@@ -40,8 +41,13 @@ def make_request(upload_id: str, **changes: object) -> JobRequest:
 class Worker:
     """A worker in a process of its own, as `stem worker` starts it."""
 
-    def __init__(self, log: Path) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    def __init__(self, log: Path, number: int = 0) -> None:
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(REPOSITORY),
+            "OMP_NUM_THREADS": "1",
+            NUMBER_VARIABLE: str(number),
+        }
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "app.jobs.worker"],
