@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
-from diffusers.schedulers import scheduling_ddpm
+from diffusers.schedulers import scheduling_ddpm, scheduling_dpmsolver_multistep
 from torch import Tensor
 
 from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
@@ -83,55 +83,42 @@ def test_ddim_equals_ddim() -> None:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("steps", [2, 5, 10, 20])
-def test_dpm_solver_equals_its_oracle(steps: int) -> None:
+def dpm_oracle(algorithm: str, steps: int) -> tuple[DPMSolverMultistepScheduler, np.ndarray]:
+    """Make the oracle visit our timesteps: it spaces and rounds its own in another way."""
     schedule, chosen = Schedule(), spaced_timesteps(1000, steps)
     oracle = DPMSolverMultistepScheduler(
         beta_start=1e-4,
         beta_end=2e-2,
-        algorithm_type="dpmsolver++",
+        algorithm_type=algorithm,
         solver_order=2,
         solver_type="midpoint",
         final_sigmas_type="zero",
         lower_order_final=True,
-        timestep_spacing="linspace",
     )
     oracle.set_timesteps(steps)
-    visit_as(oracle, schedule, chosen)
-    ours = sample_dpmpp_2m(curved, start(), schedule, chosen)
+    kept = schedule.alphas_bar[chosen][::-1]
+    oracle.timesteps = torch.from_numpy(chosen[::-1].copy())
+    oracle.sigmas = torch.from_numpy(np.append(np.sqrt((1 - kept) / kept), 0.0))
+    return oracle, chosen
+
+
+@pytest.mark.parametrize("steps", [2, 5, 10, 20])
+def test_dpm_solver_equals_its_oracle(steps: int) -> None:
+    oracle, chosen = dpm_oracle("dpmsolver++", steps)
+    ours = sample_dpmpp_2m(curved, start(), Schedule(), chosen)
     torch.testing.assert_close(ours, run_oracle(oracle, chosen), atol=2e-4, rtol=2e-4)
-
-
-def visit_as(
-    oracle: DPMSolverMultistepScheduler, schedule: Schedule, timesteps: np.ndarray
-) -> None:
-    """Make the oracle visit our timesteps: it spaces and rounds its own in another way."""
-    kept = schedule.alphas_bar[timesteps][::-1]
-    sigmas = np.sqrt((1 - kept) / kept)
-    oracle.timesteps = torch.from_numpy(timesteps[::-1].copy())
-    oracle.sigmas = torch.from_numpy(np.append(sigmas, 0.0))
 
 
 @pytest.mark.parametrize("steps", [2, 10])
 def test_stochastic_dpm_solver_equals_its_oracle(
     steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from diffusers.schedulers import scheduling_dpmsolver_multistep as module
-
-    schedule, chosen = Schedule(), spaced_timesteps(1000, steps)
-    oracle = DPMSolverMultistepScheduler(
-        beta_start=1e-4,
-        beta_end=2e-2,
-        algorithm_type="sde-dpmsolver++",
-        solver_order=2,
-        solver_type="midpoint",
-        final_sigmas_type="zero",
-    )
-    oracle.set_timesteps(steps)
-    visit_as(oracle, schedule, chosen)
+    oracle, chosen = dpm_oracle("sde-dpmsolver++", steps)
     drawn = iter(range(1, steps + 1))
-    monkeypatch.setattr(module, "randn_tensor", lambda *_, **__: flat(start(next(drawn))))
-    ours = sample_dpmpp_2m_sde(curved, start(), schedule, chosen, lambda i: start(i))
+    monkeypatch.setattr(
+        scheduling_dpmsolver_multistep, "randn_tensor", lambda *_, **__: flat(start(next(drawn)))
+    )
+    ours = sample_dpmpp_2m_sde(curved, start(), Schedule(), chosen, lambda i: start(i))
     torch.testing.assert_close(ours, run_oracle(oracle, chosen), atol=2e-4, rtol=2e-4)
 
 
