@@ -13,6 +13,7 @@ from stem_core.errors import ModelFileError, UnknownModelError
 from zoo.loader import load_model
 from zoo.readme import figures_block, with_figures
 from zoo.registry import find_model, list_models
+from zoo.schema import manifest_schema
 
 
 @pytest.fixture
@@ -124,3 +125,8 @@ def test_readme_shows_the_figures_of_the_manifests() -> None:
     text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     block = figures_block(entry.manifest for entry in list_models() if entry.source == "bundled")
     assert with_figures(text, block) == text
+
+
+def test_schema_in_docs_is_that_of_the_program() -> None:
+    path = Path(__file__).parents[2] / "docs" / "manifest.schema.json"
+    assert path.read_text(encoding="utf-8") == manifest_schema(), "run python -m zoo.schema"
