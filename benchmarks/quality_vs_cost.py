@@ -298,6 +298,10 @@ def report(args: argparse.Namespace) -> None:
         "independent draws still carries a twentieth of the draws' variance; the mean of opposite",
         "draws carries none. So the few-step mean varies less (its RVD is higher), and errs less.",
         "",
+        "Correlation: mean absolute correlation between genes. One common factor rules it, so the few",
+        "published draws leave it uncertain by more than the interval says. A difference may be real",
+        "all the same: flow and published chain agree only as far as the denoiser is exact.",
+        "",
         "## On whole sections",
         "",
         "| held out | procedure | PCC-10 | PCC-50 | PCC-200 | MSE | RVD | RVD of single draws | "
