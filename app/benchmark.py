@@ -94,7 +94,7 @@ def benchmark_sampler(
 def _model(
     timed: dict[str, tuple[Timing, SamplingSettings]], peak: dict[str, float]
 ) -> dict[str, Any]:
-    rows = {
+    rows: dict[str, dict[str, Any]] = {
         name: {
             "s_per_spot": timing.s_per_spot,
             "peak_share": timing.gflops / peak[timing.precision],
