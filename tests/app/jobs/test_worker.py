@@ -14,7 +14,7 @@ import pytest
 
 from app import paths, uploads
 from app.jobs.folder import JobFolder
-from app.jobs.model import JobRequest
+from app.jobs.model import JobRequest, JobStatus
 from app.jobs.queue import JobQueue
 from stem_core.prediction.export import FILE_NAMES
 from stem_core.prediction.result import read_prediction
@@ -56,11 +56,10 @@ def test_a_run_goes_through_its_stages_and_its_files_are_there(serving: Serving)
     stages: list[str] = []
     both_running = []
 
-    def look(status: object) -> bool:
-        statuses = [queue.status(job_id) for job_id in (first, second)]
-        both_running.append(all(status.state == "running" for status in statuses))
-        stages.append(statuses[0].stage)
-        return statuses[0].finished
+    def look(status: JobStatus) -> bool:
+        both_running.append(status.state == queue.status(second).state == "running")
+        stages.append(status.stage)
+        return status.finished
 
     done = wait_until(queue, first, look)
     assert done.state == "done", done.message
