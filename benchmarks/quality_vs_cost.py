@@ -300,7 +300,7 @@ def report(args: argparse.Namespace) -> None:
         "",
         "Correlation: mean absolute correlation between genes. One common factor rules it, so the",
         "few published draws leave it uncertain by more than the interval says. A difference may",
-        "be real all the same: flow and published chain agree only as far as the denoiser is exact.",
+        "be real all the same: flow and published chain agree as far as the denoiser is exact.",
         "",
         "## On whole sections",
         "",
