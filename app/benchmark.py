@@ -9,6 +9,7 @@ from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
 from stem_core.diffusion.schedule import Schedule
 from stem_core.evaluation.speed import (
     PUBLISHED,
+    TIMED_STEPS,
     Timing,
     describe_machine,
     matrix_peak,
@@ -107,7 +108,7 @@ def _model(
         }
         for name, (timing, settings) in timed.items()
     }
-    published = rows.pop("published") | {"steps_timed": 20}
+    published = rows.pop("published") | {"steps_timed": TIMED_STEPS}
     ratios = {name: published["s_per_spot"] / row["s_per_spot"] for name, row in rows.items()}
     return {
         "published": published,
@@ -124,8 +125,8 @@ def sampler_table(found: dict[str, Any]) -> str:
         f"torch {machine['torch']}; large matrix products, GFLOP/s: {peak}",
         "The published procedure is 1000 ancestral steps × 20 samples in fp32, one evaluation of "
         "the network each;",
-        "20 of its steps were run at its best batch size, and scaled. Presets: from condition to "
-        "mean, spread and band.",
+        f"{TIMED_STEPS} of its steps were run at its best batch size, and scaled. Presets: from "
+        "condition to mean, spread and band.",
         "",
         f"{'model':22s} {'procedure':10s} {'sampler':18s} {'s per spot':>12s} {'ratio':>8s} "
         f"{'of peak':>8s} {'memory':>9s}",

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from stem_core.encoders.compact import load_compact_encoder
 from stem_core.evaluation.metrics import crps, evaluate_arrays, relative_variance_difference
-from stem_core.prediction.sampling import draw_targets, spread
+from stem_core.prediction.sampling import draw_expression, spread
 from stem_core.prediction.settings import SamplingSettings
 from stem_core.training.fit import Fitted
 from stem_core.training.hest import log_counts, read_section
@@ -64,7 +64,7 @@ SUBSET = [
     SamplingSettings("ancestral", 50, 20),
 ]
 INDEPENDENT = {"whole": 8, "subset": 48}  # draws per spot for the figures of single draws
-BOOTSTRAPS = 1000
+BOOTSTRAPS = 100
 
 
 def label(how: SamplingSettings) -> str:
@@ -100,15 +100,7 @@ class Fold:
         started = time.perf_counter()
         level = generator.slide_level(torch.from_numpy(self.lattice))
         mean = generator.regression_mean(given, level)
-        y = draw_targets(
-            generator.denoiser,
-            self.fitted.schedule,
-            generator.label(given),
-            generator.relative_mean(mean),
-            self.ids,
-            how,
-        )
-        out = (mean[:, None] + generator.residual(y)).numpy()
+        out = draw_expression(generator, self.fitted.schedule, given, mean, self.ids, how).numpy()
         return out, (time.perf_counter() - started) / len(self.ids)
 
 
@@ -173,7 +165,7 @@ def compare(fold: Fold, ours: dict[str, Array], theirs: dict[str, Array]) -> dic
 
     random = np.random.default_rng(0)
     whole = one(np.arange(n))
-    tries = [one(random.integers(0, n, n)) for _ in range(BOOTSTRAPS // 10)]
+    tries = [one(random.integers(0, n, n)) for _ in range(BOOTSTRAPS)]
     return {
         name: [value, *np.nanquantile([t[name] for t in tries], (0.025, 0.975)).tolist()]
         for name, value in whole.items()

@@ -39,7 +39,7 @@ from stem_core.evaluation.metrics import (
     pearson_by_gene,
     relative_variance_difference,
 )
-from stem_core.prediction.sampling import draw_targets, spread
+from stem_core.prediction.sampling import draw_expression, spread
 from stem_core.prediction.settings import SamplingSettings
 from stem_core.slides.reading import open_slide
 from stem_core.slides.spots import read_spots
@@ -149,11 +149,9 @@ def fold_figures(
     given = torch.from_numpy(condition.spots)
     level = generator.slide_level(torch.from_numpy(condition.lattice))
     mean = generator.regression_mean(given, level)
-    label, relative = generator.label(given), generator.relative_mean(mean)
 
     def draw(how: SamplingSettings) -> Array:
-        y = draw_targets(generator.denoiser, fitted.schedule, label, relative, ids, how)
-        out: Array = (mean[:, None] + generator.residual(y)).numpy()
+        out: Array = draw_expression(generator, fitted.schedule, given, mean, ids, how).numpy()
         return out
 
     samples = draw(settings)

@@ -29,7 +29,7 @@ from stem_core.encoders.condition import (
 from stem_core.errors import Cancelled, SettingsError
 from stem_core.prediction.model import StemModel
 from stem_core.prediction.result import NOTICE, Prediction
-from stem_core.prediction.sampling import draw_targets, spread
+from stem_core.prediction.sampling import draw_expression, spread
 from stem_core.prediction.settings import SamplingSettings
 from stem_core.slides.reading import Slide
 from stem_core.slides.spots import Spots
@@ -182,15 +182,16 @@ class Predictor:
         """
         given = torch.from_numpy(condition).to(self.device)
         mean = self._generator.regression_mean(given, level)
-        targets = draw_targets(
-            self._denoiser,
+        drawn = draw_expression(
+            self._generator,
             self.model.schedule,
-            self._generator.label(given),
-            self._generator.relative_mean(mean),
+            given,
+            mean,
             spot_ids,
             settings,
+            denoiser=self._denoiser,
         )
-        out: NDArray[np.float32] = (mean[:, None] + self._generator.residual(targets)).cpu().numpy()
+        out: NDArray[np.float32] = drawn.cpu().numpy()
         return out
 
     def draw(

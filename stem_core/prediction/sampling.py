@@ -23,9 +23,10 @@ from stem_core.diffusion.samplers import (
     sample_dpmpp_2m_sde,
 )
 from stem_core.diffusion.schedule import Schedule, visited_timesteps
+from stem_core.prediction.model import Generator
 from stem_core.prediction.settings import SamplingSettings
 
-__all__ = ["denoise_function", "draw_targets", "sequences_at_once", "spread"]
+__all__ = ["denoise_function", "draw_expression", "draw_targets", "sequences_at_once", "spread"]
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +123,47 @@ def draw_targets(
         parts.append(part)
         start += at_once
     return torch.cat(parts)
+
+
+def draw_expression(
+    generator: Generator,
+    schedule: Schedule,
+    condition: Tensor,
+    mean: Tensor,
+    spot_ids: Sequence[str],
+    settings: SamplingSettings,
+    *,
+    denoiser: Denoiser | None = None,
+) -> Tensor:
+    """Draw expression around the regression mean.
+
+    Parameters
+    ----------
+    generator, schedule
+        As trained.
+    condition
+        (N,C).
+    mean
+        (N,G), from `Generator.regression_mean`.
+    spot_ids, settings
+        As in `draw_targets`.
+    denoiser
+        The generator's own in another precision; without one, the generator's.
+
+    Returns
+    -------
+    Tensor
+        (N,K,G), log2(1 + count), not clipped at 0.
+    """
+    targets = draw_targets(
+        generator.denoiser if denoiser is None else denoiser,
+        schedule,
+        generator.label(condition),
+        generator.relative_mean(mean),
+        spot_ids,
+        settings,
+    )
+    return mean[:, None] + generator.residual(targets)
 
 
 def _out_of_memory(error: Exception) -> bool:

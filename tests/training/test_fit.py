@@ -9,7 +9,7 @@ import torch
 from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
 from stem_core.diffusion.schedule import Schedule
 from stem_core.errors import SettingsError
-from stem_core.prediction.sampling import draw_targets
+from stem_core.prediction.sampling import draw_expression
 from stem_core.prediction.settings import SamplingSettings
 from stem_core.training.conditional_mean import (
     MeanTraining,
@@ -59,15 +59,8 @@ def draws(fitted: Fitted, condition: np.ndarray, how: SamplingSettings) -> np.nd
     generator = fitted.generator
     given = torch.from_numpy(condition)
     mean = generator.regression_mean(given, generator.slide_level(given[::5]))
-    targets = draw_targets(
-        generator.denoiser,
-        fitted.schedule,
-        generator.label(given),
-        generator.relative_mean(mean),
-        [f"s{i}" for i in range(len(condition))],
-        how,
-    )
-    return (mean[:, None] + generator.residual(targets)).numpy()
+    ids = [f"s{i}" for i in range(len(condition))]
+    return draw_expression(generator, fitted.schedule, given, mean, ids, how).numpy()
 
 
 def test_held_out_spots_are_predicted(fitted: Fitted, data: tuple[np.ndarray, ...]) -> None:
