@@ -166,7 +166,6 @@ def zoo_list(args: argparse.Namespace, stream: TextIO) -> int:
     table = [("NAME", "TISSUE", "SPECIES", "PLATFORM", "GENES", "HELD-OUT PCC", "SOURCE")]
     for entry in entries:
         manifest = entry.manifest
-        low, high = manifest.held_out.pcc_all_range
         table.append(
             (
                 entry.name,
@@ -174,7 +173,7 @@ def zoo_list(args: argparse.Namespace, stream: TextIO) -> int:
                 manifest.species,
                 manifest.platform,
                 str(len(manifest.panel)),
-                f"{manifest.held_out.pcc_all_mean:.2f} ({low:.2f} to {high:.2f})",
+                manifest.held_out.summary,
                 str(entry.source),
             )
         )
@@ -209,11 +208,7 @@ def _model_facts(name: str, source: object, manifest: Manifest) -> dict[str, Any
         "source": str(source),
         **facts,
         "n_genes": len(manifest.panel),
-        "held_out": {
-            "pcc_all_mean": manifest.held_out.pcc_all_mean,
-            "pcc_all_range": list(manifest.held_out.pcc_all_range),
-            "protocol": manifest.held_out.protocol,
-        },
+        "held_out": manifest.held_out.model_dump(mode="json", exclude={"folds", "note"}),
     }
 
 

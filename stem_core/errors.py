@@ -12,7 +12,14 @@ that a page or the command line can show as it is.
     ├── SpotsError (ValueError)   a spots file with wrong columns, spots outside the image
     ├── ModelError (ValueError)
     │   ├── UnknownModelError (KeyError)
-    │   └── ModelFileError        a model folder that is incomplete, damaged or inconsistent
+    │   ├── ModelFileError        a model folder that is incomplete, damaged or inconsistent
+    │   │   └── HashError         a file is not the one that was recorded
+    │   ├── EncoderMissingError   the model's encoder is not on this machine
+    │   ├── RegistryError         a list of models that cannot be read
+    │   └── HubError              the Hub did not give what was asked of it
+    │       ├── HubAccessError    gated or private: no token, or one that was not let in
+    │       ├── HubMissingError   no such repository, revision or file
+    │       └── HubOfflineError   not in the cache, and no network or none allowed
     ├── SettingsError (ValueError)  a setting out of range or a combination that makes no sense
     ├── OutputError (OSError)     an output folder that cannot be written or is not empty
     ├── EvaluationError (ValueError)  prediction and truth do not fit together
@@ -24,13 +31,20 @@ from __future__ import annotations
 
 __all__ = [
     "Cancelled",
+    "EncoderMissingError",
     "EvaluationError",
+    "HashError",
+    "HubAccessError",
+    "HubError",
+    "HubMissingError",
+    "HubOfflineError",
     "JobError",
     "ModelError",
     "ModelFileError",
     "MppError",
     "NoTissueError",
     "OutputError",
+    "RegistryError",
     "SettingsError",
     "SlideColourError",
     "SlideError",
@@ -83,6 +97,34 @@ class UnknownModelError(ModelError, KeyError):
 
 class ModelFileError(ModelError):
     """A model folder is incomplete, damaged or inconsistent."""
+
+
+class HashError(ModelFileError):
+    """A file's sha256 is not the one that was recorded for it."""
+
+
+class EncoderMissingError(ModelError):
+    """The encoder that makes a model's condition is not on this machine."""
+
+
+class RegistryError(ModelError):
+    """A list of models cannot be read or says what cannot be."""
+
+
+class HubError(ModelError):
+    """The Hub, or the way there, did not give what was asked of it."""
+
+
+class HubAccessError(HubError):
+    """The repository is gated or private, and the token (or its absence) opens nothing."""
+
+
+class HubMissingError(HubError):
+    """The Hub has no such repository, revision or file."""
+
+
+class HubOfflineError(HubError):
+    """The files are not in the cache, and there is no network or none is allowed."""
 
 
 class SettingsError(StemError, ValueError):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
+from stem_core.encoders.catalogue import encoder_facts
 from zoo.manifest import FoldFigures, Manifest, Metrics
 
-__all__ = ["figures_table", "model_card"]
+__all__ = ["card_header", "figures_table", "model_card"]
 
 _COLUMNS: tuple[tuple[str, Callable[[Metrics], float | None]], ...] = (
     ("PCC-10", lambda m: m.pcc_10),
@@ -58,7 +60,11 @@ def _facts(manifest: Manifest) -> str:
             f"{layout.pitch_um:g} µm apart"
         ),
         "patch": f"{view.side_um:g} µm, {view.size_px} px; context {context} µm",
-        "encoder": f"{manifest.encoder.name}, sha256 {manifest.encoder.sha256[:12]}…",
+        "encoder": " ⊕ ".join(
+            f"{e.name} ({e.width} values, "
+            + (f"sha256 {e.sha256[:12]}…)" if e.sha256 else f"revision {e.revision})")
+            for e in manifest.encoders
+        ),
         "target": manifest.target,
         "trained on": ", ".join(manifest.training_slides),
         "code / weights / data": f"{licences.code} / {licences.weights} / {licences.data}",
@@ -82,11 +88,44 @@ mean of the draws.""",
 }
 
 
-def model_card(manifest: Manifest) -> str:
-    """Write the card."""
-    header = {
-        "license": "other",
-        "license_name": "see-licences-below",
+def _licence_header(weights: str) -> dict[str, str]:
+    """Fill the Hub's licence fields, with one of its own identifiers where there is one."""
+    known = {"MIT": "mit", "Apache-2.0": "apache-2.0", "CC BY 4.0": "cc-by-4.0"}
+    if weights in known:
+        return {"license": known[weights]}
+    return {"license": "other", "license_name": "see-below", "license_link": "README.md"}
+
+
+def _model_index(manifest: Manifest) -> list[dict[str, Any]]:
+    """Write the folds as the Hub's `model-index`, one result a fold."""
+    names = (("pearsonr", "pcc_all"), ("mse", "mse"), ("mae", "mae"), ("crps", "crps"))
+    results = []
+    for fold in manifest.held_out.folds:
+        metrics = [
+            {"type": kind, "value": value, "name": f"{kind} over the panel, held out"}
+            for kind, field in names
+            if (value := getattr(fold.metrics, field)) is not None
+        ]
+        results.append(
+            {
+                "task": {"type": "other", "name": "spatial gene expression from H&E"},
+                "dataset": {
+                    "type": "spatial-transcriptomics",
+                    "name": f"{manifest.tissue}, section {fold.held_out} held out",
+                },
+                "metrics": metrics,
+            }
+        )
+    return [{"name": manifest.name, "results": results}] if results else []
+
+
+def card_header(manifest: Manifest) -> dict[str, Any]:
+    """Make the front matter of the card."""
+    bases = [
+        facts.repo for e in manifest.encoders if (facts := encoder_facts(e.name)) and facts.repo
+    ]
+    header: dict[str, Any] = {
+        **_licence_header(manifest.licences.weights),
         "library_name": "stem-in-a-browser",
         "pipeline_tag": "other",
         "tags": [
@@ -96,13 +135,66 @@ def model_card(manifest: Manifest) -> str:
             manifest.organ.lower(),
             manifest.species.lower(),
         ],
+        "datasets": list(manifest.hub_datasets),
+        "base_model": bases,
         "metrics": ["pearsonr", "mse", "mae"],
+        "model-index": _model_index(manifest),
     }
-    yaml = "\n".join(
-        f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in header.items()
+    return {key: value for key, value in header.items() if value}
+
+
+def _held_out(manifest: Manifest) -> str:
+    held_out = manifest.held_out
+    parts = [held_out.protocol, f"**{held_out.note}**"]
+    if held_out.folds and held_out.pcc_all_mean is not None and held_out.pcc_all_range is not None:
+        low, high = held_out.pcc_all_range
+        parts.append(
+            f"PCC over the whole panel: mean {held_out.pcc_all_mean:.3f}, from {low:.3f} to "
+            f"{high:.3f} over the\nfolds. PCC-10 and PCC-50 choose their genes after seeing the "
+            "section. The mean of draws varies less\nthan tissue does, by nature; single draws are "
+            "meant to vary as much. RVD = mean over genes of\n((var_pred - var_true) / var_true)²."
+        )
+        parts.append(figures_table(held_out.folds))
+    for figures in held_out.reported:
+        found = figures.model_dump(exclude={"source", "held_out"}, exclude_none=True)
+        shown = ", ".join(f"{name.upper().replace('_', '-')} {v:g}" for name, v in found.items())
+        parts.append(f"Reported by {figures.source} (held out {figures.held_out}): {shown}.")
+    return "\n\n".join(parts)
+
+
+def _draws_words(manifest: Manifest) -> str:
+    standard = manifest.presets.standard
+    band = "a calibrated" if manifest.calibrated else "an uncalibrated"
+    return (
+        f"spread of {standard.samples} draws of a conditional diffusion model and {band} 90 % band"
     )
-    standard, held_out = manifest.presets.standard, manifest.held_out
-    low, high = held_out.pcc_all_range
+
+
+_CALIBRATED_LIMITS = """\
+- A handful of sections of few patients: expect less on other patients, scanners, stains and
+  fixations. Look at the domain distance beside each map.
+- The level of expression shifts between patients and experiments for reasons no image shows
+  (sequencing depth); compare within a slide.
+- Values are log2(1 + raw count) as this platform would have counted, not absolute amounts.
+- The 90 % band is calibrated on training sections predicted by models without them. It widens
+  where the regressors disagree about the slide's level, as they do on tissue unlike the training
+  sections. It is no guarantee: its coverage on held-out sections is in the table."""
+
+_PLAIN_LIMITS = """\
+- Expect less on other patients, scanners, stains and fixations. The model came without statistics
+  of its training tissue, so there is no domain distance to tell how far off a slide is.
+- The level of expression shifts between patients and experiments for reasons no image shows
+  (sequencing depth); compare within a slide.
+- Values are log2(1 + raw count) as this platform would have counted, not absolute amounts.
+- The 90 % band is the mean ± 1.645 times the spread of the draws; nothing calibrated it."""
+
+
+def model_card(manifest: Manifest) -> str:
+    """Write the card."""
+    yaml = "\n".join(
+        f"{key}: {json.dumps(value, ensure_ascii=False)}"
+        for key, value in card_header(manifest).items()
+    )
     return f"""---
 {yaml}
 ---
@@ -112,37 +204,32 @@ def model_card(manifest: Manifest) -> str:
 **For research use only. Not for use in diagnostic procedures.**
 
 Predicts {len(manifest.panel)} genes in {manifest.units} at every spot of an H&E image, with the
-spread of {standard.samples} draws of a conditional diffusion model and a calibrated 90 % band.
+{_draws_words(manifest)}.
 
 {_facts(manifest)}
 
+## Intended use
+
+Exploring where genes are likely expressed on {manifest.tissue} sections of {manifest.species}, in
+research. Not for diagnosis, prognosis or the choice of a treatment.
+
 ## Held-out figures
 
-{held_out.protocol}
-
-**{held_out.note}**
-
-PCC over the whole panel: mean {held_out.pcc_all_mean:.3f}, from {low:.3f} to {high:.3f} over the
-folds. PCC-10 and PCC-50 choose their genes after seeing the section. The mean of draws varies less
-than tissue does, by nature; single draws are meant to vary as much. RVD = mean over genes of
-((var_pred - var_true) / var_true)².
-
-{figures_table(held_out.folds)}
+{_held_out(manifest)}
 
 ## How it predicts
 
 {_HOW[manifest.target]}
 
+## How to use
+
+Install *Stem in a browser*, put this folder where its models are (or pull it with
+`stem zoo pull`), then `stem predict SLIDE --model {manifest.name} --out DIR`, or choose the model
+on the Predict page. The folder holds safetensors, JSON and CSV alone; nothing in it is executed.
+
 ## Limits
 
-- A handful of sections of few patients: expect less on other patients, scanners, stains and
-  fixations. Look at the domain distance beside each map.
-- The level of expression shifts between patients and experiments for reasons no image shows
-  (sequencing depth); compare within a slide.
-- Values are log2(1 + raw count) as this platform would have counted, not absolute amounts.
-- The 90 % band is calibrated on training sections predicted by models without them. It widens
-  where the regressors disagree about the slide's level, as they do on tissue unlike the training
-  sections. It is no guarantee: its coverage on held-out sections is in the table.
+{_CALIBRATED_LIMITS if manifest.calibrated else _PLAIN_LIMITS}
 
 ## Panel
 
@@ -150,10 +237,18 @@ than tissue does, by nature; single draws are meant to vary as much. RVD = mean 
 
 ## Made by
 
-`python -m zoo.build {manifest.recipe} --data DIR --out DIR`, seed {manifest.seed},
-{manifest.created}.
+{_made_by(manifest)}
 
 ## Citation
 
 {manifest.citation}
 """
+
+
+def _made_by(manifest: Manifest) -> str:
+    if manifest.target == "published" and not manifest.held_out.folds:
+        return f"{manifest.recipe}, {manifest.created}."
+    return (
+        f"`python -m zoo.build {manifest.recipe} --data DIR --out DIR`, seed {manifest.seed},\n"
+        f"{manifest.created}."
+    )

@@ -179,12 +179,14 @@ def write_model_folder(
             **recipe["manifest"],
             "units": "log2(1 + count)",
             "panel": [{"symbol": g, "ensembl": ids.get(g, "")} for g in panel],
-            "encoder": {
-                "name": encoder.name,
-                "revision": encoder.sha256[:40],
-                "width": encoder.width,
-                "sha256": encoder.sha256,
-            },
+            "encoders": [
+                {
+                    "name": encoder.name,
+                    "revision": encoder.sha256[:40],
+                    "width": encoder.width,
+                    "sha256": encoder.sha256,
+                }
+            ],
             "view": {"side_um": condition["side_um"], "size_px": condition["size_px"]},
             "survey_pitch_um": condition["survey_pitch_um"],
             "context_um": condition["context_um"],

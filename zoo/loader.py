@@ -19,9 +19,15 @@ from safetensors.torch import load_file
 from stem_core.diffusion.conditional_mean import build_conditional_mean
 from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
 from stem_core.diffusion.schedule import Schedule
+from stem_core.encoders.catalogue import encoder_facts
 from stem_core.encoders.compact import load_compact_encoder
-from stem_core.encoders.condition import ConditionSpec, condition_groups, condition_width
-from stem_core.errors import ModelFileError
+from stem_core.encoders.condition import (
+    ConditionSpec,
+    Encoder,
+    condition_groups,
+    condition_width,
+)
+from stem_core.errors import EncoderMissingError, ModelFileError
 from stem_core.prediction.model import (
     Bands,
     DomainReference,
@@ -31,7 +37,16 @@ from stem_core.prediction.model import (
 )
 from zoo.manifest import Manifest, read_manifest
 
-__all__ = ["ENCODERS_DIR", "build_generator", "condition_spec", "load_model"]
+__all__ = [
+    "ENCODERS_DIR",
+    "build_generator",
+    "check_model",
+    "condition_spec",
+    "file_sha256",
+    "load_generator",
+    "load_model",
+    "missing_encoders",
+]
 
 ENCODERS_DIR = Path(__file__).parent / "encoders"
 
@@ -43,6 +58,7 @@ def condition_spec(manifest: Manifest) -> ConditionSpec:
         size_px=manifest.view.size_px,
         survey_pitch_um=manifest.survey_pitch_um,
         context_um=manifest.context_um,
+        patch_mode=manifest.patch_mode,
     )
 
 
@@ -62,7 +78,7 @@ def build_generator(manifest: Manifest) -> Generator:
     )
     mean = None
     if manifest.regression is not None:
-        groups = condition_groups(condition_spec(manifest), manifest.encoder.width)
+        groups = condition_groups(condition_spec(manifest), manifest.encoder_width)
         mean = build_conditional_mean(
             groups,
             width,
@@ -99,13 +115,51 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file's content, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _encoder_file(folder: Path, name: str) -> Path:
+def _find_encoder(folder: Path, manifest: Manifest) -> Encoder:
+    """Load the model's encoder: its own, or one that comes with the program."""
+    names = [encoder.name for encoder in manifest.encoders]
     own = folder / "encoder.safetensors"
-    return own if own.is_file() else ENCODERS_DIR / f"{name}.safetensors"
+    shared = ENCODERS_DIR / f"{names[0]}.safetensors"
+    if len(names) == 1 and (own.is_file() or shared.is_file()):
+        ref = manifest.encoders[0]
+        encoder = load_compact_encoder(own if own.is_file() else shared)
+        if ref.sha256 and encoder.sha256 != ref.sha256:
+            msg = (
+                f"The encoder {ref.name} is not the one model {folder.name} was trained "
+                f"with (sha256 {encoder.sha256[:12]}…, expected {ref.sha256[:12]}…); "
+                "install it again."
+            )
+            raise ModelFileError(msg)
+        return encoder
+    raise EncoderMissingError(missing_encoders(manifest))
+
+
+def missing_encoders(manifest: Manifest) -> str:
+    """Say which encoders a model needs that do not come with the program; "" for none."""
+    known = [(e.name, encoder_facts(e.name)) for e in manifest.encoders]
+    outside = [
+        f"{facts.title} ({facts.repo}{', gated' if facts.gated else ''}; {facts.licence})"
+        for _, facts in known
+        if facts is not None and facts.repo
+    ]
+    unknown = [name for name, facts in known if facts is None]
+    if unknown and not outside:
+        return (
+            f"The model {manifest.name} needs the encoder {unknown[0]}, which this program does "
+            "not know; update the program or choose another model."
+        )
+    if not outside:
+        return ""
+    return (
+        f"The model {manifest.name} needs {' and '.join(outside)}, which this version of the "
+        "program cannot run yet; choose a model with the compact encoder."
+    )
 
 
 def _read_genes(folder: Path, manifest: Manifest) -> pd.DataFrame:
@@ -134,7 +188,7 @@ def _read_reference(
         name: value.float().numpy()
         for name, value in _tensors(folder / "reference.safetensors").items()
     }
-    genes, width, own = len(manifest.panel), manifest.condition_width, manifest.encoder.width
+    genes, width, own = len(manifest.panel), manifest.condition_width, manifest.encoder_width
     expected: dict[str, tuple[int | None, ...]] = {
         "band.typical": (genes,),
         "band.below": (genes,),
@@ -178,44 +232,15 @@ def _read_reference(
     )
 
 
-def load_model(folder: Path) -> StemModel:
-    """Load a model folder.
-
-    Parameters
-    ----------
-    folder
-        Holds config.json, model.safetensors, reference.safetensors, genes.csv and, for an encoder
-        of its own, encoder.safetensors.
-
-    Returns
-    -------
-    StemModel
-        On the CPU, in float32.
+def load_generator(folder: Path, manifest: Manifest) -> Generator:
+    """Load the generative part alone, strictly: every tensor expected, shaped right, finite.
 
     Raises
     ------
     ModelFileError
-        A file is missing, damaged, or does not fit the manifest.
+        The file is missing or damaged, or its tensors do not fit the manifest.
     """
-    manifest = read_manifest(folder / "config.json")
-    genes = _read_genes(folder, manifest)
-    encoder = load_compact_encoder(_encoder_file(folder, manifest.encoder.name))
-    if encoder.width != manifest.encoder.width:
-        msg = (
-            f"The encoder {manifest.encoder.name} gives {encoder.width} values, model "
-            f"{folder.name} expects {manifest.encoder.width}; install the encoder the model was "
-            "trained with."
-        )
-        raise ModelFileError(msg)
-    if manifest.encoder.sha256 and encoder.sha256 != manifest.encoder.sha256:
-        msg = (
-            f"The encoder {manifest.encoder.name} is not the one model {folder.name} was trained "
-            f"with (sha256 {encoder.sha256[:12]}…, expected {manifest.encoder.sha256[:12]}…); "
-            "install it again."
-        )
-        raise ModelFileError(msg)
-    spec = condition_spec(manifest)
-    width = condition_width(spec, encoder.width)
+    width = condition_width(condition_spec(manifest), manifest.encoder_width)
     if width != manifest.condition_width:
         msg = (
             f"The condition of model {folder.name} is {width} wide, its config.json says "
@@ -236,28 +261,86 @@ def load_model(folder: Path) -> StemModel:
             "install the model again."
         )
         raise ModelFileError(msg) from error
-    bands, domain, ridge = _read_reference(folder, manifest)
+    return generator.eval().requires_grad_(False)
+
+
+def check_model(folder: Path) -> Manifest:
+    """Check all of a model folder but its encoder, which may be elsewhere.
+
+    Raises
+    ------
+    ModelFileError
+        As `load_model`.
+    """
+    manifest = read_manifest(folder / "config.json")
+    _read_genes(folder, manifest)
+    load_generator(folder, manifest)
+    if manifest.calibrated:
+        _read_reference(folder, manifest)
+    return manifest
+
+
+def load_model(folder: Path, encoder: Encoder | None = None) -> StemModel:
+    """Load a model folder.
+
+    Parameters
+    ----------
+    folder
+        Holds config.json, model.safetensors, genes.csv, for a calibrated model
+        reference.safetensors and, for an encoder of its own, encoder.safetensors.
+    encoder
+        Instead of the one that the manifest names.
+
+    Returns
+    -------
+    StemModel
+        On the CPU, in float32.
+
+    Raises
+    ------
+    ModelFileError
+        A file is missing, damaged, or does not fit the manifest.
+    EncoderMissingError
+        The encoder is not on this machine.
+    """
+    manifest = read_manifest(folder / "config.json")
+    genes = _read_genes(folder, manifest)
+    if encoder is None:
+        encoder = _find_encoder(folder, manifest)
+    if encoder.width != manifest.encoder_width:
+        msg = (
+            f"The encoder {encoder.name} gives {encoder.width} values, model "
+            f"{folder.name} expects {manifest.encoder_width}; install the encoder the model was "
+            "trained with."
+        )
+        raise ModelFileError(msg)
+    generator = load_generator(folder, manifest)
+    bands, domain, ridge = (
+        _read_reference(folder, manifest) if manifest.calibrated else (None, None, None)
+    )
+    identity = {
+        "name": manifest.name,
+        "version": manifest.version,
+        "config_sha256": file_sha256(folder / "config.json"),
+        "weights_sha256": file_sha256(folder / "model.safetensors"),
+        "encoder": "+".join(ref.name for ref in manifest.encoders),
+        "encoder_sha256": encoder.sha256,
+        "training_slides": json.dumps(list(manifest.training_slides)),
+    }
+    if manifest.calibrated:
+        identity["reference_sha256"] = file_sha256(folder / "reference.safetensors")
     return StemModel(
         manifest=manifest,
         symbols=tuple(manifest.symbols),
         ensembl=tuple(gene.ensembl for gene in manifest.panel),
         genes=genes,
         encoder=encoder,
-        spec=spec,
-        generator=generator.eval().requires_grad_(False),
+        spec=condition_spec(manifest),
+        generator=generator,
         schedule=Schedule(manifest.diffusion_steps, manifest.beta_start, manifest.beta_end),
         bands=bands,
         domain=domain,
         ridge=ridge,
-        identity={
-            "name": manifest.name,
-            "version": manifest.version,
-            "config_sha256": _sha256(folder / "config.json"),
-            "weights_sha256": _sha256(folder / "model.safetensors"),
-            "reference_sha256": _sha256(folder / "reference.safetensors"),
-            "encoder": manifest.encoder.name,
-            "encoder_sha256": encoder.sha256,
-            "training_slides": json.dumps(list(manifest.training_slides)),
-        },
+        identity=identity,
         folder=folder,
     )

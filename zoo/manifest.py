@@ -24,11 +24,13 @@ __all__ = [
     "Preset",
     "Presets",
     "RegressionConfig",
+    "ReportedFigures",
     "View",
     "read_manifest",
 ]
 
 SCHEMA_VERSION = 1
+NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{1,63}$"
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -44,9 +46,12 @@ class Gene(_Strict):
 
 
 class EncoderRef(_Strict):
-    """Which encoder makes the condition, and the exact weights it must have."""
+    """One of the encoders that make the condition, and the exact weights it must have.
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{1,63}$")
+    `revision` is `unpinned`, and `sha256` empty, where the exact weights cannot be known.
+    """
+
+    name: str = Field(pattern=NAME_PATTERN)
     revision: str
     width: int = Field(gt=0)
     sha256: str = ""
@@ -138,14 +143,41 @@ class FoldFigures(_Strict):
     baselines: tuple[Baseline, ...]
 
 
+class ReportedFigures(_Strict):
+    """Figures that somebody else reported and that were not measured again here."""
+
+    source: str
+    held_out: str
+    pcc_10: float | None = None
+    pcc_50: float | None = None
+    pcc_all: float | None = None
+    mse: float | None = None
+    mae: float | None = None
+    rvd: float | None = None
+
+
 class HeldOut(_Strict):
-    """Held-out figures with the protocol that gave them."""
+    """Held-out figures with the protocol that gave them.
+
+    `folds` were measured with this program; without folds, mean and range are empty. `reported`
+    are others' figures.
+    """
 
     protocol: str
     note: str
-    folds: tuple[FoldFigures, ...]
-    pcc_all_mean: float
-    pcc_all_range: tuple[float, float]
+    folds: tuple[FoldFigures, ...] = ()
+    pcc_all_mean: float | None = None
+    pcc_all_range: tuple[float, float] | None = None
+    reported: tuple[ReportedFigures, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """PCC over the whole panel as words: mean and range of the folds, or what was reported."""
+        if self.pcc_all_mean is not None and self.pcc_all_range is not None:
+            low, high = self.pcc_all_range
+            return f"{self.pcc_all_mean:.2f} ({low:.2f} to {high:.2f})"
+        found = [r.pcc_all for r in self.reported if r.pcc_all is not None]
+        return f"{max(found):.2f} (reported, not measured here)" if found else "not known"
 
 
 class QualityPoint(_Strict):
@@ -193,11 +225,16 @@ class Licences(_Strict):
 class Manifest(_Strict):
     """A model's `config.json`; unknown fields are refused.
 
+    The condition is the embeddings of a spot's patch by the `encoders`, in their order; with a
+    `survey_pitch_um` also those of the tissue around it. `patch_mode` `paper`: the side of a patch
+    is max(224, spot diameter) in pixels of the slide, and `view.side_um` what that was in training.
+    `calibrated`: there is a reference.safetensors, with band, domain and ridge baseline.
+
     Units: lengths in microns (`_um`) or pixels (`_px`); expression in log2(1 + raw count).
     """
 
     schema_version: Literal[1]
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{1,63}$")
+    name: str = Field(pattern=NAME_PATTERN)
     version: str
     title: str
     tissue: str
@@ -208,9 +245,9 @@ class Manifest(_Strict):
     units: Literal["log2(1 + count)"]
     panel: tuple[Gene, ...] = Field(min_length=1)
     panel_rule: str
-    encoder: EncoderRef
+    encoders: tuple[EncoderRef, ...] = Field(min_length=1)
     view: View
-    survey_pitch_um: Positive
+    survey_pitch_um: Positive | None
     context_um: tuple[Positive, ...]
     condition_width: int = Field(gt=0)
     regression: RegressionConfig | None
@@ -218,11 +255,13 @@ class Manifest(_Strict):
     patch_mode: Literal["physical", "paper"]
     target: Literal["published", "residual"]
     denoiser: DenoiserConfig
+    calibrated: bool = True
     diffusion_steps: int = Field(gt=0)
     beta_start: Positive
     beta_end: Positive
     presets: Presets
     training_slides: tuple[str, ...]
+    hub_datasets: tuple[str, ...] = ()
     held_out: HeldOut
     quality: QualityCurve | None = None
     licences: Licences
@@ -240,7 +279,18 @@ class Manifest(_Strict):
         if (self.target == "residual") != (self.regression is not None):
             msg = "a residual target needs a regression, a published target has none"
             raise ValueError(msg)
+        if (self.survey_pitch_um is None) != (not self.context_um):
+            msg = "context_um needs a survey_pitch_um, and the other way round"
+            raise ValueError(msg)
+        if self.target == "residual" and self.survey_pitch_um is None:
+            msg = "a residual target needs the tissue around a spot (context_um)"
+            raise ValueError(msg)
         return self
+
+    @property
+    def encoder_width(self) -> int:
+        """Values per patch of all encoders together."""
+        return sum(encoder.width for encoder in self.encoders)
 
     @property
     def symbols(self) -> list[str]:

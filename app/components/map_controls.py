@@ -32,9 +32,10 @@ class MapLook:
     grey: bool
 
 
-def pick_layer() -> str:
+def pick_layer(*, has_domain: bool) -> str:
     """Choose what is shown; a key of LAYERS."""
-    return st.selectbox("Show", list(LAYERS), format_func=LAYERS.__getitem__, key="layer",
+    offered = [layer for layer in LAYERS if has_domain or layer != "domain"]
+    return st.selectbox("Show", offered, format_func=LAYERS.__getitem__, key="layer",
                         persist_state="session")  # fmt: skip
 
 

@@ -60,14 +60,12 @@ def _show_card(entry: Entry) -> None:
         f"**Genes** {len(manifest.panel)}, predicted in {manifest.units}"
     )
     held = manifest.held_out
-    low, high = held.pcc_all_range
     st.markdown(
-        f"**Leave-one-section-out folds:** PCC over {len(manifest.panel)} genes "
-        f"{held.pcc_all_mean:.2f} ({low:.2f}–{high:.2f})"
+        f"**{'Leave-one-section-out folds' if held.folds else 'Held out'}:** PCC over "
+        f"{len(manifest.panel)} genes {held.summary}"
     )
     st.caption(
-        "The shipped weights are trained on all sections; these figures describe the folds. "
-        f"Licence of the weights: {plain(manifest.licences.weights)}; "
+        f"{plain(held.note)} Licence of the weights: {plain(manifest.licences.weights)}; "
         f"of the training data: {plain(manifest.licences.data)}."
     )
     with st.expander("Folds, training, citation"):

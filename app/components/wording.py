@@ -112,6 +112,11 @@ def band_words(manifest: Manifest) -> str:
         for fold in manifest.held_out.folds
         if fold.metrics.coverage_90 is not None
     ]
+    if not manifest.calibrated:
+        return (
+            "The 90 % band is the mean ± 1.645 times the spread of the draws. Nothing calibrated "
+            "it: the model came without held-out sections, so it may well be too narrow."
+        )
     words = (
         "The 90 % band is not read off the few draws: it is their spread, scaled gene by gene on "
         "training sections predicted without them, and widened where the level of this slide is "

@@ -123,7 +123,8 @@ def expected_s(
     tissue_um2
         Area of tissue, which is surveyed as well.
     """
-    surveyed = min(_MOST_SURVEYED, tissue_um2 / manifest.survey_pitch_um**2)
+    pitch_um = manifest.survey_pitch_um
+    surveyed = 0.0 if pitch_um is None else min(_MOST_SURVEYED, tissue_um2 / pitch_um**2)
     evaluations = steps * samples
     if manifest.denoiser.symmetric and sampler == "ancestral":
         evaluations *= 2  # unpaired draws need their mirror images computed

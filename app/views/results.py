@@ -93,13 +93,15 @@ with head:
 column = prediction.symbols.index(gene)
 mean, std = prediction.mean[:, column], prediction.std[:, column]
 lower, upper = prediction.q05[:, column], prediction.q95[:, column]
+domain = prediction.domain_distance
+if domain is None:
+    domain = np.full(len(spots), np.nan, np.float32)
 
 with controls:
-    layer = map_controls.pick_layer()
+    layer = map_controls.pick_layer(has_domain=prediction.domain_distance is not None)
     values = {
         "prediction": mean, "spread": std, "lower": lower, "upper": upper,
-        "domain": prediction.domain_distance,
-    }[layer]  # fmt: skip
+    }.get(layer, domain)  # fmt: skip
     unit = "" if layer == "domain" else UNITS
     limits = map_controls.pick_limits(values, unit)
     look = map_controls.pick_look()
@@ -123,14 +125,17 @@ figure = slide_map.slide_figure(
         slide_map.box_around(x_um, y_um, spots.diameter_um, size_um),
     ),
 )
+domain_words = "domain distance %{customdata[4]:.2f}<br>"
+if prediction.domain_distance is None:
+    domain_words = ""
 slide_map.add_values(
     figure, x_um, y_um, values,
     ids=spots.ids,
-    details=np.column_stack([mean, std, lower, upper, prediction.domain_distance]),
+    details=np.column_stack([mean, std, lower, upper, domain]),
     hover=(
         f"<b>{gene}  %{{customdata[0]:.2f}} ± %{{customdata[1]:.2f}}</b> {UNITS}<br>"
         "90 % band %{customdata[2]:.2f} to %{customdata[3]:.2f}<br>"
-        "domain distance %{customdata[4]:.2f}<br>"
+        f"{domain_words}"
         "spot %{text}<br>x %{x:,.0f} µm, y %{y:,.0f} µm<extra></extra>"
     ),
     scale=look.scale, limits=limits,
@@ -151,12 +156,18 @@ with place:
     )
     watch_view("map", run_id)
 
-far = float((prediction.domain_distance > 1).mean())
-trust = (
-    f"Domain distance: median {np.median(prediction.domain_distance):.2f}; "
-    f"{far:.0%} of the spots are above 1. ".replace("%", " %")
-    + "At 1 a spot looks as unusual as the most unusual 5 % of the training spots."
-)
+far = float((domain > 1).mean())
+if prediction.domain_distance is None:
+    trust = (
+        "Nothing here tells how far this tissue is from what the model was trained on: the model "
+        "came without the statistics of its training tissue."
+    )
+else:
+    trust = (
+        f"Domain distance: median {np.median(domain):.2f}; "
+        f"{far:.0%} of the spots are above 1. ".replace("%", " %")
+        + "At 1 a spot looks as unusual as the most unusual 5 % of the training spots."
+    )
 if far > MANY_FAR:
     st.warning(
         f"Much of this tissue looks unlike what the model was trained on, so take its values with "

@@ -114,6 +114,10 @@ class CompactEncoder:
             parts.append(torch.cat([statistics, learned], 1).cpu().numpy())
         return np.concatenate(parts)
 
+    def to(self, device: torch.device) -> None:
+        """Move the weights."""
+        self.trunk.to(device)
+
 
 def save_compact_encoder(trunk: CompactTrunk, path: Path) -> CompactEncoder:
     """Write the weights as safetensors (half precision) and return the encoder they make."""

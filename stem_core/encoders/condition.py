@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from scipy.ndimage import distance_transform_edt
 
 from stem_core.errors import NoTissueError
-from stem_core.slides.patches import read_patches
+from stem_core.slides.patches import paper_side_px, read_patches
 from stem_core.slides.reading import Slide
 from stem_core.slides.spots import Spots
 from stem_core.slides.tissue import TissueMask
@@ -64,6 +65,10 @@ class Encoder(Protocol):
         """Embed patches."""
         ...
 
+    def to(self, device: torch.device) -> None:
+        """Move the weights."""
+        ...
+
 
 @dataclass(frozen=True)
 class ConditionSpec:
@@ -74,19 +79,26 @@ class ConditionSpec:
     side_um, size_px
         Side of a patch in microns, and in pixels as encoded.
     survey_pitch_um
-        Distance of the survey's lattice points.
+        Distance of the survey's lattice points; None for a model that sees patches alone, as
+        published.
     context_um
         Standard deviations of the Gaussian averages around a spot.
+    patch_mode
+        `physical`: patches are `side_um` wide. `paper`: they are max(224, spot diameter) pixels of
+        the slide wide, whatever that is in microns.
     """
 
     side_um: float
     size_px: int
-    survey_pitch_um: float
+    survey_pitch_um: float | None
     context_um: tuple[float, ...]
+    patch_mode: str = "physical"
 
 
 def condition_width(spec: ConditionSpec, encoder_width: int) -> int:
-    """C: own patch and contexts, raw and relative, then geometry."""
+    """C: own patch and contexts, raw and relative, then geometry; or the own patch alone."""
+    if spec.survey_pitch_um is None:
+        return encoder_width
     return 2 * (1 + len(spec.context_um)) * encoder_width + 1 + len(_RINGS_UM)
 
 
@@ -154,7 +166,7 @@ def survey_slide(
     spec: ConditionSpec,
     progress: Callable[[int, int], None] | None = None,
 ) -> SlideSurvey:
-    """Embed the slide's tissue on a lattice.
+    """Embed the slide's tissue on a lattice; on none for a model that sees patches alone.
 
     On very large slides the lattice is thinned to at most 20,000 points.
 
@@ -166,6 +178,10 @@ def survey_slide(
         Microns per pixel are unknown.
     """
     mpp = slide.require_mpp()
+    if spec.survey_pitch_um is None:  # nothing to look over
+        none = np.zeros(0, np.float32)
+        empty = np.zeros((0, encoder.width), np.float32)
+        return SlideSurvey(none, none, empty, tissue.mask, tissue.scale_px * mpp)
     pitch_px = spec.survey_pitch_um / mpp
     expected = tissue.fraction() * slide.width_px * slide.height_px / pitch_px**2
     pitch_px *= max(1.0, np.sqrt(expected / _MAX_TILES))
@@ -255,10 +271,16 @@ def spot_condition(
     float32 array, shape (N, C)
     """
     mpp = slide.require_mpp()
-    patches = read_patches(
-        slide, spots.x_px, spots.y_px, side_um=spec.side_um, size_px=spec.size_px
-    )
-    return _assemble(encoder.encode(patches), spots.x_px * mpp, spots.y_px * mpp, survey, spec)
+    x_px, y_px = spots.x_px, spots.y_px
+    if spec.patch_mode == "paper":
+        side_px = paper_side_px(slide, spots.diameter_um)
+        patches = read_patches(slide, x_px, y_px, side_px=side_px, size_px=spec.size_px)
+    else:
+        patches = read_patches(slide, x_px, y_px, side_um=spec.side_um, size_px=spec.size_px)
+    own = encoder.encode(patches)
+    if spec.survey_pitch_um is None:
+        return own
+    return _assemble(own, spots.x_px * mpp, spots.y_px * mpp, survey, spec)
 
 
 def survey_condition(survey: SlideSurvey, spec: ConditionSpec) -> NDArray[np.float32]:
@@ -270,6 +292,8 @@ def survey_condition(survey: SlideSurvey, spec: ConditionSpec) -> NDArray[np.flo
     -------
     float32 array, shape (M, C)
     """
+    if spec.survey_pitch_um is None:
+        return survey.embeddings
     points = len(survey.x_um)
     chosen = np.linspace(0, points - 1, min(points, _MAX_LEVEL_POINTS)).round().astype(int)
     x_um, y_um = (at[chosen].astype(np.float64) for at in (survey.x_um, survey.y_um))

@@ -15,10 +15,16 @@ from torch import Tensor, nn
 from stem_core.diffusion.conditional_mean import ConditionalMean, SlideLevel, Standardise
 from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.schedule import Schedule
-from stem_core.encoders.compact import CompactEncoder
-from stem_core.encoders.condition import ConditionSpec
+from stem_core.encoders.condition import ConditionSpec, Encoder
 
-__all__ = ["Bands", "DomainReference", "Generator", "RidgeBaseline", "StemModel"]
+__all__ = [
+    "Bands",
+    "DomainReference",
+    "Generator",
+    "RidgeBaseline",
+    "StemModel",
+    "normal_band",
+]
 
 _Z_90 = 1.645  # half width of the central 90 % of a Gaussian, in standard deviations
 
@@ -129,6 +135,14 @@ class Bands:
         return mean - below, mean + above
 
 
+def normal_band(
+    mean: NDArray[np.float32], std: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Lower and upper bound, (N,G) each, of a band that nothing calibrated: mean ± 1.645 spread."""
+    half = np.float32(_Z_90) * std
+    return mean - half, mean + half
+
+
 @dataclass(frozen=True)
 class DomainReference:
     """Where the training tissue lies in embedding space.
@@ -193,7 +207,8 @@ class StemModel:
     generator, schedule
         What makes the draws.
     bands, domain, ridge
-        What makes the 90 % band, the domain distance and the baseline's map.
+        What makes the 90 % band, the domain distance and the baseline's map; None for a model
+        that came without (see `normal_band`).
     identity
         For the run record: name, version, sha256 of the weights and of the encoder.
     """
@@ -202,12 +217,12 @@ class StemModel:
     symbols: tuple[str, ...]
     ensembl: tuple[str, ...]
     genes: pd.DataFrame
-    encoder: CompactEncoder
+    encoder: Encoder
     spec: ConditionSpec
     generator: Generator
     schedule: Schedule
-    bands: Bands
-    domain: DomainReference
-    ridge: RidgeBaseline
+    bands: Bands | None
+    domain: DomainReference | None
+    ridge: RidgeBaseline | None
     identity: dict[str, str] = field(default_factory=dict)
     folder: Path | None = None

@@ -27,7 +27,7 @@ from stem_core.encoders.condition import (
     survey_slide,
 )
 from stem_core.errors import Cancelled, SettingsError
-from stem_core.prediction.model import StemModel
+from stem_core.prediction.model import StemModel, normal_band
 from stem_core.prediction.result import NOTICE, Prediction
 from stem_core.prediction.sampling import draw_expression, spread
 from stem_core.prediction.settings import SamplingSettings
@@ -63,17 +63,24 @@ class Progress:
 
 @dataclass(frozen=True)
 class Draws:
-    """What K draws of n spots say, all float32: arrays (n,G), and the domain distance (n,)."""
+    """What K draws of n spots say, all float32: arrays (n,G), and the domain distance (n,).
+
+    The domain distance is None for a model without a reference.
+    """
 
     mean: NDArray[np.float32]
     std: NDArray[np.float32]
     q05: NDArray[np.float32]
     q95: NDArray[np.float32]
-    domain_distance: NDArray[np.float32]
+    domain_distance: NDArray[np.float32] | None = None
 
     def save(self, path: Path) -> None:
         """Write as safetensors."""
-        save_file({f.name: np.ascontiguousarray(getattr(self, f.name)) for f in fields(self)}, path)
+        save_file({name: np.ascontiguousarray(value) for name, value in self._held()}, path)
+
+    def _held(self) -> list[tuple[str, NDArray[np.float32]]]:
+        values = [(f.name, getattr(self, f.name)) for f in fields(self)]
+        return [(name, value) for name, value in values if value is not None]
 
     @classmethod
     def load(cls, path: Path) -> Draws:
@@ -84,7 +91,10 @@ class Draws:
     def join(cls, parts: Sequence[Draws]) -> Draws:
         """Put chunks together in order."""
         return cls(
-            **{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)}
+            **{
+                name: np.concatenate([getattr(part, name) for part in parts])
+                for name, _ in parts[0]._held()
+            }
         )
 
 
@@ -136,7 +146,7 @@ class Predictor:
         denoiser = self._generator.denoiser
         self.precision = choose_precision(denoiser.size, self.device, precision)
         self._denoiser = in_precision(denoiser, self.precision)
-        model.encoder.trunk.to(self.device)
+        model.encoder.to(self.device)
 
     def survey(
         self, slide: Slide, tissue: TissueMask, progress: Callable[[int, int], None] | None = None
@@ -209,14 +219,17 @@ class Predictor:
         samples = self.samples(condition, level, spot_ids, settings)
         mean = samples.mean(1)
         std = spread(samples, settings)
-        q05, q95 = self.model.bands.around(mean, std, level.doubt)
-        width = self.model.encoder.width
+        if self.model.bands is None:
+            q05, q95 = normal_band(mean, std)
+        else:
+            q05, q95 = self.model.bands.around(mean, std, level.doubt)
+        domain, width = self.model.domain, self.model.encoder.width
         return Draws(
             mean=mean.clip(0),
             std=std,
             q05=q05.clip(0),
             q95=q95.clip(0),
-            domain_distance=self.model.domain.distance(condition[:, :width]),
+            domain_distance=None if domain is None else domain.distance(condition[:, :width]),
         )
 
     def predict(
@@ -308,6 +321,7 @@ class Predictor:
             "steps": settings.steps,
             "samples": settings.samples,
             "seed": settings.seed,
+            "band": "normal approximation" if self.model.bands is None else "calibrated",
             "slide": {
                 "sha256": slide.fingerprint(),
                 "width_px": slide.width_px,
@@ -324,7 +338,7 @@ class Predictor:
             "patch": {
                 "side_um": self.model.spec.side_um,
                 "size_px": self.model.spec.size_px,
-                "mode": "physical",
+                "mode": self.model.spec.patch_mode,
             },
             "device": self.device.type,
             "torch": torch.__version__,

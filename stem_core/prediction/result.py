@@ -93,7 +93,7 @@ class Prediction:
     std: NDArray[np.float32]
     q05: NDArray[np.float32]
     q95: NDArray[np.float32]
-    domain_distance: NDArray[np.float32]
+    domain_distance: NDArray[np.float32] | None
     gene_table: pd.DataFrame
     run: dict[str, Any]
     thumbnail: NDArray[np.uint8]
@@ -102,8 +102,12 @@ class Prediction:
     def __post_init__(self) -> None:
         """Check shapes and values."""
         n_spots, n_genes = len(self.spots), len(self.symbols)
-        shapes = dict.fromkeys(("mean", "std", "q05", "q95"), (n_spots, n_genes))
-        for name, shape in [*shapes.items(), ("domain_distance", (n_spots,))]:
+        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(
+            ("mean", "std", "q05", "q95"), (n_spots, n_genes)
+        )
+        if self.domain_distance is not None:
+            shapes["domain_distance"] = (n_spots,)
+        for name, shape in shapes.items():
             array = getattr(self, name)
             if array.shape != shape:
                 msg = f"{name} has shape {array.shape}, expected {shape} (spots, genes)"
@@ -164,10 +168,11 @@ def to_anndata(prediction: Prediction) -> AnnData:
             "array_col": spots.array_col.astype(np.int64),
             "in_tissue": spots.in_tissue.astype(np.int64),
             "tissue_fraction": spots.tissue_fraction.astype(np.float32),
-            "domain_distance": prediction.domain_distance,
         },
         index=pd.Index(spots.ids, dtype=object, name="spot"),
     )
+    if prediction.domain_distance is not None:
+        obs["domain_distance"] = prediction.domain_distance
     adata = AnnData(X=prediction.mean.copy(), obs=obs, var=prediction.genes())
     # pandas 3 turns text into its own string type, which older anndata cannot read.
     adata.obs_names = adata.obs_names.astype(object)
@@ -277,7 +282,9 @@ def _from_anndata(adata: AnnData) -> Prediction:
         std=np.asarray(adata.layers["std"], dtype=np.float32),
         q05=np.asarray(adata.layers["q05"], dtype=np.float32),
         q95=np.asarray(adata.layers["q95"], dtype=np.float32),
-        domain_distance=obs["domain_distance"].to_numpy(np.float32),
+        domain_distance=(
+            obs["domain_distance"].to_numpy(np.float32) if "domain_distance" in obs else None
+        ),
         gene_table=gene_table,
         run=run,
         thumbnail=np.asarray(library["images"]["hires"], dtype=np.uint8),
