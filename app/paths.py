@@ -6,6 +6,8 @@
       sample/          the synthetic sample slide, drawn on first use
       database/        the job queue (SQLite)
       log/             stem.log
+      pulls/           how far pulls of models are
+      models/, zoo/    see `zoo.places`
 
 Nothing is made when this module is imported; a folder is made, for the owner's eyes only, when it
 is first asked for.
@@ -16,11 +18,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from platformdirs import user_cache_dir
-
-from stem_core.errors import OutputError
+from zoo.places import PRIVATE_MODE, home, private_dir
 
 __all__ = [
+    "PRIVATE_MODE",
     "database_file",
     "database_url",
     "heartbeat_file",
@@ -29,53 +30,12 @@ __all__ = [
     "jobs_dir",
     "log_file",
     "private_dir",
+    "pulls_dir",
     "sample_dir",
     "slide_dir",
     "speed_file",
     "uploads_dir",
 ]
-
-PRIVATE_MODE = 0o700
-
-
-def home() -> Path:
-    """Return the app's folder (not made here): `STEM_HOME`, else the user's cache folder."""
-    chosen = os.environ.get("STEM_HOME", "").strip()
-    return (
-        Path(chosen).expanduser().absolute()
-        if chosen
-        else Path(user_cache_dir("stem-in-a-browser"))
-    )
-
-
-def private_dir(path: Path) -> Path:
-    """Make a folder that only its owner can read, and return it.
-
-    Raises
-    ------
-    OutputError
-        The folder cannot be made or cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE_MODE)
-        path.mkdir(exist_ok=True, mode=PRIVATE_MODE)
-        if path.stat().st_mode & 0o077:
-            path.chmod(PRIVATE_MODE)
-    except OSError as error:
-        msg = (
-            f"The folder {path} cannot be made or made private ({error.strerror or error}); "
-            "free space, "
-            "correct its permissions, or set STEM_HOME to a folder of yours."
-        )
-        raise OutputError(msg) from error
-    if not os.access(path, os.W_OK | os.X_OK):
-        msg = (
-            f"The folder {path} cannot be written; correct its permissions or set STEM_HOME to a "
-            "folder that can be written."
-        )
-        raise OutputError(msg)
-    return path
-
 
 def jobs_dir() -> Path:
     """Return the folder of all runs; made if missing."""
@@ -122,6 +82,11 @@ def heartbeat_files() -> list[Path]:
 def speed_file() -> Path:
     """Return the file in which the worker notes how fast this machine is."""
     return database_file().with_name("speed.json")
+
+
+def pulls_dir() -> Path:
+    """Return the folder in which pulls of models note how far they are; made if missing."""
+    return private_dir(home() / "pulls")
 
 
 def slide_dir() -> Path | None:

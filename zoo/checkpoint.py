@@ -29,7 +29,7 @@ from stem_core.errors import ModelFileError
 
 __all__ = ["Checkpoint", "read_checkpoint"]
 
-MOST_PICKLE_BYTES = 4_000_000  # the published size with its optimiser takes 0.1 million
+MOST_PICKLE_BYTES = 2_000_000  # the published size with its optimiser takes 0.1 million
 MOST_ENTRIES = 100_000  # modules and tensors; the published size has a few hundred
 MOST_DEEP = 100  # modules in modules
 MOST_DIMENSIONS = 8

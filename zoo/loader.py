@@ -88,11 +88,12 @@ def build_generator(manifest: Manifest) -> Generator:
             hidden=manifest.regression.hidden,
             bottleneck=manifest.regression.bottleneck,
         )
+    as_it_is = manifest.target == "published" and manifest.denoiser.condition_width == width
     return Generator(
         Denoiser(size),
         mean,
         condition_width=width,
-        projected_width=manifest.denoiser.condition_width,
+        projected_width=None if as_it_is else manifest.denoiser.condition_width,
     )
 
 

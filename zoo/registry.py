@@ -1,19 +1,44 @@
-"""Which models there are: the bundled ones and those in `STEM_MODELS_DIR`."""
+"""Which models can be used now, and which could be: bundled, pulled, or put there by hand."""
 
 from __future__ import annotations
 
 import difflib
-import os
-from dataclasses import dataclass
+import re
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from stem_core.errors import UnknownModelError
+from stem_core.errors import ModelError, RegistryError, StemError, UnknownModelError
+from zoo.entries import (
+    REGISTRY_FILE,
+    UNPINNED,
+    ModelEntry,
+    Registry,
+    entry_from_manifest,
+    read_registry,
+    registry_sources,
+)
+from zoo.install import Installed, installed, pinned
 from zoo.manifest import Manifest, read_manifest
+from zoo.places import local_models_dirs
 
-__all__ = ["BUNDLED_DIR", "Entry", "find_model", "list_models"]
+__all__ = [
+    "BUNDLED_DIR",
+    "Entry",
+    "Offer",
+    "Offers",
+    "find_model",
+    "find_offer",
+    "list_models",
+    "list_offers",
+]
 
 BUNDLED_DIR = Path(__file__).parent / "models"
+OWN_LIST = "this program"
+_KEEP_S = 600.0
+_DATASET = re.compile(r"^datasets/([\w.-]+/[\w.-]+)/([^@]+\.json)(?:@(.+))?$")
+_fetched: dict[str, tuple[float, Registry]] = {}
 
 
 @dataclass(frozen=True)
@@ -25,34 +50,60 @@ class Entry:
     name
         By which it is asked for.
     source
-        `bundled`, or `local` for the folder `STEM_MODELS_DIR`.
+        `bundled`, `hub` (pulled), or `local` (a folder put there by hand).
     folder, manifest
         Where it is and what it says of itself.
     """
 
     name: str
-    source: Literal["bundled", "local"]
+    source: Literal["bundled", "hub", "local"]
     folder: Path
     manifest: Manifest
 
 
-def list_models() -> list[Entry]:
-    """List all models, bundled first, by name; a bundled model cannot be replaced by a local one.
+@dataclass(frozen=True)
+class Offer:
+    """A model of the registry, and whether it is here.
 
-    Raises
-    ------
-    ModelFileError
-        A model's manifest is faulty.
+    Attributes
+    ----------
+    entry
+        What the registry says.
+    listed_in
+        Where it was read: this program's own list, a path, or a Hub dataset.
+    state
+        `installed`, `available`, or `update`: it is here, and the registry names a newer revision.
+    usable
+        The model, where it is here.
+    record
+        Of its pull, where it was pulled.
     """
-    places: list[tuple[Literal["bundled", "local"], Path]] = [("bundled", BUNDLED_DIR)]
-    if extra := os.environ.get("STEM_MODELS_DIR"):
-        places.append(("local", Path(extra)))
-    found: dict[str, Entry] = {}
-    for source, place in places:
-        for config in sorted(place.glob("*/config.json")):
-            manifest = read_manifest(config)
-            found.setdefault(manifest.name, Entry(manifest.name, source, config.parent, manifest))
-    return list(found.values())
+
+    entry: ModelEntry
+    listed_in: str
+    state: Literal["installed", "available", "update"]
+    usable: Entry | None = None
+    record: Installed | None = None
+
+
+@dataclass(frozen=True)
+class Offers:
+    """All models, and one sentence for each that could not be read.
+
+    `faults` is by name of a model, or of a list of models.
+    """
+
+    offers: tuple[Offer, ...]
+    faults: dict[str, str] = field(default_factory=dict)
+
+
+def list_models() -> list[Entry]:
+    """List the models that can be used: bundled first, then pulled, then those put there by hand.
+
+    A model cannot be replaced by another one of its name. One whose manifest is faulty is left
+    out; `list_offers` says why.
+    """
+    return list(_usable()[0].values())
 
 
 def find_model(name: str) -> Entry:
@@ -61,12 +112,123 @@ def find_model(name: str) -> Entry:
     Raises
     ------
     UnknownModelError
-        There is none; the sentence names those there are.
+        There is none; the sentence names those there are, or says that it can be pulled.
+    ModelFileError
+        Its manifest is faulty.
     """
-    entries = {entry.name: entry for entry in list_models()}
+    entries, faults = _usable()
     if name in entries:
         return entries[name]
-    close = difflib.get_close_matches(name, entries, n=1)
+    if name in faults:
+        raise ModelError(faults[name])
+    offered = {offer.entry.name: offer for offer in list_offers().offers}
+    if name in offered:
+        msg = f"The model '{name}' is not installed; run stem zoo pull {name}."
+        raise UnknownModelError(msg)
+    raise UnknownModelError(_no_such(name, list(entries)))
+
+
+def list_offers() -> Offers:
+    """List every model known, those of this program's list first."""
+    entries, faults = _usable()
+    records = installed()
+    offers: dict[str, Offer] = {}
+    for origin, registry in _registries(faults):
+        for listed in registry.models:
+            if listed.name in offers:
+                continue
+            usable, record = entries.get(listed.name), records.get(listed.name)
+            if listed.source != "hub" and usable is None:
+                continue  # said to be bundled or local, but not here
+            offers[listed.name] = Offer(
+                listed, origin, _state(listed, usable, record), usable, record
+            )
+    for entry in entries.values():
+        if entry.name not in offers:
+            own = entry_from_manifest(entry.manifest, "local")
+            offers[entry.name] = Offer(own, str(entry.folder.parent), "installed", entry)
+    return Offers(tuple(offers.values()), faults)
+
+
+def find_offer(name: str) -> Offer:
+    """Find a model by name, here or not.
+
+    Raises
+    ------
+    UnknownModelError
+        No list names it.
+    """
+    offers = {offer.entry.name: offer for offer in list_offers().offers}
+    if name in offers:
+        return offers[name]
+    raise UnknownModelError(_no_such(name, list(offers)))
+
+
+def _state(
+    listed: ModelEntry, usable: Entry | None, record: Installed | None
+) -> Literal["installed", "available", "update"]:
+    if usable is None:
+        return "available"
+    if usable.source == "hub" and record is not None and listed.hub is not None:
+        wanted = listed.hub.revision if listed.hub.revision != UNPINNED else pinned(listed)
+        if wanted is not None and wanted != record.revision:
+            return "update"
+    return "installed"
+
+
+def _usable() -> tuple[dict[str, Entry], dict[str, str]]:
+    """Read the manifests of all model folders here; faulty ones become sentences."""
+    folders: list[tuple[Literal["bundled", "hub", "local"], Path]] = [
+        ("bundled", config.parent) for config in sorted(BUNDLED_DIR.glob("*/config.json"))
+    ]
+    folders += [("hub", record.path) for record in installed().values()]
+    for place in local_models_dirs():
+        folders += [("local", config.parent) for config in sorted(place.glob("*/config.json"))]
+    found: dict[str, Entry] = {}
+    faults: dict[str, str] = {}
+    for source, folder in folders:
+        try:
+            manifest = read_manifest(folder / "config.json")
+        except ModelError as error:
+            faults[folder.name] = str(error)
+        else:
+            found.setdefault(manifest.name, Entry(manifest.name, source, folder, manifest))
+    return found, faults
+
+
+def _registries(faults: dict[str, str]) -> list[tuple[str, Registry]]:
+    """Read all lists of models; those that cannot be had become sentences."""
+    found = [(OWN_LIST, read_registry(REGISTRY_FILE))]
+    for source in registry_sources():
+        try:
+            found.append((source, _read_source(source)))
+        except StemError as error:
+            faults[source] = str(error)
+    return found
+
+
+def _read_source(source: str) -> Registry:
+    if not source.startswith("datasets/"):
+        return read_registry(Path(source).expanduser(), source)
+    matched = _DATASET.match(source)
+    if matched is None:
+        msg = (
+            f"STEM_REGISTRY names '{source}'; a list on the Hub is written "
+            "datasets/ORG/NAME/FILE.json or …/FILE.json@REVISION."
+        )
+        raise RegistryError(msg)
+    kept = _fetched.get(source)
+    if kept is not None and time.monotonic() - kept[0] < _KEEP_S:
+        return kept[1]
+    from zoo.hub import fetch_dataset_file
+
+    repo, path, revision = matched.groups()
+    registry = read_registry(fetch_dataset_file(repo, path, revision), source)
+    _fetched[source] = (time.monotonic(), registry)
+    return registry
+
+
+def _no_such(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]}? Known models: " if close else "choose one of: "
-    msg = f"There is no model '{name}'; {hint}{', '.join(entries) or 'none is installed'}."
-    raise UnknownModelError(msg)
+    return f"There is no model '{name}'; {hint}{', '.join(known) or 'none is installed'}."

@@ -49,7 +49,7 @@ def measure_model(predictor: Predictor) -> ModelSpeed:
     random = np.random.default_rng(0)
     side = model.spec.size_px
     patches = random.integers(0, 255, (_PATCHES, 3, side, side), dtype=np.uint8)
-    condition = torch.zeros(_SPOTS, len(model.generator.inputs.mean), device=predictor.device)
+    condition = torch.zeros(_SPOTS, model.generator.condition_width, device=predictor.device)
 
     def best_s(work: object) -> float:
         assert callable(work)

@@ -203,22 +203,14 @@ def _time_preset(
 def time_model(predictor: Predictor, settings: SamplingSettings) -> Timing:
     """Time a loaded model from condition to mean, spread and band; encoding is not part of it."""
     model = predictor.model
-    inputs = model.generator.inputs
-    random = np.random.default_rng(0)
-
-    def conditions(spots: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-        mean, std = (part.cpu().numpy() for part in (inputs.mean, inputs.std))
-        out: np.ndarray[Any, np.dtype[np.float32]] = (
-            mean + std * random.standard_normal((spots, len(mean)))
-        ).astype(np.float32)
-        return out
-
-    level = model.generator.slide_level(torch.from_numpy(conditions(200)).to(predictor.device))
+    random, conditions = np.random.default_rng(0), model.generator.invented_condition
+    lattice = torch.from_numpy(conditions(200, random)).to(predictor.device)
+    level = model.generator.slide_level(lattice)
     made: dict[int, np.ndarray[Any, np.dtype[np.float32]]] = {}
 
     def draw(spots: int) -> object:
         if spots not in made:  # in the first, warming call, not in those that count
-            made[spots] = conditions(spots)
+            made[spots] = conditions(spots, random)
         return predictor.draw(made[spots], level, [f"s{i}" for i in range(spots)], settings)
 
     size = model.generator.denoiser.size

@@ -49,14 +49,17 @@ class Generator(nn.Module):
         mean: ConditionalMean | None,
         *,
         condition_width: int,
-        projected_width: int,
+        projected_width: int | None,
     ) -> None:
         super().__init__()
         self.denoiser = denoiser
         self.mean = mean
         genes = denoiser.size.genes
-        self.inputs = Standardise(condition_width, condition_width)
-        self.register_buffer("projection", torch.zeros(condition_width, projected_width))
+        self.condition_width = condition_width
+        self.inputs = None
+        if projected_width is not None:
+            self.inputs = Standardise(condition_width, condition_width)
+            self.register_buffer("projection", torch.zeros(condition_width, projected_width))
         self.register_buffer("residual_root", torch.eye(genes))
         self.register_buffer("gene_offset", torch.zeros(genes))
         self.register_buffer("gene_scale", torch.ones(genes))
@@ -88,7 +91,18 @@ class Generator(nn.Module):
 
     def label(self, condition: Tensor) -> Tensor:
         """(N,C) -> (N,P): what the denoiser is conditioned on."""
+        if self.inputs is None:
+            return condition
         out: Tensor = self.inputs(condition) @ self.projection
+        return out
+
+    def invented_condition(self, spots: int, random: np.random.Generator) -> NDArray[np.float32]:
+        """Make conditions as a slide may give them, (spots,C), for timing."""
+        z = random.standard_normal((spots, self.condition_width)).astype(np.float32)
+        if self.inputs is None:
+            return z
+        mean, std = (part.cpu().numpy() for part in (self.inputs.mean, self.inputs.std))
+        out: NDArray[np.float32] = mean + std * z
         return out
 
     def relative_mean(self, mean: Tensor) -> Tensor | None:

@@ -120,6 +120,7 @@ def _whiten(residual: Array) -> tuple[Array, Array]:
 @torch.no_grad()
 def _set_inputs(generator: Generator, condition: Array, width: int) -> None:
     """Whitened principal components of the standardised condition."""
+    assert generator.inputs is not None
     z = generator.inputs.fit(condition, np.arange(condition.shape[1]))
     _, s, v = torch.linalg.svd(z - z.mean(0), full_matrices=False)
     scale = s[:width] / np.sqrt(len(condition))

@@ -13,7 +13,7 @@ from stem_core.errors import ModelFileError, UnknownModelError
 from zoo.loader import load_model
 from zoo.readme import figures_block, with_figures
 from zoo.registry import find_model, list_models
-from zoo.schema import manifest_schema
+from zoo.schema import SCHEMAS, registry_text, schema_text
 
 
 @pytest.fixture
@@ -127,6 +127,12 @@ def test_readme_shows_the_figures_of_the_manifests() -> None:
     assert with_figures(text, block) == text
 
 
-def test_schema_in_docs_is_that_of_the_program() -> None:
-    path = Path(__file__).parents[2] / "docs" / "manifest.schema.json"
-    assert path.read_text(encoding="utf-8") == manifest_schema(), "run python -m zoo.schema"
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_schemas_in_docs_are_those_of_the_program(name: str) -> None:
+    path = Path(__file__).parents[2] / "docs" / name
+    assert path.read_text(encoding="utf-8") == schema_text(name), "run python -m zoo.schema docs"
+
+
+def test_registry_tells_the_bundled_models_as_they_are() -> None:
+    path = Path(__file__).parents[2] / "zoo" / "registry.json"
+    assert path.read_text(encoding="utf-8") == registry_text(), "run python -m zoo.schema --registry"

@@ -1,0 +1,327 @@
+"""Turn the original authors' checkpoints into model folders, executing nothing that is in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from safetensors.torch import save_file
+from torch import Tensor
+
+from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
+from stem_core.diffusion.schedule import Schedule
+from stem_core.encoders.catalogue import encoder_facts
+from stem_core.errors import ModelFileError, OutputError, SettingsError
+from stem_core.prediction.model import Generator
+from stem_core.prediction.settings import FALLBACK_PRESETS
+from zoo.card import model_card
+from zoo.checkpoint import Checkpoint, read_checkpoint
+from zoo.entries import ModelEntry
+from zoo.loader import check_model
+from zoo.manifest import HeldOut, Layout, Licences, Manifest
+
+__all__ = ["ModelFacts", "convert_checkpoint", "convert_entry", "facts_from_entry", "read_genes"]
+
+_PAIR = ("uni", "conch")  # the publication's encoders, in its order
+_HEAD_WIDTH = 64  # as published; the number of heads cannot be read off the weights
+_MOST_GENES = 20_000
+_VISIUM = Layout(kind="visium", pitch_um=100.0, spot_diameter_um=55.0)
+_UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a manifest says that no checkpoint does."""
+
+    name: str
+    title: str = ""
+    version: str = _UNKNOWN
+    tissue: str = _UNKNOWN
+    organ: str = _UNKNOWN
+    species: str = _UNKNOWN
+    platform: str = _UNKNOWN
+    disease: str = _UNKNOWN
+    encoders: tuple[str, ...] = _PAIR
+    layout: Layout = _VISIUM
+    patch_um: float = 112.0
+    panel_rule: str = "As given with the checkpoint."
+    training_slides: tuple[str, ...] = ()
+    held_out: HeldOut = field(
+        default_factory=lambda: HeldOut(
+            protocol="Not measured here.",
+            note="Nothing is known here of how well this model does on new sections.",
+        )
+    )
+    licences: Licences = field(
+        default_factory=lambda: Licences(code=_UNKNOWN, weights=_UNKNOWN, data=_UNKNOWN)
+    )
+    citation: str = _UNKNOWN
+
+
+def facts_from_entry(entry: ModelEntry) -> ModelFacts:
+    """Take the facts from an entry of the registry that is to be converted."""
+    assert entry.convert is not None
+    how = entry.convert
+    return ModelFacts(
+        name=entry.name,
+        title=entry.title,
+        version=entry.version,
+        tissue=entry.tissue,
+        organ=entry.organ,
+        species=entry.species,
+        platform=entry.platform,
+        disease=entry.disease,
+        encoders=entry.encoders,
+        layout=how.layout,
+        patch_um=how.patch_um,
+        panel_rule=how.panel_rule,
+        training_slides=how.training_slides,
+        held_out=entry.held_out,
+        licences=entry.licences,
+        citation=entry.citation,
+    )
+
+
+def convert_entry(entry: ModelEntry, files: Mapping[str, Path], out: Path) -> Manifest:
+    """Convert what was pulled for an entry into the folder `out`; errors as below."""
+    assert entry.convert is not None
+    checkpoint, genes = files[entry.convert.checkpoint], files[entry.convert.genes]
+    return convert_checkpoint(checkpoint, genes, out, facts_from_entry(entry))
+
+
+def convert_checkpoint(
+    checkpoint: Path,
+    genes: Path,
+    out: Path,
+    facts: ModelFacts,
+    *,
+    weights: Literal["auto", "ema", "model"] = "auto",
+    heads: int | None = None,
+) -> Manifest:
+    """Write a model folder from a checkpoint and its gene list.
+
+    Parameters
+    ----------
+    checkpoint
+        A `.pt` file: a pickled model, a training state or a state dict (see `zoo.checkpoint`).
+    genes
+        Gene symbols, one a line, in the model's order.
+    out
+        An empty or new folder.
+    facts
+        What the checkpoint does not say.
+    weights
+        Which of a training state's weights.
+    heads
+        Attention heads, where the checkpoint does not say; width / 64 by default, as published.
+
+    Returns
+    -------
+    Manifest
+        Of the written folder, which was loaded once.
+
+    Raises
+    ------
+    ModelFileError
+        The checkpoint cannot be read safely, is no denoiser of this kind, or does not fit the
+        gene list.
+    SettingsError
+        The encoders are unknown or do not fit.
+    OutputError
+        The folder cannot be written.
+    """
+    read = read_checkpoint(checkpoint, weights=weights)
+    symbols = read_genes(genes)
+    size = _size_of(read, checkpoint.name, heads)
+    if len(symbols) != size.genes:
+        msg = (
+            f"The list {genes.name} names {len(symbols)} genes, the checkpoint {checkpoint.name} "
+            f"has {size.genes}; give the list that belongs to it."
+        )
+        raise ModelFileError(msg)
+    denoiser = Denoiser(size)
+    try:
+        denoiser.load_state_dict(read.tensors, strict=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        msg = f"The checkpoint {checkpoint.name} is no denoiser of the published kind: {reason}."
+        raise ModelFileError(msg) from error
+    manifest = _manifest(facts, symbols, size, _encoders(facts, size), checkpoint, read)
+    generator = Generator(
+        denoiser, None, condition_width=size.condition_width, projected_width=None
+    )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        tensors = {k: v.contiguous().clone() for k, v in generator.state_dict().items()}
+        save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
+        _gene_table(symbols).to_csv(out / "genes.csv")
+        (out / "README.md").write_text(model_card(manifest), encoding="utf-8")
+        (out / "config.json").write_text(manifest.model_dump_json(indent=1) + "\n", "utf-8")
+    except OSError as error:
+        msg = f"The folder {out} cannot be written ({error.strerror or error}); name another one."
+        raise OutputError(msg) from error
+    return check_model(out)
+
+
+def read_genes(path: Path) -> list[str]:
+    """Read gene symbols, one a line.
+
+    Raises
+    ------
+    ModelFileError
+        The file cannot be read, is empty, or names a gene twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"The gene list {path.name} cannot be read ({error}); give a text file."
+        raise ModelFileError(msg) from error
+    symbols = [line.strip().strip("\"',") for line in text.splitlines()]
+    symbols = [symbol for symbol in symbols if symbol]
+    twice = sorted({s for s in symbols if symbols.count(s) > 1}) if len(symbols) < 5000 else []
+    odd = [s for s in symbols if not re.fullmatch(r"[\w.:()/|@ -]{1,60}", s)]
+    if not symbols or len(symbols) > _MOST_GENES or twice or odd:
+        why = (
+            f"it names {twice[0]} twice" if twice
+            else f"'{odd[0][:40]}' is no gene symbol" if odd
+            else f"it has {len(symbols)} lines"
+        )  # fmt: skip
+        msg = f"The gene list {path.name} cannot be used: {why}; give one symbol a line."
+        raise ModelFileError(msg)
+    return symbols
+
+
+def _size_of(read: Checkpoint, name: str, heads: int | None) -> DenoiserSize:
+    """Read the denoiser's size off the shapes of its tensors."""
+
+    def shape(key: str, dimensions: int) -> tuple[int, ...]:
+        tensor: Tensor | None = read.tensors.get(key)
+        if tensor is None or tensor.dim() != dimensions:
+            msg = (
+                f"The checkpoint {name} is no denoiser of the published kind: it lacks a tensor "
+                f"{key} of {dimensions} dimensions; give the file of the model itself."
+            )
+            raise ModelFileError(msg)
+        return tuple(tensor.shape)
+
+    _, genes, width = shape("gene_joint_embed.gene_name_ebd", 3)
+    condition_width = shape("label_embed.0.weight", 2)[1]
+    hidden = shape("blocks.0.mlp.fc1.weight", 2)[0]
+    inputs = shape("gene_joint_embed.gene_count_ebd.0.weight", 2)[1]
+    numbers = [int(m[1]) for key in read.tensors if (m := re.match(r"blocks\.(\d+)\.", key))]
+    count = heads or read.heads or max(1, width // _HEAD_WIDTH)
+    if width % count:
+        msg = (
+            f"A width of {width} does not divide into {count} attention heads; "
+            "give the model's number with --heads."
+        )
+        raise SettingsError(msg)
+    return DenoiserSize(
+        genes=genes,
+        condition_width=condition_width,
+        depth=max(numbers) + 1,
+        width=width,
+        heads=count,
+        mlp_ratio=hidden / width,
+        gene_inputs=inputs,
+    )
+
+
+def _encoders(facts: ModelFacts, size: DenoiserSize) -> list[dict[str, object]]:
+    known = [(name, encoder_facts(name)) for name in facts.encoders]
+    if unknown := [name for name, found in known if found is None]:
+        msg = f"There is no encoder '{unknown[0]}'; see stem doctor --gated for those there are."
+        raise SettingsError(msg)
+    widths = [found.width for _, found in known if found is not None]
+    if sum(widths) != size.condition_width:
+        shown = " + ".join(f"{n} {w}" for n, w in zip(facts.encoders, widths, strict=True))
+        msg = (
+            f"The checkpoint takes {size.condition_width} values per spot, but the encoders give "
+            f"{sum(widths)} ({shown}); name those it was trained with by --encoders."
+        )
+        raise SettingsError(msg)
+    return [
+        {"name": found.name, "revision": found.revision, "width": found.width}
+        for _, found in known
+        if found is not None
+    ]
+
+
+def _manifest(
+    facts: ModelFacts,
+    symbols: list[str],
+    size: DenoiserSize,
+    encoders: list[dict[str, object]],
+    checkpoint: Path,
+    read: Checkpoint,
+) -> Manifest:
+    schedule = Schedule()
+    which = "" if read.kind == "model" else f", its {read.weights} weights"
+    return Manifest.model_validate(
+        {
+            "schema_version": 1,
+            "name": facts.name,
+            "version": facts.version,
+            "title": facts.title or facts.name,
+            "tissue": facts.tissue,
+            "organ": facts.organ,
+            "species": facts.species,
+            "platform": facts.platform,
+            "disease": facts.disease,
+            "units": "log2(1 + count)",
+            "panel": [{"symbol": symbol} for symbol in symbols],
+            "panel_rule": facts.panel_rule,
+            "encoders": encoders,
+            "view": {"side_um": facts.patch_um, "size_px": 224},
+            "survey_pitch_um": None,
+            "context_um": [],
+            "condition_width": size.condition_width,
+            "regression": None,
+            "layout": facts.layout.model_dump(),
+            "patch_mode": "paper",
+            "target": "published",
+            "denoiser": {
+                "depth": size.depth,
+                "width": size.width,
+                "heads": size.heads,
+                "mlp_ratio": size.mlp_ratio,
+                "condition_width": size.condition_width,
+                "predicts": "noise",
+                "symmetric": False,
+            },
+            "calibrated": False,
+            "diffusion_steps": schedule.steps,
+            "beta_start": schedule.beta_start,
+            "beta_end": schedule.beta_end,
+            "presets": {
+                name: {"sampler": how.sampler, "steps": how.steps, "samples": how.samples}
+                for name, how in FALLBACK_PRESETS.items()
+            },
+            "training_slides": facts.training_slides,
+            "held_out": facts.held_out.model_dump(),
+            "licences": facts.licences.model_dump(),
+            "citation": facts.citation,
+            "recipe": (
+                f"Converted from {checkpoint.name} (sha256 {read.sha256[:16]}…{which}) with "
+                "stem zoo convert"
+            ),
+            "seed": 0,
+            "created": datetime.now(UTC).date().isoformat(),
+        }
+    )
+
+
+def _gene_table(symbols: list[str]) -> pd.DataFrame:
+    """Make the table of a model that came without held-out figures: no figure, no calibration."""
+    names = ["held_out_pcc", "held_out_pcc_low", "held_out_pcc_high", "held_out_rvd"]
+    table = pd.DataFrame({"symbol": symbols, "ensembl": ""})
+    for name in names:
+        table[name] = np.nan
+    table["held_out_folds"] = 0
+    return table.set_index("symbol")
