@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from app import commands
+from app import commands, zoo_commands
 from app.terminal import CTRL_C, one_line, quiet_stderr
 from stem_core.errors import Cancelled, StemError
 
@@ -175,10 +175,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     zoo = choices.add_parser("zoo", help="the pretrained models", allow_abbrev=False)
     actions = zoo.add_subparsers(dest="action", metavar="ACTION", required=True)
-    listing = _command(
-        actions, "list", commands.zoo_list, "list the models with their held-out figures"
-    )
-    listing.add_argument("--json", action="store_true", help="for programs")
+    _add_zoo_actions(actions)
 
     benchmark = choices.add_parser("benchmark", help="measure this machine", allow_abbrev=False)
     subjects = benchmark.add_subparsers(dest="subject", metavar="SUBJECT", required=True)
@@ -205,7 +202,57 @@ def build_parser() -> argparse.ArgumentParser:
         choices, "doctor", commands.doctor, "show versions, device, folders and models"
     )
     doctor.add_argument("--json", action="store_true", help="for programs")
+    doctor.add_argument(
+        "--gated", action="store_true", help="also ask the Hub which encoders are open to you"
+    )
     return parser
+
+
+def _add_zoo_actions(actions: Any) -> None:
+    """Add `stem zoo …`."""
+    listing = _command(
+        actions, "list", zoo_commands.list_all, "list the models with their held-out figures"
+    )
+    listing.add_argument("--json", action="store_true", help="for programs")
+    info = _command(actions, "info", zoo_commands.info, "show everything known of a model")
+    info.add_argument("name", metavar="NAME")
+    info.add_argument("--json", action="store_true", help="for programs")
+    pull = _command(actions, "pull", zoo_commands.pull, "fetch a model from the Hugging Face Hub")
+    pull.add_argument("name", metavar="NAME")
+    pull.add_argument(
+        "--update", action="store_true", help="take the newest revision of an unpinned model"
+    )
+    verify = _command(
+        actions, "verify", zoo_commands.verify, "compare a model's files with what was recorded"
+    )
+    verify.add_argument("name", metavar="NAME", nargs="?", help="default: all that are here")
+    remove = _command(actions, "remove", zoo_commands.remove, "remove a model that was pulled")
+    remove.add_argument("name", metavar="NAME")
+    push = _command(actions, "push", zoo_commands.push, "publish a model folder on the Hub")
+    push.add_argument("folder", metavar="DIR", type=Path)
+    push.add_argument("repo", metavar="ORG/NAME")
+    push.add_argument("--private", action="store_true", help="for yourself and your organisation")
+    push.add_argument("--dry-run", action="store_true", help="check and tell, send nothing")
+    convert = _command(
+        actions, "convert", zoo_commands.convert, "turn a published checkpoint into a model folder"
+    )
+    convert.add_argument("checkpoint", metavar="CHECKPOINT.pt", type=Path)
+    convert.add_argument(
+        "--genes", required=True, type=Path, metavar="LIST.txt", help="symbols, one a line"
+    )
+    convert.add_argument("--out", required=True, type=Path, metavar="DIR", help="an empty folder")
+    convert.add_argument(
+        "--name", metavar="NAME", help="of the model; known ones bring their facts"
+    )
+    for fact in ("title", "tissue", "organ", "species", "platform", "disease"):
+        convert.add_argument(f"--{fact}", metavar="TEXT", help="for the manifest")
+    convert.add_argument(
+        "--encoders", metavar="A,B", help="in order (default: the publication's, uni,conch)"
+    )
+    convert.add_argument(
+        "--weights", choices=("auto", "ema", "model"), default="auto", help="of a training state"
+    )
+    convert.add_argument("--heads", type=int, metavar="N", help="attention heads, if not said")
 
 
 def _command(

@@ -13,7 +13,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from app.terminal import CTRL_C, Notes, ProgressBar, one_line
 from stem_core.errors import OutputError, SettingsError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stem_core.slides.tissue import TissueMask
     from zoo.manifest import Manifest
 
-__all__ = ["benchmark_sampler", "doctor", "evaluate", "predict", "serve_pages", "work", "zoo_list"]
+__all__ = ["benchmark_sampler", "doctor", "evaluate", "predict", "serve_pages", "work"]
 
 LOG = logging.getLogger("app.commands")
 
@@ -152,66 +152,6 @@ def benchmark_sampler(args: argparse.Namespace, stream: TextIO) -> int:
     return DONE
 
 
-def zoo_list(args: argparse.Namespace, stream: TextIO) -> int:
-    """List the models."""
-    from zoo.registry import list_models
-
-    entries = list_models()
-    if args.json:
-        import json
-
-        rows = [_model_facts(entry.name, entry.source, entry.manifest) for entry in entries]
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
-        return DONE
-    table = [("NAME", "TISSUE", "SPECIES", "PLATFORM", "GENES", "HELD-OUT PCC", "SOURCE")]
-    for entry in entries:
-        manifest = entry.manifest
-        table.append(
-            (
-                entry.name,
-                manifest.tissue,
-                manifest.species,
-                manifest.platform,
-                str(len(manifest.panel)),
-                manifest.held_out.summary,
-                str(entry.source),
-            )
-        )
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    for row in table:
-        print(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        )
-    return DONE
-
-
-def _model_facts(name: str, source: object, manifest: Manifest) -> dict[str, Any]:
-    facts = manifest.model_dump(
-        mode="json",
-        include={
-            "version",
-            "title",
-            "tissue",
-            "organ",
-            "species",
-            "platform",
-            "disease",
-            "units",
-            "layout",
-            "presets",
-            "training_slides",
-            "licences",
-        },
-    )
-    return {
-        "name": name,
-        "source": str(source),
-        **facts,
-        "n_genes": len(manifest.panel),
-        "held_out": manifest.held_out.model_dump(mode="json", exclude={"folds", "note"}),
-    }
-
-
 def serve_pages(args: argparse.Namespace, stream: TextIO) -> int:
     """Serve the pages until stopped."""
     from app.launch import serve
@@ -238,7 +178,7 @@ def doctor(args: argparse.Namespace, stream: TextIO) -> int:
     """Show the state of this installation."""
     from app.doctor import examine, report
 
-    findings = examine()
+    findings = examine(gated=args.gated)
     if args.json:
         import json
 

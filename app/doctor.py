@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from app.terminal import one_line
-from stem_core.errors import StemError
+from stem_core.errors import EncoderMissingError, StemError
 
 __all__ = ["examine", "report"]
 
@@ -30,8 +30,13 @@ _PACKAGES = (
 _TRIAL_SIDE = 768
 
 
-def examine() -> dict[str, Any]:
+def examine(*, gated: bool = False) -> dict[str, Any]:
     """Look at this installation.
+
+    Parameters
+    ----------
+    gated
+        Also ask the Hub which encoders' repositories are open, downloading nothing.
 
     Returns
     -------
@@ -40,19 +45,23 @@ def examine() -> dict[str, Any]:
         all is well).
     """
     problems: list[str] = []
-    return {
+    findings: dict[str, Any] = {
         "versions": _versions(problems),
         "device": _device(problems),
         "folders": _folders(problems),
         "models": _models(problems),
-        "problems": problems,
     }
+    if gated:
+        findings["encoders"] = _encoders()
+    return {**findings, "problems": problems}
 
 
 def report(findings: dict[str, Any]) -> str:
     """Return the findings as text, one a line."""
     lines: list[str] = []
-    for title in ("versions", "device", "folders", "models"):
+    for title in ("versions", "device", "folders", "models", "encoders"):
+        if title not in findings:
+            continue
         lines.append(title.capitalize())
         lines += [f"  {name:<20} {_shown(value)}" for name, value in findings[title].items()]
     lines += ["Problems", *(f"  {problem}" for problem in findings["problems"] or ["none"])]
@@ -148,17 +157,18 @@ def _size(path: Path) -> str:
 
 def _models(problems: list[str]) -> dict[str, str]:
     from zoo.loader import load_model
-    from zoo.registry import list_models
+    from zoo.registry import list_models, list_offers
 
     found: dict[str, str] = {}
-    try:
-        entries = list_models()
-    except StemError as error:
-        problems.append(one_line(error).rstrip("."))
-        return found
+    entries = list_models()
+    for name, fault in list_offers().faults.items():
+        found[name] = "cannot be read"
+        problems.append(one_line(fault).rstrip("."))
     for entry in entries:
         try:
             load_model(entry.folder)
+        except EncoderMissingError as error:
+            found[entry.name] = one_line(error).rstrip(".")
         except StemError as error:
             found[entry.name] = "damaged"
             problems.append(one_line(error).rstrip("."))
@@ -169,4 +179,17 @@ def _models(problems: list[str]) -> dict[str, str]:
             )
     if not entries:
         problems.append("no model is installed; install the program again")
+    return found
+
+
+def _encoders() -> dict[str, str]:
+    """Ask the Hub about each encoder's repository; an encoder that is not open is no problem."""
+    from stem_core.encoders.catalogue import CATALOGUE
+    from zoo.hub import check_access
+
+    found = {}
+    for facts in CATALOGUE.values():
+        if facts.repo:
+            why = check_access(facts.repo)
+            found[facts.name] = f"{why or 'open to you'} Licence: {facts.licence}."
     return found

@@ -15,6 +15,7 @@ page = st.navigation(
             "views/predict.py", title="Predict", icon=":material/biotech:",
             url_path="predict", default=True,
         ),
+        st.Page("views/zoo.py", title="Models", icon=":material/category:", url_path="models"),
         st.Page("views/runs.py", title="Runs", icon=":material/list:", url_path="runs"),
         st.Page("views/results.py", title="Results", icon=":material/map:", url_path="results"),
     ],

@@ -37,6 +37,7 @@ __all__ = [
     "uploads_dir",
 ]
 
+
 def jobs_dir() -> Path:
     """Return the folder of all runs; made if missing."""
     return private_dir(home() / "jobs")

@@ -137,6 +137,9 @@ def convert_checkpoint(
         The folder cannot be written.
     """
     read = read_checkpoint(checkpoint, weights=weights)
+    table = read.tensors.get("gene_joint_embed.gene_name_ebd")
+    if table is not None and table.dim() == 3 and len(table) == 1:
+        read.tensors["gene_joint_embed.gene_name_ebd"] = table[0]
     symbols = read_genes(genes)
     size = _size_of(read, checkpoint.name, heads)
     if len(symbols) != size.genes:
@@ -210,8 +213,8 @@ def _size_of(read: Checkpoint, name: str, heads: int | None) -> DenoiserSize:
             raise ModelFileError(msg)
         return tuple(tensor.shape)
 
-    _, genes, width = shape("gene_joint_embed.gene_name_ebd", 3)
-    condition_width = shape("label_embed.0.weight", 2)[1]
+    genes, width = shape("gene_joint_embed.gene_name_ebd", 2)
+    label_width, condition_width = shape("label_embed.0.weight", 2)
     hidden = shape("blocks.0.mlp.fc1.weight", 2)[0]
     inputs = shape("gene_joint_embed.gene_count_ebd.0.weight", 2)[1]
     numbers = [int(m[1]) for key in read.tensors if (m := re.match(r"blocks\.(\d+)\.", key))]
@@ -230,6 +233,7 @@ def _size_of(read: Checkpoint, name: str, heads: int | None) -> DenoiserSize:
         heads=count,
         mlp_ratio=hidden / width,
         gene_inputs=inputs,
+        label_width=label_width,
     )
 
 
@@ -292,6 +296,7 @@ def _manifest(
                 "heads": size.heads,
                 "mlp_ratio": size.mlp_ratio,
                 "condition_width": size.condition_width,
+                "label_width": size.label_width,
                 "predicts": "noise",
                 "symmetric": False,
             },

@@ -201,6 +201,7 @@ def write_model_folder(
                 "heads": size.heads,
                 "mlp_ratio": size.mlp_ratio,
                 "condition_width": size.condition_width,
+                "label_width": size.label_width,
                 "predicts": size.predicts,
                 "symmetric": size.symmetric,
             },

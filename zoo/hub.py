@@ -12,14 +12,14 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import huggingface_hub
-from huggingface_hub import HfApi, constants, hf_hub_url
+from huggingface_hub import CommitOperationAdd, HfApi, constants, hf_hub_url
 from huggingface_hub.errors import (
     DisabledRepoError,
     EntryNotFoundError,
@@ -61,6 +61,7 @@ __all__ = [
     "is_offline",
     "listing",
     "token",
+    "upload",
 ]
 
 _TRIES = 5
@@ -137,6 +138,30 @@ def check_access(repo: str) -> str:
     except HubError as error:
         return str(error)
     return ""
+
+
+def upload(repo: str, files: Mapping[str, Path], *, private: bool, message: str) -> str:
+    """Put files into a repository, made where it does not exist, in one commit.
+
+    Returns
+    -------
+    str
+        The commit, 40 digits.
+
+    Raises
+    ------
+    HubError
+        See its kinds.
+    """
+    api = _api()
+    with _sentences(repo, None):
+        _patiently(lambda: api.create_repo(repo, private=private, exist_ok=True))
+        operations = [
+            CommitOperationAdd(path_in_repo=path, path_or_fileobj=file)
+            for path, file in files.items()
+        ]
+        done = _patiently(lambda: api.create_commit(repo, operations, commit_message=message))
+    return str(done.oid)
 
 
 def cached_file(repo: str, revision: str, path: str, *, repo_type: str = "model") -> Path | None:

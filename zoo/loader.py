@@ -75,6 +75,7 @@ def build_generator(manifest: Manifest) -> Generator:
         gene_inputs=1 if manifest.regression is None else 2,
         predicts=manifest.denoiser.predicts,
         symmetric=manifest.denoiser.symmetric,
+        label_width=manifest.denoiser.label_width,
     )
     mean = None
     if manifest.regression is not None:

@@ -80,6 +80,7 @@ class DenoiserConfig(_Strict):
     heads: int = Field(gt=0)
     mlp_ratio: Positive = 4.0
     condition_width: int = Field(gt=0)
+    label_width: int | None = Field(default=None, gt=0)
     predicts: Literal["noise", "velocity"]
     symmetric: bool
 

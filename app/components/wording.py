@@ -19,6 +19,7 @@ __all__ = [
     "STATE_BADGES",
     "band_words",
     "count",
+    "data_size",
     "duration",
     "length",
     "moment",
@@ -71,6 +72,13 @@ def duration(seconds: float) -> str:
         return f"{round(seconds / 60)} min"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def data_size(n_bytes: float) -> str:
+    """Return a size of data in decimal units, as disks and networks state it."""
+    if n_bytes < 999_500:
+        return f"{n_bytes / 1e3:.0f} kB"
+    return f"{n_bytes / 1e6:.1f} MB" if n_bytes < 999_950_000 else f"{n_bytes / 1e9:.2f} GB"
 
 
 def length(um: float) -> str:

@@ -13,11 +13,12 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import app
 from app import paths
@@ -25,7 +26,8 @@ from stem_core.errors import Cancelled, StemError
 
 __all__ = ["PullStatus", "forget_pull", "read_pull", "start_pull", "stop_pull"]
 
-_SILENT_AFTER_S = 20.0  # a living pull writes every second, or so it should
+_SILENT_AFTER_S = 15.0
+_BEAT_S = 2.0  # a living pull writes at least this often
 _WRITE_EVERY_S = 0.3
 _RATE_OVER_S = 5.0
 
@@ -140,6 +142,21 @@ class _Reporter:
         self.status = PullStatus(name)
         self._seen: deque[tuple[float, int]] = deque()
         self._last = 0.0
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def _beat(self) -> None:
+        while not self._ended.wait(_BEAT_S):
+            with self._lock:
+                if not self._ended.is_set():
+                    _write(self.status)
+
+    def end(self, **changes: Any) -> None:
+        """Write the last status."""
+        with self._lock:
+            self._ended.set()
+            _write(replace(self.status, left_s=None, **changes))
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         now = time.monotonic()
@@ -154,7 +171,7 @@ class _Reporter:
         rate = None
         if stage == "download" and now - self._seen[0][0] > 0.5:
             rate = (done - self._seen[0][1]) / (now - self._seen[0][0])
-        self.status = replace(
+        status = replace(
             self.status,
             stage=stage,
             done_bytes=done if stage == "download" else self.status.done_bytes,
@@ -162,7 +179,9 @@ class _Reporter:
             bytes_per_s=rate,
             left_s=(total - done) / rate if rate else None,
         )
-        _write(self.status)
+        with self._lock:
+            self.status = status
+            _write(status)
 
 
 def main(arguments: list[str]) -> None:
@@ -184,14 +203,14 @@ def main(arguments: list[str]) -> None:
                 progress=lambda p: report(p.stage, p.done_bytes, p.total_bytes),
                 should_stop=stop.exists,
             )
-        _write(replace(report.status, state="done", left_s=None))
+        report.end(state="done")
     except Cancelled:
-        _write(replace(report.status, state="stopped"))
+        report.end(state="stopped")
     except StemError as error:
-        _write(replace(report.status, state="failed", sentence=str(error)))
+        report.end(state="failed", sentence=str(error))
     except Exception as error:  # noqa: BLE001 - the page gets a sentence, the log the rest
         reference = record_fault(error, f"pulling {name}")
-        _write(replace(report.status, state="failed", sentence=fault_sentence(reference)))
+        report.end(state="failed", sentence=fault_sentence(reference))
     finally:
         with contextlib.suppress(OSError):
             stop.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +32,8 @@ class DenoiserSize:
         regression mean of that gene at that spot).
     dropout
         On the condition, in training.
+    label_width
+        Hidden width of the condition's MLP; None for C, as published.
     predicts
         `noise`, as published, or `velocity`; see `stem_core.diffusion.parameterisation`.
     symmetric
@@ -48,6 +51,12 @@ class DenoiserSize:
     dropout: float = 0.0
     predicts: str = "noise"
     symmetric: bool = False
+    label_width: int | None = None
+
+    @property
+    def label_hidden(self) -> int:
+        """Hidden width of the condition's MLP."""
+        return self.condition_width if self.label_width is None else self.label_width
 
 
 def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -59,15 +68,22 @@ class _GeneTokens(nn.Module):
 
     def __init__(self, size: DenoiserSize) -> None:
         super().__init__()
-        self.gene_name_ebd = nn.Parameter(torch.randn(1, size.genes, size.width) * 0.02)
+        self.gene_name_ebd = nn.Parameter(torch.randn(size.genes, size.width) * 0.02)
         self.gene_count_ebd = nn.Sequential(
             nn.Linear(size.gene_inputs, size.width), nn.SiLU(), nn.Linear(size.width, size.width)
         )
 
     def forward(self, values: Tensor) -> Tensor:
         """(…,G,gene_inputs) -> (…,G,D)."""
-        out: Tensor = self.gene_count_ebd(values) + self.gene_name_ebd[0]
+        out: Tensor = self.gene_count_ebd(values) + self.gene_name_ebd
         return out
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Take gene vectors that were saved as (1,G,D) as well."""
+        name = f"{prefix}gene_name_ebd"
+        if name in state_dict and state_dict[name].shape[:1] == (1,):
+            state_dict[name] = state_dict[name].flatten(0, -2)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 class _TimeEmbedding(nn.Module):
@@ -177,9 +193,9 @@ class Denoiser(nn.Module):
         self.gene_joint_embed = _GeneTokens(size)
         self.time_embed = _TimeEmbedding(size.width)
         self.label_embed = nn.Sequential(
-            nn.Linear(size.condition_width, size.width),
+            nn.Linear(size.condition_width, size.label_hidden),
             nn.SiLU(),
-            nn.Linear(size.width, size.width),
+            nn.Linear(size.label_hidden, size.width),
         )
         self.blocks = nn.ModuleList(_Block(size) for _ in range(size.depth))
         self.final_layer = _FinalLayer(size.width)

@@ -78,7 +78,8 @@ def operations(size: DenoiserSize, sequences: int, spots: int) -> float:
     g, d = size.genes, size.width
     block = 2 * g * d * d * (4 + 2 * size.mlp_ratio) + 4 * g * g * d
     per_sequence = size.depth * block + 2 * g * d * (size.gene_inputs + d + 2)
-    per_spot = 2 * d * (size.condition_width + 256 + 2 * d) + size.depth * 12 * d * d + 4 * d * d
+    label = size.label_hidden * (size.condition_width + d)
+    per_spot = 2 * (label + d * (256 + d)) + size.depth * 12 * d * d + 4 * d * d
     return sequences * per_sequence + spots * per_spot
 
 

@@ -197,6 +197,7 @@ def _new_generator(
         gene_inputs=2 if residual else 1,
         predicts="velocity" if residual else "noise",
         symmetric=residual,
+        label_width=settings.width if residual else None,
     )
     generator = Generator(
         Denoiser(size),

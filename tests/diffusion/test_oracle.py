@@ -128,7 +128,7 @@ def test_stochastic_dpm_solver_equals_its_oracle(
 def published_state(generator: torch.Generator) -> dict[str, Tensor]:
     """A state dict with the published names and shapes: G 200, C 1536, D 384, depth 12."""
     d, c, g = 384, 1536, 200
-    shapes = {"gene_joint_embed.gene_name_ebd": (1, g, d)}
+    shapes = {"gene_joint_embed.gene_name_ebd": (g, d)}
 
     def linear(name: str, out: int, into: int) -> None:
         shapes[f"{name}.weight"] = (out, into)
@@ -138,8 +138,8 @@ def published_state(generator: torch.Generator) -> dict[str, Tensor]:
     linear("gene_joint_embed.gene_count_ebd.2", d, d)
     linear("time_embed.mlp.0", d, 256)
     linear("time_embed.mlp.2", d, d)
-    linear("label_embed.0", d, c)
-    linear("label_embed.2", d, d)
+    linear("label_embed.0", c, c)
+    linear("label_embed.2", d, c)
     for i in range(12):
         linear(f"blocks.{i}.attn.qkv", 3 * d, d)
         linear(f"blocks.{i}.attn.proj", d, d)
@@ -205,6 +205,7 @@ def test_published_state_dict_gives_the_published_output() -> None:
     generator = torch.Generator().manual_seed(0)
     state = published_state(generator)
     denoiser = Denoiser(DenoiserSize()).eval()
+    assert 35.5e6 < sum(value.numel() for value in denoiser.parameters()) < 35.7e6  # as published
     denoiser.load_state_dict(state, strict=True)
     x = torch.randn(3, 200, generator=generator, dtype=torch.float64)
     t = torch.tensor([0, 431, 999])

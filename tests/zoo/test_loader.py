@@ -135,4 +135,6 @@ def test_schemas_in_docs_are_those_of_the_program(name: str) -> None:
 
 def test_registry_tells_the_bundled_models_as_they_are() -> None:
     path = Path(__file__).parents[2] / "zoo" / "registry.json"
-    assert path.read_text(encoding="utf-8") == registry_text(), "run python -m zoo.schema --registry"
+    assert path.read_text(encoding="utf-8") == registry_text(), (
+        "run python -m zoo.schema --registry"
+    )

@@ -1,0 +1,87 @@
+"""Publish a model folder on the Hub: checked before, with a card, and with what pins it after."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from stem_core.errors import ModelFileError, OutputError, SettingsError
+from zoo import hub
+from zoo.card import model_card
+from zoo.entries import FileEntry, HubSource, ModelEntry, describe_files, entry_from_manifest
+from zoo.loader import check_model
+
+__all__ = ["Published", "publish"]
+
+
+@dataclass(frozen=True)
+class Published:
+    """What was, or would be, published; without a revision where nothing was sent."""
+
+    files: tuple[FileEntry, ...]
+    revision: str = ""
+    entry: ModelEntry | None = None
+
+
+def publish(folder: Path, repo: str, *, private: bool = False, dry_run: bool = False) -> Published:
+    """Check a model folder, write its card anew, and upload it.
+
+    Only the files of a model folder are sent, whatever else lies in it.
+
+    Parameters
+    ----------
+    folder
+        The model folder.
+    repo
+        `ORG/NAME`; made where it does not exist.
+    private
+        Make it private.
+    dry_run
+        Check and tell, send nothing and change nothing.
+
+    Raises
+    ------
+    ModelFileError
+        The folder holds no sound model.
+    SettingsError
+        The repository's name cannot be one, or there is no token.
+    OutputError
+        The card cannot be written.
+    HubError
+        See its kinds.
+    """
+    if not (folder / "config.json").is_file():
+        msg = f"{folder} is no model folder: it has no config.json; name the folder of a model."
+        raise ModelFileError(msg)
+    manifest = check_model(folder)
+    try:
+        # Checked before anything is sent.
+        HubSource(repo=repo, revision="unpinned")
+    except ValueError as error:
+        msg = f"'{repo}' cannot be a repository; give ORG/NAME."
+        raise SettingsError(msg) from error
+    if dry_run:
+        return Published(describe_files(folder))
+    if not hub.token():
+        msg = (
+            "Publishing needs a token with the right to write: put it into the environment as "
+            "HF_TOKEN."
+        )
+        raise SettingsError(msg)
+    card = folder / "README.md"
+    text = model_card(manifest)
+    if not card.is_file() or card.read_text(encoding="utf-8") != text:
+        try:
+            card.write_text(text, encoding="utf-8")
+        except OSError as error:
+            msg = f"The card {card} cannot be written ({error.strerror or error})."
+            raise OutputError(msg) from error
+    files = describe_files(folder)
+    revision = hub.upload(
+        repo,
+        {f.path: folder / f.path for f in files},
+        private=private,
+        message=f"{manifest.name} {manifest.version}",
+    )
+    source = HubSource(repo=repo, revision=revision, files=files)
+    return Published(files, revision, entry_from_manifest(manifest, "hub", hub=source))
