@@ -148,8 +148,9 @@ def verify(args: argparse.Namespace, stream: TextIO) -> int:
 
 def _fault(offer: Offer) -> str:
     """Say what is wrong with an installed model; "" for nothing."""
+    from zoo.entries import file_sha256
     from zoo.install import faulty_files
-    from zoo.loader import check_model, file_sha256
+    from zoo.loader import check_model
 
     assert offer.usable is not None
     folder = offer.usable.folder

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+
+# Before the client is imported, which reads it once: nothing is told to anybody.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import huggingface_hub
 from huggingface_hub import CommitOperationAdd, HfApi, constants, hf_hub_url
@@ -30,10 +32,12 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.file_download import http_get, repo_folder_name
+from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import (  # type: ignore[attr-defined]
     build_hf_headers,
+    hf_raise_for_status,
+    http_stream_backoff,
     httpx,
 )
 from huggingface_hub.utils import tqdm as hub_tqdm  # type: ignore[attr-defined]
@@ -65,6 +69,7 @@ __all__ = [
 ]
 
 _TRIES = 5
+_PIECE_BYTES = 1 << 18
 T = TypeVar("T")
 _LONGEST_WAIT_S = 30.0
 _PAUSE_S = 1.0
@@ -120,7 +125,7 @@ def listing(repo: str, revision: str | None) -> Listing:
     with _sentences(repo, revision):
         commit = revision or _patiently(lambda: _api().model_info(repo)).sha
         found = _patiently(
-            lambda: list(_api().list_repo_tree(repo, recursive=True, revision=commit))
+            lambda: list(_api().list_repo_tree(repo, recursive=True, revision=commit)), tries=1
         )
     files = {
         f.path: RemoteFile(f.path, f.size, f.lfs.sha256 if f.lfs else None, f.blob_id)
@@ -185,7 +190,8 @@ def fetch_dataset_file(repo: str, path: str, revision: str | None) -> Path:
             _patiently(
                 lambda: huggingface_hub.hf_hub_download(
                     repo, path, repo_type="dataset", revision=revision, token=token()
-                )
+                ),
+                tries=2,
             )
         )
 
@@ -237,7 +243,8 @@ def fetch(
                     revision=listed.revision,
                     token=token(),
                     tqdm_class=_meter(lambda n: None, should_stop),
-                )
+                ),
+                tries=2,
             )
     except OSError as error:
         if isinstance(error, HubError | OutputError | HfHubHTTPError):
@@ -280,22 +287,28 @@ def _fetch_large(
         done = 0
     received(done)
     url = hf_hub_url(listed.repo, remote.path, revision=listed.revision)
-    for attempt in range(_TRIES):
+    failures = 0
+    while done < remote.size:
+        before = done
         try:
-            with partial.open("ab") as file:
-                http_get(
-                    url,
-                    file,
-                    resume_size=file.tell(),
-                    headers=build_hf_headers(token=token(), library_name=_LIBRARY),
-                    expected_size=remote.size,
-                    tqdm_class=_meter(received, should_stop),
-                )
-            break
+            for piece in _stream(url, done):
+                if should_stop():
+                    msg = "The pull was stopped."
+                    raise Cancelled(msg)
+                if piece is None:  # the server starts anew
+                    partial.unlink(missing_ok=True)
+                    received(-done)
+                    done = before = 0
+                    continue
+                with partial.open("ab") as file:
+                    file.write(piece)
+                done += len(piece)
+                received(len(piece))
         except (httpx.TransportError, HfHubHTTPError) as error:
-            if attempt == _TRIES - 1 or not _passes(error):
+            failures = 1 if done > before else failures + 1
+            if failures == _TRIES or not _passes(error):
                 raise
-            _pause(error, attempt)
+            _pause(error, failures - 1)
     with partial.open("rb") as file:
         right = hashlib.file_digest(file, "sha256").hexdigest() == sha256
     if not right:
@@ -312,6 +325,26 @@ def _fetch_large(
         shutil.copyfile(partial, aside)
         aside.replace(blob)
         partial.unlink()
+
+
+def _stream(url: str, start: int) -> Iterator[bytes | None]:
+    """Give a file's content from a byte on, in pieces; None first where it starts at 0 instead."""
+    headers = build_hf_headers(token=token(), library_name=_LIBRARY)
+    headers["Accept-Encoding"] = "identity"
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    with http_stream_backoff(
+        "GET",
+        url,
+        headers=headers,
+        timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT,
+        retry_on_exceptions=(),
+        retry_on_status_codes=(),
+    ) as response:
+        hf_raise_for_status(response)
+        if start and response.status_code != 206:
+            yield None
+        yield from response.iter_bytes(chunk_size=_PIECE_BYTES)
 
 
 def _wrong_hash(path: str, repo: str) -> str:
@@ -361,13 +394,13 @@ def _pause(error: Exception, attempt: int) -> None:
     time.sleep(min(wait_s, _LONGEST_WAIT_S))
 
 
-def _patiently(ask: Callable[[], T]) -> T:
-    """Ask again, a few times, what may pass."""
-    for attempt in range(_TRIES):
+def _patiently(ask: Callable[[], T], tries: int = _TRIES) -> T:
+    """Ask again, a few times, what may pass; once what the client itself asks again."""
+    for attempt in range(tries):
         try:
             return ask()
         except (httpx.TransportError, HfHubHTTPError) as error:
-            if attempt == _TRIES - 1 or not _passes(error):
+            if attempt == tries - 1 or not _passes(error):
                 raise
             _pause(error, attempt)
     raise AssertionError
@@ -375,62 +408,53 @@ def _patiently(ask: Callable[[], T]) -> T:
 
 @contextmanager
 def _sentences(repo: str, revision: str | None) -> Iterator[None]:
-    """Turn what the client raises into our errors; the order is that of its class tree."""
-    at = (
-        f" at revision {revision[:12]}"
-        if revision and re.fullmatch(r"[0-9a-f]{40}", revision)
-        else ""
-    )
+    """Turn what the client raises into our errors."""
     try:
         yield
-    except GatedRepoError as error:
-        raise HubAccessError(_access(repo, "is gated", error)) from error
-    except RepositoryNotFoundError as error:
+    except (HfHubHTTPError, httpx.TransportError, OfflineModeIsEnabled) as error:
+        raise _translated(error, repo, revision) from error
+    except LocalEntryNotFoundError as error:
+        cause = error.__cause__
+        known = isinstance(cause, HfHubHTTPError | httpx.TransportError)
+        raise _translated(cause if known else error, repo, revision) from error
+
+
+def _translated(error: BaseException | None, repo: str, revision: str | None) -> HubError:
+    """Make the sentence; the order is that of the client's class tree."""
+    if isinstance(error, GatedRepoError):
+        return HubAccessError(_access(repo, "is gated", error))
+    if isinstance(error, RepositoryNotFoundError):
         if error.response.status_code == 401:
-            msg = _access(repo, "does not exist or is private", error)
-            raise HubAccessError(msg) from error
-        msg = (
+            return HubAccessError(_access(repo, "does not exist or is private", error))
+        return HubMissingError(
             f"The Hub at {endpoint()} has no repository {repo}, or the token may not see it; "
             "check the name, or ask its owner."
         )
-        raise HubMissingError(msg) from error
-    except RevisionNotFoundError as error:
-        msg = (
+    if isinstance(error, RevisionNotFoundError):
+        return HubMissingError(
             f"The repository {repo} has no revision {revision} any more: its history was changed "
-            "since it was recorded. Ask its authors; to take its newest revision instead, pull "
-            "with --update."
+            "since it was recorded. Ask its authors; where the registry does not pin it, pull "
+            "with --update to take its newest revision instead."
         )
-        raise HubMissingError(msg) from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        raise HubOfflineError(_offline(repo)) from error
-    except EntryNotFoundError as error:
-        msg = (
-            f"The repository {repo}{at} lacks a file of the model; tell its authors, or choose "
-            "another model."
+    if isinstance(error, EntryNotFoundError):
+        return HubMissingError(
+            f"The repository {repo} lacks a file of the model at revision "
+            f"{(revision or 'main')[:12]}; tell its authors, or choose another model."
         )
-        raise HubMissingError(msg) from error
-    except DisabledRepoError as error:
-        msg = f"The Hub has disabled the repository {repo}; choose another model."
-        raise HubError(msg) from error
-    except HfHubHTTPError as error:
+    if isinstance(error, DisabledRepoError):
+        return HubError(f"The Hub has disabled the repository {repo}; choose another model.")
+    if isinstance(error, HfHubHTTPError):
         status = error.response.status_code
         if status in (401, 403):
-            raise HubAccessError(_access(repo, "refused this", error)) from error
+            return HubAccessError(_access(repo, "refused this", error))
         if status == 429:
-            msg = (
-                f"The Hub at {endpoint()} asks for fewer requests (429), five times over; wait "
-                "some minutes and pull again: what came is kept."
-            )
+            why = "asks for fewer requests (429), several times over; wait some minutes"
         elif status >= 500:
-            msg = (
-                f"The Hub at {endpoint()} is not well (error {status}), five times over; try again "
-                "later: what came is kept."
-            )
+            why = f"is not well (error {status}), several times over; wait some minutes"
         else:
-            msg = f"The Hub at {endpoint()} answered {status} about {repo}; try again later."
-        raise HubError(msg) from error
-    except httpx.TransportError as error:
-        raise HubOfflineError(_offline(repo)) from error
+            why = f"answered {status} about {repo}; wait some minutes"
+        return HubError(f"The Hub at {endpoint()} {why} and try again: what came is kept.")
+    return HubOfflineError(_offline(repo))
 
 
 def _offline(repo: str) -> str:

@@ -29,8 +29,7 @@ from stem_core.errors import (
     OutputError,
 )
 from zoo import hub
-from zoo.entries import MODEL_FILES, UNPINNED, FileEntry, ModelEntry, describe_files
-from zoo.loader import check_model, file_sha256
+from zoo.entries import MODEL_FILES, UNPINNED, FileEntry, ModelEntry, describe_files, file_sha256
 from zoo.manifest import NAME_PATTERN
 from zoo.places import home, local_models_dirs, zoo_dir
 
@@ -170,6 +169,8 @@ def pull(
     HubError, HashError, ModelFileError, OutputError, Cancelled
         Nothing is installed then; a model that was stays.
     """
+    from zoo.loader import check_model
+
     assert entry.hub is not None, "only Hub entries are pulled"
 
     def report(stage: str, done: int = 0, total: int = 0) -> None:
@@ -217,7 +218,8 @@ def pull(
         if entry.hub.revision == UNPINNED:
             found = sources or record.files
             pin = _Pin(repo=listed.repo, revision=listed.revision, files=found)
-            _write_pins({**_read_pins(), entry.name: pin})
+            with FileLock(zoo_dir("locks") / "pins.lock"):
+                _write_pins({**_read_pins(), entry.name: pin})
         _write(zoo_dir("installed") / f"{entry.name}.json", record.model_dump_json(indent=1))
         return record
     finally:

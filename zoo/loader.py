@@ -5,7 +5,6 @@ Safetensors only, every tensor expected, shaped right and finite.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -35,6 +34,7 @@ from stem_core.prediction.model import (
     RidgeBaseline,
     StemModel,
 )
+from zoo.entries import file_sha256
 from zoo.manifest import Manifest, read_manifest
 
 __all__ = [
@@ -42,7 +42,6 @@ __all__ = [
     "build_generator",
     "check_model",
     "condition_spec",
-    "file_sha256",
     "load_generator",
     "load_model",
     "missing_encoders",
@@ -115,12 +114,6 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
             )
             raise ModelFileError(msg)
     return tensors
-
-
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file's content, 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _find_encoder(folder: Path, manifest: Manifest) -> Encoder:
