@@ -1,31 +1,35 @@
 """Read the original authors' PyTorch checkpoints without running anything in them.
 
-A checkpoint is a zip of numbers and a pickle, and a pickle is a program. No unpickler runs it here:
-`pickletools.genops` decodes its instructions, acting on none, and `_follow` follows the few that
-PyTorch writes, on stand-ins of its own. What the pickle names stays a name: nothing is imported,
-looked up, called or set. (An unpickler with a restricted `find_class` would run nothing either, but
-68 bytes keep it busy for ever, 9 take gigabytes, and tuples in tuples as a key end the process.)
-
-The list of allowed names is after "Restricting Globals" in Python's documentation of pickle and
-PyTorch's weights-only unpickler; to decode instead of run, after fickling and picklescan.
+A checkpoint is a zip of numbers and a pickle, and a pickle is a program; `zoo.pickled` reads it
+without running it. Here its zip is checked, and the numbers become tensors.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-import pickletools
 import struct
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, NoReturn
+from typing import IO, Any, Literal
 
 import torch
 from torch import Tensor
 
 from stem_core.errors import ModelFileError
+from zoo.pickled import (
+    AGAIN,
+    RESAVE,
+    Described,
+    Refused,
+    Storage,
+    Thing,
+    follow,
+    refuse,
+    shown_text,
+)
 
 __all__ = ["Checkpoint", "read_checkpoint"]
 
@@ -34,13 +38,6 @@ MOST_ENTRIES = 100_000  # modules and tensors; the published size has a few hund
 MOST_DEEP = 100  # modules in modules
 MOST_DIMENSIONS = 8
 MOST_NAME = 1_000  # characters
-# What may be named, and still stands for nothing.
-PACKAGES = {"torch", "timm", "Stem"}
-NAMES = {
-    *("argparse.Namespace", "collections.OrderedDict", "functools.partial"),
-    *("builtins.set", "builtins.frozenset", "builtins.object", "copyreg._reconstructor"),
-}
-OLD_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # as protocol 2 calls them
 DTYPES = {
     "torch.FloatStorage": torch.float32,
     "torch.HalfStorage": torch.float16,
@@ -52,8 +49,6 @@ DTYPES = {
     "torch.BoolStorage": torch.bool,
 }
 LEGACY_START = bytes.fromhex("80028a0a6cfc9c46f9206aa85019")  # of a pickle, then torch's magic
-AGAIN = "get the file again from where it is published"
-RESAVE = "save the weights alone, with torch.save(model.state_dict(), path), and use that file"
 
 
 @dataclass(frozen=True)
@@ -87,164 +82,6 @@ class Checkpoint:
     sha256: str
 
 
-class _Refused(Exception):
-    """Why a file is not read and what to do: the end of a sentence."""
-
-
-@dataclass(slots=True, eq=False)
-class _Thing:
-    """Stands for a class or function, or for what calling it would have made."""
-
-    name: str
-    state: dict[Any, Any] = field(default_factory=dict)
-
-
-@dataclass(slots=True, eq=False)
-class _Storage:
-    kind: str
-    key: str
-    numel: Any
-
-
-@dataclass(slots=True, eq=False)
-class _Described:
-    """A tensor as the pickle describes it; nothing is checked yet."""
-
-    storage: Any
-    offset: Any
-    size: Any
-    stride: Any
-
-
-def _refuse(reason: str, advice: str = AGAIN) -> NoReturn:
-    msg = f"{reason}; {advice}"
-    raise _Refused(msg)
-
-
-def _shown(text: object) -> str:
-    """Make a word from the file fit for a sentence."""
-    return "".join(c if c.isprintable() else "?" for c in str(text)[:80])
-
-
-def _thing(module: object, name: object) -> _Thing:
-    if not (isinstance(module, str) and isinstance(name, str)):
-        _refuse("asks for something without naming it")
-    module = OLD_MODULES.get(module, module)
-    full = f"{module}.{name}"
-    if full not in NAMES and not (module.split(".")[0] in PACKAGES and name.isidentifier()):
-        _refuse(
-            f"asks for {_shown(full)}, which weights do not need, and none of it was run",
-            "do not open it in another program unless you trust who made it",
-        )
-    return _Thing(full)
-
-
-def _call(called: object, args: object) -> Any:
-    """Stand in for a call. Arguments are kept, never copied: a few bytes can name large ones."""
-    if not isinstance(called, _Thing):
-        _refuse("calls what is no function")
-    match called.name, args:
-        case "torch._utils._rebuild_tensor_v2", (storage, offset, size, stride, _, _):
-            return _Described(storage, offset, size, stride)
-        case "torch._utils._rebuild_parameter", (_Described() as tensor, _, _):
-            return tensor
-        case "torch._utils._rebuild_parameter_with_state", (_Described() as tensor, _, _, _):
-            return tensor
-        case "collections.OrderedDict", ():
-            return {}
-        case "builtins.set" | "builtins.frozenset", (list() as items,):
-            return items
-        case "copyreg._reconstructor", (_Thing() as made, _, _):
-            return _Thing(made.name)
-    return _Thing(called.name)
-
-
-def _storage(persistent: object) -> _Storage:
-    match persistent:
-        case ("storage", _Thing() as kind, str() as key, _, numel):
-            return _Storage(kind.name, key, numel)
-    return _refuse("refers to numbers in a way PyTorch does not")
-
-
-def _fill(target: object, items: list[Any], *, pairs: bool) -> None:
-    """Extend a list or fill a dictionary; a thing's own items are of no use."""
-    if isinstance(target, dict) and pairs:
-        for key, value in zip(items[::2], items[1::2], strict=True):
-            # Other keys are of no use, and hashing them can take for ever: tuples in tuples,
-            # or long integers that all have the same hash.
-            if type(key) is str or (type(key) is int and abs(key) < 2**60):
-                target[key] = value
-    elif isinstance(target, list) and not pairs:
-        target.extend(items)
-    elif not isinstance(target, _Thing):
-        _refuse("puts items into what holds none")
-
-
-def _follow(pickled: bytes) -> Any:
-    """Follow a pickle with plain values, lists, tuples, dictionaries and the stand-ins above."""
-    stack: list[Any] = []
-    marks: list[int] = []
-    memo: dict[Any, Any] = {}
-    constants = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
-
-    def taken(start: int) -> list[Any]:
-        items = stack[start:]
-        del stack[start:]
-        return items
-
-    for opcode, arg, _ in pickletools.genops(pickled):
-        match opcode.name:
-            case "PROTO" | "FRAME" | "STOP":
-                pass
-            case "BINPUT" | "LONG_BINPUT":
-                memo[arg] = stack[-1]
-            case "MEMOIZE":
-                memo[len(memo)] = stack[-1]
-            case "BINGET" | "LONG_BINGET":
-                stack.append(memo[arg])
-            case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT":
-                stack.append(arg)
-            case "BINUNICODE" | "SHORT_BINUNICODE" | "BINBYTES" | "SHORT_BINBYTES":
-                stack.append(arg)
-            case "NONE" | "NEWTRUE" | "NEWFALSE" | "EMPTY_TUPLE":
-                stack.append(constants[opcode.name])
-            case "EMPTY_DICT":
-                stack.append({})
-            case "EMPTY_LIST" | "EMPTY_SET":
-                stack.append([])
-            case "MARK":
-                marks.append(len(stack))
-            case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                stack.append(tuple(taken(-int(opcode.name[-1]))))
-            case "TUPLE":
-                stack.append(tuple(taken(marks.pop())))
-            case "FROZENSET":
-                stack.append(taken(marks.pop()))
-            case "APPENDS" | "ADDITEMS" | "SETITEMS":
-                items = taken(marks.pop())
-                _fill(stack[-1], items, pairs=opcode.name == "SETITEMS")
-            case "APPEND" | "SETITEM":
-                items = taken(-1 if opcode.name == "APPEND" else -2)
-                _fill(stack[-1], items, pairs=opcode.name == "SETITEM")
-            case "GLOBAL":
-                stack.append(_thing(*str(arg).split(" ", 1)))
-            case "STACK_GLOBAL":
-                stack.append(_thing(*taken(-2)))
-            case "REDUCE" | "NEWOBJ":
-                stack.append(_call(*taken(-2)))
-            case "NEWOBJ_EX":
-                stack.append(_call(*taken(-3)[:2]))
-            case "BINPERSID":
-                stack.append(_storage(stack.pop()))
-            case "BUILD":
-                state = stack.pop()
-                if isinstance(stack[-1], _Thing) and isinstance(state, dict):
-                    stack[-1].state = state
-            case other:
-                _refuse(f"uses the pickle instruction {other}, which PyTorch does not", RESAVE)
-    return stack.pop()
-
-
 def _dict(value: object) -> dict[Any, Any]:
     return value if isinstance(value, dict) else {}
 
@@ -252,9 +89,9 @@ def _dict(value: object) -> dict[Any, Any]:
 def _walk(node: object, prefix: str = "", depth: int = 0) -> Iterator[tuple[Any, Any]]:
     """Yield modules (under a name that ends in a dot) and, as state_dict() names them, entries."""
     if depth > MOST_DEEP:
-        _refuse(f"has modules more than {MOST_DEEP} deep in each other")
+        refuse(f"has modules more than {MOST_DEEP} deep in each other")
     if len(prefix) > MOST_NAME:
-        _refuse(f"has a module with a name of more than {MOST_NAME:,} characters")
+        refuse(f"has a module with a name of more than {MOST_NAME:,} characters")
     if isinstance(node, dict) and not depth:
         yield from node.items()
         return
@@ -281,29 +118,29 @@ def _heads(said: object) -> set[int]:
     return {said} if type(said) is int and said > 0 else set()
 
 
-def _collect(node: object) -> tuple[dict[str, _Described], int | None]:
+def _collect(node: object) -> tuple[dict[str, Described], int | None]:
     """Find the tensors of a state dict or module, and the number of its attention heads."""
-    found: dict[str, _Described] = {}
+    found: dict[str, Described] = {}
     heads: set[int] = set()
     for count, (name, value) in enumerate(_walk(node)):
         if count > MOST_ENTRIES:
-            _refuse(f"lists more than {MOST_ENTRIES:,} modules and tensors")
+            refuse(f"lists more than {MOST_ENTRIES:,} modules and tensors")
         if not isinstance(name, str) or len(name) > MOST_NAME:
-            _refuse("has an entry whose name cannot be that of a weight", RESAVE)
-        if isinstance(value, _Described):
+            refuse("has an entry whose name cannot be that of a weight", RESAVE)
+        if isinstance(value, Described):
             plain = _plain_name(name)
             if plain in found:
-                _refuse(f"holds the weight {_shown(plain)} twice", RESAVE)
+                refuse(f"holds the weight {shown_text(plain)} twice", RESAVE)
             found[plain] = value
-        elif isinstance(value, _Thing) and name.endswith("."):
+        elif isinstance(value, Thing) and name.endswith("."):
             if "qkv" in _dict(value.state.get("_modules")):
                 heads |= _heads(value.state.get("num_heads"))
         elif value is not None:
-            _refuse(f"holds no plain tensor under the name {_shown(name)}", RESAVE)
+            refuse(f"holds no plain tensor under the name {shown_text(name)}", RESAVE)
     if not found:
-        _refuse("holds no weights", RESAVE)
+        refuse("holds no weights", RESAVE)
     if len(heads) > 1:
-        _refuse("has blocks with different numbers of attention heads", "use another file")
+        refuse("has blocks with different numbers of attention heads", "use another file")
     return found, next(iter(heads), None)
 
 
@@ -311,23 +148,23 @@ def _select(
     root: object, weights: Literal["auto", "ema", "model"]
 ) -> tuple[object, Literal["model", "training"], Literal["model", "ema"]]:
     """Find the weights asked for in what the pickle holds."""
-    if not isinstance(root, dict | _Thing):
-        _refuse("holds neither a model nor a state dict", RESAVE)
+    if not isinstance(root, dict | Thing):
+        refuse("holds neither a model nor a state dict", RESAVE)
     there = {k: v for k, v in _dict(root).items() if k in ("ema", "model")}
-    there = {k: v for k, v in there.items() if v and isinstance(v, dict | _Thing)}
+    there = {k: v for k, v in there.items() if v and isinstance(v, dict | Thing)}
     if not there and weights == "ema":
-        _refuse("holds one set of weights and no EMA of it", "ask for its only weights")
+        refuse("holds one set of weights and no EMA of it", "ask for its only weights")
     if not there:
         return root, "model", "model"
     which = weights if weights != "auto" else "ema" if "ema" in there else "model"
     if which not in there:
-        _refuse(f"holds no '{which}' weights", f"ask for its '{next(iter(there))}' weights")
+        refuse(f"holds no '{which}' weights", f"ask for its '{next(iter(there))}' weights")
     return there[which], "training", which
 
 
 def _settings(root: object) -> dict[str, int | float | str]:
     args = _dict(root).get("args")
-    if isinstance(args, _Thing) and args.name == "argparse.Namespace":
+    if isinstance(args, Thing) and args.name == "argparse.Namespace":
         args = args.state
     return {
         key: value
@@ -336,35 +173,35 @@ def _settings(root: object) -> dict[str, int | float | str]:
     }
 
 
-def _count(name: str, tensor: _Described, most: int) -> int:
+def _count(name: str, tensor: Described, most: int) -> int:
     """Check that the tensor lies in its storage, of `most` values or fewer, and count its own."""
     storage, size, stride, offset = tensor.storage, tensor.size, tensor.stride, tensor.offset
-    if not isinstance(storage, _Storage) or storage.kind not in DTYPES:
-        kind = storage.kind if isinstance(storage, _Storage) else "something else"
-        _refuse(f"keeps {_shown(name)} as {_shown(kind)}, which is not read here", RESAVE)
+    if not isinstance(storage, Storage) or storage.kind not in DTYPES:
+        kind = storage.kind if isinstance(storage, Storage) else "something else"
+        refuse(f"keeps {shown_text(name)} as {shown_text(kind)}, which is not read here", RESAVE)
     if not (
         isinstance(size, tuple)
         and isinstance(stride, tuple)
         and len(size) == len(stride) <= MOST_DIMENSIONS
         and all(type(n) is int and 0 <= n <= most for n in (*size, *stride, offset, storage.numel))
     ):
-        _refuse(f"gives {_shown(name)} a size, stride or offset that cannot be")
+        refuse(f"gives {shown_text(name)} a size, stride or offset that cannot be")
     values = math.prod(size)
     last = int(offset) + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if values and last >= storage.numel:
-        _refuse(f"places {_shown(name)} outside the {storage.numel:,} values it is stored among")
+        refuse(f"places {shown_text(name)} outside the {storage.numel:,} values it is stored among")
     return values
 
 
-def _values(archive: zipfile.ZipFile, member: str, name: str, storage: _Storage) -> Tensor:
+def _values(archive: zipfile.ZipFile, member: str, name: str, storage: Storage) -> Tensor:
     """Read a storage: its `numel` values, in its own precision."""
     dtype = DTYPES[storage.kind]
     needed = storage.numel * dtype.itemsize
     if member not in archive.NameToInfo:
-        _refuse(f"lacks the values of {_shown(name)}")
+        refuse(f"lacks the values of {shown_text(name)}")
     raw = bytearray(archive.read(member))
     if len(raw) < needed:
-        _refuse(f"has {len(raw):,} bytes for {_shown(name)} where {needed:,} are needed")
+        refuse(f"has {len(raw):,} bytes for {shown_text(name)} where {needed:,} are needed")
     if not needed:
         return torch.zeros(0, dtype=dtype)
     if dtype is torch.bool:  # any byte but 0 is true
@@ -373,11 +210,11 @@ def _values(archive: zipfile.ZipFile, member: str, name: str, storage: _Storage)
 
 
 def _tensors(
-    archive: zipfile.ZipFile, folder: str, found: dict[str, _Described], file_bytes: int
+    archive: zipfile.ZipFile, folder: str, found: dict[str, Described], file_bytes: int
 ) -> dict[str, Tensor]:
     values = sum(_count(name, tensor, file_bytes) for name, tensor in found.items())
     if values > file_bytes:
-        _refuse(f"claims {values:,} values in a file of {file_bytes:,} bytes")
+        refuse(f"claims {values:,} values in a file of {file_bytes:,} bytes")
     sharing: dict[str, list[str]] = {}
     for name, tensor in found.items():
         sharing.setdefault(tensor.storage.key, []).append(name)
@@ -388,7 +225,7 @@ def _tensors(
         for name in names:
             this = found[name]
             if (this.storage.kind, this.storage.numel) != (storage.kind, storage.numel):
-                _refuse(f"describes what {_shown(name)} is stored in twice, differently")
+                refuse(f"describes what {shown_text(name)} is stored in twice, differently")
             view = flat.as_strided(this.size, this.stride, this.offset)
             tensors[name] = view.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
     return tensors
@@ -398,38 +235,38 @@ def _open(file: IO[bytes], file_bytes: int) -> tuple[zipfile.ZipFile, str]:
     """Open the archive, and name the folder in it that holds everything."""
     start = file.read(len(LEGACY_START))
     if start == LEGACY_START:
-        _refuse("has the format of PyTorch before 1.6", "save it again with a newer PyTorch")
+        refuse("has the format of PyTorch before 1.6", "save it again with a newer PyTorch")
     if not start.startswith(b"PK\x03\x04"):
-        _refuse("is no PyTorch checkpoint", "choose a file written with torch.save")
+        refuse("is no PyTorch checkpoint", "choose a file written with torch.save")
     archive = zipfile.ZipFile(file)
     members = {info.filename: info for info in archive.infolist()}
     if any(name.endswith("/constants.pkl") or "/code/" in name for name in members):
-        _refuse("is a TorchScript archive, a program and not weights", RESAVE)
+        refuse("is a TorchScript archive, a program and not weights", RESAVE)
     folders = [name[: -len("/data.pkl")] for name in members if name.endswith("/data.pkl")]
     if len(folders) != 1:
-        _refuse("is a zip file but no PyTorch checkpoint", "choose a file written with torch.save")
+        refuse("is a zip file but no PyTorch checkpoint", "choose a file written with torch.save")
     for name, info in members.items():
         if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
-            _refuse(f"is compressed ({_shown(name)}), which PyTorch never does")
+            refuse(f"is compressed ({shown_text(name)}), which PyTorch never does")
     if sum(info.file_size for info in archive.infolist()) > file_bytes:
-        _refuse("claims to hold more bytes than it has")
+        refuse("claims to hold more bytes than it has")
     if members[f"{folders[0]}/data.pkl"].file_size > MOST_PICKLE_BYTES:
-        _refuse(f"describes its weights in more than {MOST_PICKLE_BYTES:,} bytes", RESAVE)
+        refuse(f"describes its weights in more than {MOST_PICKLE_BYTES:,} bytes", RESAVE)
     order = f"{folders[0]}/byteorder"
     if order in members and archive.read(order) != b"little":
-        _refuse("was written on a big-endian machine, which is not read here", RESAVE)
+        refuse("was written on a big-endian machine, which is not read here", RESAVE)
     return archive, folders[0]
 
 
 def _read(path: Path, weights: Literal["auto", "ema", "model"]) -> Checkpoint:
     if not path.is_file():
-        _refuse("is not there or is no file", "check its path")
+        refuse("is not there or is no file", "check its path")
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         file_bytes = file.tell()
         file.seek(0)
         archive, folder = _open(file, file_bytes)
-        root = _follow(archive.read(f"{folder}/data.pkl"))
+        root = follow(archive.read(f"{folder}/data.pkl"))
         node, kind, which = _select(root, weights)
         found, heads = _collect(node)
         tensors = _tensors(archive, folder, found, file_bytes)
@@ -463,7 +300,7 @@ def read_checkpoint(path: Path, *, weights: Literal["auto", "ema", "model"] = "a
     """
     try:
         return _read(path, weights)
-    except _Refused as error:
+    except Refused as error:
         msg = f"The checkpoint {path.name} {error}."
         raise ModelFileError(msg) from error
     except MemoryError as error:
@@ -476,6 +313,6 @@ def read_checkpoint(path: Path, *, weights: Literal["auto", "ema", "model"] = "a
         *(ArithmeticError, AttributeError, EOFError, LookupError, RuntimeError, TypeError),
         *(ValueError, struct.error, zipfile.BadZipFile),
     ) as error:
-        reason = f" ({_shown(error)})" if isinstance(error, zipfile.BadZipFile) else ""
+        reason = f" ({shown_text(error)})" if isinstance(error, zipfile.BadZipFile) else ""
         msg = f"The checkpoint {path.name} is cut short or damaged{reason}; {AGAIN}."
         raise ModelFileError(msg) from error

@@ -309,7 +309,7 @@ def test_a_fault_of_ours_names_the_log(
         raise RuntimeError(msg)
 
     monkeypatch.setenv("STEM_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(zoo.registry, "list_models", broken)
+    monkeypatch.setattr(zoo.registry, "list_offers", broken)
     monkeypatch.setattr(logging.getLogger("stem"), "handlers", [])
     assert main(["zoo", "list"]) == 1
     shown = capfd.readouterr()
