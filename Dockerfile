@@ -16,7 +16,8 @@ ENV PYTHONUNBUFFERED=1 \
     PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     STEM_HOME=/data \
-    HF_HOME=/data/huggingface
+    HF_HOME=/data/huggingface \
+    HF_HUB_DISABLE_TELEMETRY=1
 
 # No package of the distribution is needed: OpenSlide comes as a wheel (openslide-bin).
 RUN useradd --create-home --uid 10001 stem \
