@@ -149,8 +149,8 @@ def verify(args: argparse.Namespace, stream: TextIO) -> int:
 def _fault(offer: Offer) -> str:
     """Say what is wrong with an installed model; "" for nothing."""
     from zoo.entries import file_sha256
-    from zoo.install import faulty_files
     from zoo.loader import check_model
+    from zoo.records import faulty_files
 
     assert offer.usable is not None
     folder = offer.usable.folder

@@ -1,37 +1,27 @@
-"""The way to the Hugging Face Hub: list a repository, fetch its files, say what went wrong.
+"""The way to the Hugging Face Hub: list a repository, fetch its files, put files there.
 
-Built on `huggingface_hub`, whose own cache holds the files. Three things are added. Large files
-(LFS) are fetched into a partial file of ours, so that a download that a crash broke off goes on
-where it stopped, and enter the cache only when their sha256 is right. The token comes from
-`HF_TOKEN` alone and appears in no message. And every failure becomes one sentence.
+Built on `huggingface_hub`, whose own cache holds the files. Large files (LFS) are fetched into a
+partial file of ours, so that a download that a crash broke off goes on where it stopped, and enter
+the cache only when their sha256 is right.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-# Before the client is imported, which reads it once: nothing is told to anybody.
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+from stem_core.errors import Cancelled, HashError, HubError, OutputError
+from zoo.hub_access import TRIES, may_pass, patiently, pause, sentences, token
+from zoo.places import zoo_dir
 
+# isort: split
 import huggingface_hub
 from huggingface_hub import CommitOperationAdd, HfApi, constants, hf_hub_url
-from huggingface_hub.errors import (
-    DisabledRepoError,
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import (  # type: ignore[attr-defined]
@@ -42,37 +32,19 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 )
 from huggingface_hub.utils import tqdm as hub_tqdm  # type: ignore[attr-defined]
 
-from stem_core.errors import (
-    Cancelled,
-    HashError,
-    HubAccessError,
-    HubError,
-    HubMissingError,
-    HubOfflineError,
-    OutputError,
-)
-from zoo.places import zoo_dir
-
 __all__ = [
     "Listing",
     "RemoteFile",
     "cached_file",
     "check_access",
-    "endpoint",
     "fetch",
     "fetch_dataset_file",
     "forget",
-    "is_offline",
     "listing",
-    "token",
     "upload",
 ]
 
-_TRIES = 5
 _PIECE_BYTES = 1 << 18
-T = TypeVar("T")
-_LONGEST_WAIT_S = 30.0
-_PAUSE_S = 1.0
 _LIBRARY = "stem-in-a-browser"
 
 
@@ -95,21 +67,6 @@ class Listing:
     files: dict[str, RemoteFile]
 
 
-def token() -> str | bool:
-    """Return the token of the environment, or False: none that lies stored on this machine."""
-    return os.environ.get("HF_TOKEN", "").strip() or False
-
-
-def endpoint() -> str:
-    """Return the address of the Hub or its mirror (`HF_ENDPOINT`)."""
-    return constants.ENDPOINT
-
-
-def is_offline() -> bool:
-    """Tell whether `HF_HUB_OFFLINE` forbids the network."""
-    return bool(constants.is_offline_mode())
-
-
 def _api() -> HfApi:
     return HfApi(token=token(), library_name=_LIBRARY)
 
@@ -122,9 +79,10 @@ def listing(repo: str, revision: str | None) -> Listing:
     HubError
         See its kinds.
     """
-    with _sentences(repo, revision):
-        commit = revision or _patiently(lambda: _api().model_info(repo)).sha
-        found = _patiently(
+    with sentences(repo, revision):
+        # Asked in any case: without a network this fails at once, the tree only after a while.
+        commit = patiently(lambda: _api().model_info(repo, revision=revision)).sha
+        found = patiently(
             lambda: list(_api().list_repo_tree(repo, recursive=True, revision=commit)), tries=1
         )
     files = {
@@ -138,8 +96,8 @@ def listing(repo: str, revision: str | None) -> Listing:
 def check_access(repo: str) -> str:
     """Try whether the token opens a repository, downloading nothing; "" or why it does not."""
     try:
-        with _sentences(repo, None):
-            _patiently(lambda: _api().auth_check(repo))
+        with sentences(repo, None):
+            patiently(lambda: _api().auth_check(repo))
     except HubError as error:
         return str(error)
     return ""
@@ -159,13 +117,13 @@ def upload(repo: str, files: Mapping[str, Path], *, private: bool, message: str)
         See its kinds.
     """
     api = _api()
-    with _sentences(repo, None):
-        _patiently(lambda: api.create_repo(repo, private=private, exist_ok=True))
+    with sentences(repo, None):
+        patiently(lambda: api.create_repo(repo, private=private, exist_ok=True))
         operations = [
             CommitOperationAdd(path_in_repo=path, path_or_fileobj=file)
             for path, file in files.items()
         ]
-        done = _patiently(lambda: api.create_commit(repo, operations, commit_message=message))
+        done = patiently(lambda: api.create_commit(repo, operations, commit_message=message))
     return str(done.oid)
 
 
@@ -185,9 +143,9 @@ def fetch_dataset_file(repo: str, path: str, revision: str | None) -> Path:
     HubError
         See its kinds.
     """
-    with _sentences(repo, revision):
+    with sentences(repo, revision):
         return Path(
-            _patiently(
+            patiently(
                 lambda: huggingface_hub.hf_hub_download(
                     repo, path, repo_type="dataset", revision=revision, token=token()
                 ),
@@ -232,11 +190,11 @@ def fetch(
         received(remote.size)
         return here
     try:
-        with _sentences(listed.repo, listed.revision):
+        with sentences(listed.repo, listed.revision):
             if remote.sha256 is not None:
                 _fetch_large(listed, remote, remote.sha256, received, should_stop)
             # Everything large is in the cache by now: this links it, and fetches what is small.
-            out = _patiently(
+            out = patiently(
                 lambda: huggingface_hub.hf_hub_download(
                     listed.repo,
                     path,
@@ -306,9 +264,9 @@ def _fetch_large(
                 received(len(piece))
         except (httpx.TransportError, HfHubHTTPError) as error:
             failures = 1 if done > before else failures + 1
-            if failures == _TRIES or not _passes(error):
+            if failures == TRIES or not may_pass(error):
                 raise
-            _pause(error, failures - 1)
+            pause(error, failures - 1)
     with partial.open("rb") as file:
         right = hashlib.file_digest(file, "sha256").hexdigest() == sha256
     if not right:
@@ -375,104 +333,3 @@ def _meter(received: Callable[[int], None], should_stop: Callable[[], bool]) -> 
             received(int(n or 0))
 
     return Meter
-
-
-def _passes(error: Exception) -> bool:
-    """Tell whether asking again may help: no connection, too many requests, the Hub is down."""
-    if isinstance(error, HfHubHTTPError):
-        status = error.response.status_code
-        return status in (408, 429) or status >= 500
-    return isinstance(error, httpx.TransportError) and not isinstance(error, httpx.ConnectError)
-
-
-def _pause(error: Exception, attempt: int) -> None:
-    wait_s = _PAUSE_S * 2**attempt
-    if isinstance(error, HfHubHTTPError):
-        asked = error.response.headers.get("Retry-After", "")
-        if asked.isdigit():
-            wait_s = float(asked)
-    time.sleep(min(wait_s, _LONGEST_WAIT_S))
-
-
-def _patiently(ask: Callable[[], T], tries: int = _TRIES) -> T:
-    """Ask again, a few times, what may pass; once what the client itself asks again."""
-    for attempt in range(tries):
-        try:
-            return ask()
-        except (httpx.TransportError, HfHubHTTPError) as error:
-            if attempt == tries - 1 or not _passes(error):
-                raise
-            _pause(error, attempt)
-    raise AssertionError
-
-
-@contextmanager
-def _sentences(repo: str, revision: str | None) -> Iterator[None]:
-    """Turn what the client raises into our errors."""
-    try:
-        yield
-    except (HfHubHTTPError, httpx.TransportError, OfflineModeIsEnabled) as error:
-        raise _translated(error, repo, revision) from error
-    except LocalEntryNotFoundError as error:
-        cause = error.__cause__
-        known = isinstance(cause, HfHubHTTPError | httpx.TransportError)
-        raise _translated(cause if known else error, repo, revision) from error
-
-
-def _translated(error: BaseException | None, repo: str, revision: str | None) -> HubError:
-    """Make the sentence; the order is that of the client's class tree."""
-    if isinstance(error, GatedRepoError):
-        return HubAccessError(_access(repo, "is gated", error))
-    if isinstance(error, RepositoryNotFoundError):
-        if error.response.status_code == 401:
-            return HubAccessError(_access(repo, "does not exist or is private", error))
-        return HubMissingError(
-            f"The Hub at {endpoint()} has no repository {repo}, or the token may not see it; "
-            "check the name, or ask its owner."
-        )
-    if isinstance(error, RevisionNotFoundError):
-        return HubMissingError(
-            f"The repository {repo} has no revision {revision} any more: its history was changed "
-            "since it was recorded. Ask its authors; where the registry does not pin it, pull "
-            "with --update to take its newest revision instead."
-        )
-    if isinstance(error, EntryNotFoundError):
-        return HubMissingError(
-            f"The repository {repo} lacks a file of the model at revision "
-            f"{(revision or 'main')[:12]}; tell its authors, or choose another model."
-        )
-    if isinstance(error, DisabledRepoError):
-        return HubError(f"The Hub has disabled the repository {repo}; choose another model.")
-    if isinstance(error, HfHubHTTPError):
-        status = error.response.status_code
-        if status in (401, 403):
-            return HubAccessError(_access(repo, "refused this", error))
-        if status == 429:
-            why = "asks for fewer requests (429), several times over; wait some minutes"
-        elif status >= 500:
-            why = f"is not well (error {status}), several times over; wait some minutes"
-        else:
-            why = f"answered {status} about {repo}; wait some minutes"
-        return HubError(f"The Hub at {endpoint()} {why} and try again: what came is kept.")
-    return HubOfflineError(_offline(repo))
-
-
-def _offline(repo: str) -> str:
-    why = (
-        "the network is forbidden (HF_HUB_OFFLINE is set)"
-        if is_offline()
-        else f"{endpoint()} cannot be reached"
-    )
-    return f"Nothing can be fetched from {repo}: {why}."
-
-
-def _access(repo: str, what: str, error: HfHubHTTPError) -> str:
-    has_token = bool(token())
-    ask = f"ask for access at {endpoint()}/{repo}"
-    if error.response.status_code == 403 or (has_token and "gated" in what):
-        then = f"the token in HF_TOKEN was not let in: {ask} with the account it belongs to"
-    elif has_token:
-        then = "the token in HF_TOKEN does not open it: check both"
-    else:
-        then = f"{ask}, make a token there and put it into the environment as HF_TOKEN"
-    return f"The repository {repo} {what}; {then}, then start the program again."

@@ -7,8 +7,6 @@ what came of large files is gone on with the next time.
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import tempfile
 import threading
@@ -19,7 +17,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stem_core.errors import (
     HashError,
@@ -30,15 +27,21 @@ from stem_core.errors import (
 )
 from zoo import hub
 from zoo.entries import MODEL_FILES, UNPINNED, FileEntry, ModelEntry, describe_files, file_sha256
-from zoo.manifest import NAME_PATTERN
-from zoo.places import home, local_models_dirs, zoo_dir
+from zoo.places import local_models_dirs, zoo_dir
+from zoo.records import (
+    Installed,
+    Pin,
+    faulty_files,
+    forget_pull,
+    installed,
+    pinned,
+    read_pins,
+    record_pin,
+    record_pull,
+)
 
 __all__ = [
-    "Installed",
     "PullProgress",
-    "faulty_files",
-    "installed",
-    "pinned",
     "pull",
     "pull_size",
     "remove",
@@ -58,75 +61,6 @@ class PullProgress:
     stage: str
     done_bytes: int = 0
     total_bytes: int = 0
-
-
-class Installed(BaseModel):
-    """The record of a pulled model.
-
-    Attributes
-    ----------
-    name
-        Of the model.
-    folder
-        Its model folder: in the Hub's cache, or among the converted ones.
-    repo, revision
-        Where it came from; 40 digits.
-    files
-        Of the folder, with size and sha256.
-    sources
-        What was fetched, where the folder was converted from it.
-    pulled
-        When, UTC.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str = Field(pattern=NAME_PATTERN)
-    folder: str
-    repo: str
-    revision: str = Field(pattern=r"^[0-9a-f]{40}$")
-    files: tuple[FileEntry, ...]
-    sources: tuple[FileEntry, ...] = ()
-    pulled: str
-
-    @property
-    def path(self) -> Path:
-        """The model folder."""
-        return Path(self.folder)
-
-
-class _Pin(BaseModel):
-    """What the first pull of an unpinned entry found."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    repo: str
-    revision: str = Field(pattern=r"^[0-9a-f]{40}$")
-    files: tuple[FileEntry, ...]
-
-
-def installed() -> dict[str, Installed]:
-    """Return the records of all pulled models whose files are still there, by name."""
-    found = {}
-    folder = home() / "zoo" / "installed"
-    for path in sorted(folder.glob("*.json")):
-        try:
-            record = Installed.model_validate_json(path.read_text(encoding="utf-8"))
-        except (OSError, ValidationError):
-            continue  # no record, no model: a pull makes a new one
-        if all((record.path / f.path).is_file() for f in record.files):
-            found[record.name] = record
-    return found
-
-
-def pinned(entry: ModelEntry) -> str | None:
-    """Return the revision a pull takes: the registry's, else that of the first pull, else None."""
-    if entry.hub is None:
-        return None
-    if entry.hub.revision != UNPINNED:
-        return entry.hub.revision
-    pin = _read_pins().get(entry.name)
-    return pin.revision if pin is not None and pin.repo == entry.hub.repo else None
 
 
 def pull_size(entry: ModelEntry) -> int:
@@ -217,22 +151,12 @@ def pull(
         )
         if entry.hub.revision == UNPINNED:
             found = sources or record.files
-            pin = _Pin(repo=listed.repo, revision=listed.revision, files=found)
-            with FileLock(zoo_dir("locks") / "pins.lock"):
-                _write_pins({**_read_pins(), entry.name: pin})
-        _write(zoo_dir("installed") / f"{entry.name}.json", record.model_dump_json(indent=1))
+            pin = Pin(repo=listed.repo, revision=listed.revision, files=found)
+            record_pin(entry.name, pin)
+        record_pull(record)
         return record
     finally:
         lock.release()
-
-
-def faulty_files(record: Installed) -> list[str]:
-    """Name the files of a pulled model that are missing or not what they were; takes a read."""
-    return [
-        f.path
-        for f in record.files
-        if not (record.path / f.path).is_file() or file_sha256(record.path / f.path) != f.sha256
-    ]
 
 
 def remove(name: str) -> int:
@@ -246,16 +170,15 @@ def remove(name: str) -> int:
     import huggingface_hub
 
     records = installed()
-    path = home() / "zoo" / "installed" / f"{name}.json"
     if name not in records:
-        path.unlink(missing_ok=True)
+        forget_pull(name)
         msg = (
             f"The model {name} was not pulled, so there is nothing to remove; a model folder that "
             "was put there by hand is deleted by hand."
         )
         raise ModelFileError(msg)
     record = records.pop(name)
-    path.unlink()  # first: from here on it is not installed
+    forget_pull(name)  # first
     freed = 0
     if record.sources:
         freed += sum(f.size or 0 for f in record.files)
@@ -298,7 +221,7 @@ def _list(entry: ModelEntry, revision: str | None) -> hub.Listing:
         return hub.listing(entry.hub.repo, revision)
     except HubOfflineError as error:
         known = entry.hub.files or (
-            pin.files if (pin := _read_pins().get(entry.name)) is not None else ()
+            pin.files if (pin := read_pins().get(entry.name)) is not None else ()
         )
         if revision is not None and known:
             cached = {f.path: hub.cached_file(entry.hub.repo, revision, f.path) for f in known}
@@ -346,7 +269,7 @@ def _agree(entry: ModelEntry, listed: hub.Listing, wanted: list[str], *, update:
     """Compare what the Hub lists with what the registry, or the first pull, recorded."""
     assert entry.hub is not None
     recorded = {f.path: f for f in entry.hub.files}
-    pin = _read_pins().get(entry.name)
+    pin = read_pins().get(entry.name)
     if entry.hub.revision == UNPINNED and pin is not None and not update:
         recorded = {**{f.path: f for f in pin.files}, **recorded}
     for path in wanted:
@@ -381,7 +304,7 @@ def _download(
         )
         raise OutputError(msg)
     recorded = {f.path: f.sha256 for f in entry.hub.files if f.sha256}
-    if entry.hub.revision == UNPINNED and (pin := _read_pins().get(entry.name)) is not None:
+    if entry.hub.revision == UNPINNED and (pin := read_pins().get(entry.name)) is not None:
         if pin.revision == listed.revision:
             recorded = {**{f.path: f.sha256 for f in pin.files if f.sha256}, **recorded}
     done = 0
@@ -425,36 +348,3 @@ def _convert(entry: ModelEntry, revision: str, files: dict[str, Path]) -> Path:
 
 def _described(path: str, file: Path) -> FileEntry:
     return FileEntry(path=path, size=file.stat().st_size, sha256=file_sha256(file))
-
-
-def _read_pins() -> dict[str, _Pin]:
-    try:
-        raw = json.loads((home() / "zoo" / "pins.json").read_text(encoding="utf-8"))
-        return {name: _Pin.model_validate(value) for name, value in raw.items()}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, AttributeError) as error:
-        msg = (
-            f"The file {home() / 'zoo' / 'pins.json'}, which records the revisions of first pulls, "
-            f"cannot be read ({error}); correct it, or delete it to record them anew."
-        )
-        raise OutputError(msg) from error
-
-
-def _write_pins(pins: dict[str, _Pin]) -> None:
-    zoo_dir("installed")
-    plain = {name: pin.model_dump(mode="json") for name, pin in sorted(pins.items())}
-    _write(home() / "zoo" / "pins.json", json.dumps(plain, indent=1))
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file aside and rename it."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
-    try:
-        aside.write_text(text + "\n", encoding="utf-8")
-        aside.replace(path)
-    except OSError as error:
-        msg = f"The file {path} cannot be written ({error.strerror or error}); free space there."
-        raise OutputError(msg) from error
-    finally:
-        aside.unlink(missing_ok=True)

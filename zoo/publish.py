@@ -9,6 +9,7 @@ from stem_core.errors import ModelFileError, OutputError, SettingsError
 from zoo import hub
 from zoo.card import model_card
 from zoo.entries import FileEntry, HubSource, ModelEntry, describe_files, entry_from_manifest
+from zoo.hub_access import token
 from zoo.loader import check_model
 
 __all__ = ["Published", "publish"]
@@ -62,7 +63,7 @@ def publish(folder: Path, repo: str, *, private: bool = False, dry_run: bool = F
         raise SettingsError(msg) from error
     if dry_run:
         return Published(describe_files(folder))
-    if not hub.token():
+    if not token():
         msg = (
             "Publishing needs a token with the right to write: put it into the environment as "
             "HF_TOKEN."

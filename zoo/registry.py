@@ -19,9 +19,9 @@ from zoo.entries import (
     read_registry,
     registry_sources,
 )
-from zoo.install import Installed, installed, pinned
 from zoo.manifest import Manifest, read_manifest
 from zoo.places import local_models_dirs
+from zoo.records import Installed, installed, pinned
 
 __all__ = [
     "BUNDLED_DIR",
