@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pandas as pd
 import streamlit as st
 
-from app.components.wording import plain
+from app.components.wording import fact, plain
 from app.spots import layout_words
 from app.state import Keys
 from stem_core.encoders.catalogue import encoder_facts
@@ -149,8 +149,8 @@ def _show_card(entry: Entry) -> None:
         if chosen and not asks:
             st.badge("Chosen", icon=":material/check:", color="green")
     st.markdown(
-        f"**Tissue** {plain(manifest.tissue)} · **Species** {plain(manifest.species)} · "
-        f"**Disease** {plain(manifest.disease or 'none')}  \n"
+        f"{fact('Tissue', manifest.tissue)} · {fact('Species', manifest.species)} · "
+        f"{fact('Disease', manifest.disease or 'none')}  \n"
         f"**Platform** {plain(manifest.platform)} ({layout_words(manifest.layout)})  \n"
         f"**Genes** {len(manifest.panel)}, predicted in {manifest.units}"
     )
@@ -161,7 +161,7 @@ def _show_card(entry: Entry) -> None:
     )
     st.caption(
         f"{plain(held.note)} Licence of the weights: {plain(manifest.licences.weights)}; "
-        f"data: {plain(manifest.licences.data)}."
+        f"of the training data: {plain(manifest.licences.data)}."
     )
     with st.expander("Folds, training, citation"):
         show_held_out(held, manifest.title)

@@ -21,6 +21,7 @@ __all__ = [
     "count",
     "data_size",
     "duration",
+    "fact",
     "length",
     "moment",
     "own_names",
@@ -41,12 +42,19 @@ STATE_BADGES: dict[str, tuple[str, str, BadgeColour]] = {
 }
 """Words, icon and colour of a run's state."""
 
+_SHORT = 40  # characters that fit on a line of a narrow card
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~$:&-])")
 
 
 def plain(text: str) -> str:
     """Return text that came from outside so that Markdown shows it as it is."""
     return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+
+
+def fact(label: str, text: str) -> str:
+    """Return a label and what came from outside, as Markdown; a short one is not torn apart."""
+    words = f"**{label}** {plain(text)}"
+    return words.replace(" ", "\u00a0") if len(words) <= _SHORT else words
 
 
 def own_names(sentence: str, *names: str | None) -> str:

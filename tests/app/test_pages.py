@@ -151,7 +151,7 @@ def test_a_card_says_what_must_be_known(model: str, tiny_model: Path) -> None:
     manifest = read_manifest(tiny_model / "config.json")
     shown = words(start())
     assert f"PCC over {len(manifest.panel)} genes {manifest.held_out.pcc_all_mean:.2f}" in shown
-    assert "The shipped weights are trained on all sections" in shown
+    assert "the shipped weights are trained on all sections" in shown
     assert manifest.units in shown
 
 
