@@ -22,6 +22,13 @@ class Keys:
     MODEL = "model"
     UPLOADER_TURN = "uploader_turn"
     LAST_RUN = "last_run"
+    ACCEPTED_LICENCES = "accepted_licences"
+    # Of the Models page: the open question and its model; what was downloaded or deleted here and
+    # so stays in sight; what the next run of the page has to tell; downloads asked to stop.
+    MODELS_QUESTION = "models_question"
+    MODELS_TOUCHED = "models_touched"
+    MODELS_NEWS = "models_news"
+    MODELS_STOPPING = "models_stopping"
     RUN_PARAMETER = "run"
 
 

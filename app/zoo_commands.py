@@ -90,10 +90,9 @@ def info(args: argparse.Namespace, stream: TextIO) -> int:
 
 def pull(args: argparse.Namespace, stream: TextIO) -> int:
     """Fetch a model from the Hub."""
+    from zoo.entries import missing_encoders
     from zoo.install import pull as pull_model
     from zoo.install import pull_size
-    from zoo.loader import missing_encoders
-    from zoo.manifest import read_manifest
     from zoo.registry import find_offer
 
     offer = find_offer(args.name)
@@ -101,10 +100,7 @@ def pull(args: argparse.Namespace, stream: TextIO) -> int:
     if entry.hub is None:
         print(f"{entry.name} is {entry.source}: it is here already.")
         return DONE
-    if offer.state == "installed" and not args.update:
-        print(f"{entry.name} is installed already; stem zoo verify checks its files.")
-        return DONE
-    if stream.isatty():
+    if stream.isatty() and offer.state != "installed":
         print(f"Licences: {_licence_words(offer)}", file=stream)
         print(f"Size: {pull_size(entry) / 1e6:.1f} MB", file=stream)
     bar = _BytesBar(stream)
@@ -118,7 +114,7 @@ def pull(args: argparse.Namespace, stream: TextIO) -> int:
         f"{record.revision}; every file checked."
     )
     print(f"Licences: {_licence_words(offer)}")
-    if missing := missing_encoders(read_manifest(record.path / "config.json")):
+    if missing := missing_encoders(entry.name, entry.encoders):
         print(missing)
     return DONE
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
@@ -32,6 +32,7 @@ __all__ = [
     "describe_files",
     "entry_from_manifest",
     "file_sha256",
+    "missing_encoders",
     "read_registry",
     "registry_sources",
 ]
@@ -257,4 +258,26 @@ def entry_from_manifest(
         citation=manifest.citation,
         hub=hub,
         files=tuple(files),
+    )
+
+
+def missing_encoders(model: str, encoders: Sequence[str]) -> str:
+    """Say which encoders a model needs that do not come with the program; "" for none."""
+    known = [(name, encoder_facts(name)) for name in encoders]
+    outside = [
+        f"{facts.title} ({facts.repo}{', gated' if facts.gated else ''}; {facts.licence})"
+        for _, facts in known
+        if facts is not None and facts.repo
+    ]
+    unknown = [name for name, facts in known if facts is None]
+    if unknown and not outside:
+        return (
+            f"The model {model} needs the encoder {unknown[0]}, which this program does "
+            "not know; update the program or choose another model."
+        )
+    if not outside:
+        return ""
+    return (
+        f"The model {model} needs {' and '.join(outside)}, which this version of the "
+        "program cannot run yet; choose a model with the compact encoder."
     )

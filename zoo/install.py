@@ -118,8 +118,12 @@ def pull(
     try:
         revision = None if update and entry.hub.revision == UNPINNED else pinned(entry)
         here = installed().get(entry.name)
-        if here is not None and here.revision == revision and not faulty_files(here):
-            return here
+        if here is not None and here.revision == revision:
+            faulty = faulty_files(here)
+            if not faulty:
+                return here
+            for path in faulty:  # or the cache would give the damaged ones again
+                hub.forget(here.path / path)
         report("listing")
         listed = _list(entry, revision)
         wanted = _wanted(entry, listed)

@@ -18,7 +18,6 @@ from safetensors.torch import load_file
 from stem_core.diffusion.conditional_mean import build_conditional_mean
 from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
 from stem_core.diffusion.schedule import Schedule
-from stem_core.encoders.catalogue import encoder_facts
 from stem_core.encoders.compact import load_compact_encoder
 from stem_core.encoders.condition import (
     ConditionSpec,
@@ -34,7 +33,7 @@ from stem_core.prediction.model import (
     RidgeBaseline,
     StemModel,
 )
-from zoo.entries import file_sha256
+from zoo.entries import file_sha256, missing_encoders
 from zoo.manifest import Manifest, read_manifest
 
 __all__ = [
@@ -44,7 +43,6 @@ __all__ = [
     "condition_spec",
     "load_generator",
     "load_model",
-    "missing_encoders",
 ]
 
 ENCODERS_DIR = Path(__file__).parent / "encoders"
@@ -132,29 +130,7 @@ def _find_encoder(folder: Path, manifest: Manifest) -> Encoder:
             )
             raise ModelFileError(msg)
         return encoder
-    raise EncoderMissingError(missing_encoders(manifest))
-
-
-def missing_encoders(manifest: Manifest) -> str:
-    """Say which encoders a model needs that do not come with the program; "" for none."""
-    known = [(e.name, encoder_facts(e.name)) for e in manifest.encoders]
-    outside = [
-        f"{facts.title} ({facts.repo}{', gated' if facts.gated else ''}; {facts.licence})"
-        for _, facts in known
-        if facts is not None and facts.repo
-    ]
-    unknown = [name for name, facts in known if facts is None]
-    if unknown and not outside:
-        return (
-            f"The model {manifest.name} needs the encoder {unknown[0]}, which this program does "
-            "not know; update the program or choose another model."
-        )
-    if not outside:
-        return ""
-    return (
-        f"The model {manifest.name} needs {' and '.join(outside)}, which this version of the "
-        "program cannot run yet; choose a model with the compact encoder."
-    )
+    raise EncoderMissingError(missing_encoders(manifest.name, names))
 
 
 def _read_genes(folder: Path, manifest: Manifest) -> pd.DataFrame:

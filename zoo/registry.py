@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from stem_core.encoders.catalogue import encoder_facts
 from stem_core.errors import ModelError, RegistryError, StemError, UnknownModelError
 from zoo.entries import (
     REGISTRY_FILE,
@@ -16,6 +17,7 @@ from zoo.entries import (
     ModelEntry,
     Registry,
     entry_from_manifest,
+    missing_encoders,
     read_registry,
     registry_sources,
 )
@@ -38,7 +40,8 @@ BUNDLED_DIR = Path(__file__).parent / "models"
 OWN_LIST = "this program"
 _KEEP_S = 600.0
 _DATASET = re.compile(r"^datasets/([\w.-]+/[\w.-]+)/([^@]+\.json)(?:@(.+))?$")
-_fetched: dict[str, tuple[float, Registry]] = {}
+_KEEP_FAULT_S = 60.0
+_fetched: dict[str, tuple[float, Registry | StemError]] = {}
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,14 @@ class Entry:
     source: Literal["bundled", "hub", "local"]
     folder: Path
     manifest: Manifest
+
+    @property
+    def cannot_run(self) -> str:
+        """Why this program cannot predict with it, for want of an encoder; "" where it can."""
+        names = [ref.name for ref in self.manifest.encoders]
+        if (self.folder / "encoder.safetensors").is_file():  # stands for a name nobody knows
+            names = [name for name in names if encoder_facts(name) is not None]
+        return missing_encoders(self.name, names)
 
 
 @dataclass(frozen=True)
@@ -178,19 +189,21 @@ def _state(
 
 def _usable() -> tuple[dict[str, Entry], dict[str, str]]:
     """Read the manifests of all model folders here; faulty ones become sentences."""
-    folders: list[tuple[Literal["bundled", "hub", "local"], Path]] = [
-        ("bundled", config.parent) for config in sorted(BUNDLED_DIR.glob("*/config.json"))
+    folders: list[tuple[Literal["bundled", "hub", "local"], str, Path]] = [
+        ("bundled", config.parent.name, config.parent)
+        for config in sorted(BUNDLED_DIR.glob("*/config.json"))
     ]
-    folders += [("hub", record.path) for record in installed().values()]
+    folders += [("hub", record.name, record.path) for record in installed().values()]
     for place in local_models_dirs():
-        folders += [("local", config.parent) for config in sorted(place.glob("*/config.json"))]
+        configs = sorted(place.glob("*/config.json"))
+        folders += [("local", config.parent.name, config.parent) for config in configs]
     found: dict[str, Entry] = {}
     faults: dict[str, str] = {}
-    for source, folder in folders:
+    for source, name, folder in folders:
         try:
             manifest = read_manifest(folder / "config.json")
         except ModelError as error:
-            faults[folder.name] = str(error)
+            faults[name] = str(error)
         else:
             found.setdefault(manifest.name, Entry(manifest.name, source, folder, manifest))
     return found, faults
@@ -218,13 +231,19 @@ def _read_source(source: str) -> Registry:
         )
         raise RegistryError(msg)
     kept = _fetched.get(source)
-    if kept is not None and time.monotonic() - kept[0] < _KEEP_S:
+    if kept is not None and time.monotonic() < kept[0]:
+        if isinstance(kept[1], StemError):
+            raise kept[1]
         return kept[1]
     from zoo.hub import fetch_dataset_file
 
     repo, path, revision = matched.groups()
-    registry = read_registry(fetch_dataset_file(repo, path, revision), source)
-    _fetched[source] = (time.monotonic(), registry)
+    try:
+        registry = read_registry(fetch_dataset_file(repo, path, revision), source)
+    except StemError as error:
+        _fetched[source] = (time.monotonic() + _KEEP_FAULT_S, error)
+        raise
+    _fetched[source] = (time.monotonic() + _KEEP_S, registry)
     return registry
 
 

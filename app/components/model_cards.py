@@ -12,7 +12,6 @@ from app.spots import layout_words
 from app.state import Keys
 from stem_core.encoders.catalogue import encoder_facts
 from stem_core.errors import ModelError
-from zoo.loader import missing_encoders
 from zoo.manifest import HeldOut, Licences, Manifest
 from zoo.registry import Entry, list_models
 
@@ -25,8 +24,6 @@ __all__ = [
     "show_held_out",
     "show_licences",
 ]
-
-_ACCEPTED = "accepted_licences"
 
 
 def pick_model() -> Entry | None:
@@ -42,7 +39,7 @@ def pick_model() -> Entry | None:
     if not entries:
         st.error("No model is installed; install the program again or set STEM_MODELS_DIR.")
         return None
-    usable = {entry.name: entry for entry in entries if not missing_encoders(entry.manifest)}
+    usable = {entry.name: entry for entry in entries if not entry.cannot_run}
     if st.session_state[Keys.MODEL] not in usable:
         st.session_state[Keys.MODEL] = None
     for left in range(0, len(entries), 2):
@@ -71,12 +68,12 @@ def choose_model(name: str) -> None:
 
 def accept_licences(name: str, licences: Licences) -> None:
     """Note that a model's licences were read and accepted in this session."""
-    st.session_state.setdefault(_ACCEPTED, set()).add((name, licences))
+    st.session_state.setdefault(Keys.ACCEPTED_LICENCES, set()).add((name, licences))
 
 
 def licences_accepted(name: str, licences: Licences) -> bool:
     """Tell whether a model's licences, as they are now, were accepted in this session."""
-    return (name, licences) in st.session_state.get(_ACCEPTED, ())
+    return (name, licences) in st.session_state.get(Keys.ACCEPTED_LICENCES, ())
 
 
 def show_licences(licences: Licences, encoders: Iterable[str]) -> None:
@@ -175,7 +172,7 @@ def _show_card(entry: Entry) -> None:
     if asks:
         _ask_first(entry)
         return
-    missing = missing_encoders(manifest)
+    missing = entry.cannot_run
     if missing:
         st.caption(f":material/block: {plain(missing)}")
     st.button(

@@ -9,15 +9,15 @@ import streamlit as st
 from app.components.model_cards import choose_model, show_held_out, show_licences
 from app.components.wording import BadgeColour, data_size, duration, fact, plain
 from app.jobs.pulls import PullStatus, forget_pull, read_pull, start_pull, stop_pull
+from app.state import Keys
 from stem_core.encoders.catalogue import encoder_facts
 from stem_core.errors import StemError
-from zoo.entries import ModelEntry
+from zoo.entries import ModelEntry, missing_encoders
 from zoo.hub_access import endpoint, token
-from zoo.loader import missing_encoders
 from zoo.records import faulty_files, pinned
 from zoo.registry import OWN_LIST, Offer
 
-__all__ = ["QUESTION", "STATES", "cannot_run", "gated_words", "show_card", "size_bytes"]
+__all__ = ["STATES", "cannot_run", "gated_words", "show_card", "size_bytes"]
 
 STATES: dict[Literal["installed", "available", "update"], tuple[str, str, BadgeColour]] = {
     "installed": ("Installed", ":material/check:", "green"),
@@ -28,10 +28,6 @@ STATES: dict[Literal["installed", "available", "update"], tuple[str, str, BadgeC
 
 _GATED = ":orange-badge[:material/lock: Gated]"
 _RUNNING: tuple[str, str, BadgeColour] = ("Downloading", ":material/downloading:", "blue")
-QUESTION = "models_question"
-"""Session key of the question that is open: what is to be done, and to which model."""
-
-_STOPPING = "models_stopping"
 _SHORT_REVISION = 12
 _STAGES = {
     "starting": ("Starting", 0.0, 0.0),
@@ -141,7 +137,7 @@ def _show_pull(name: str) -> None:
     """Show a pull's progress every second; once it has ended the page is drawn anew."""
     pull = read_pull(name)
     if pull is None or pull.state != "running":
-        st.session_state.pop(_STOPPING, None)
+        st.session_state.pop(Keys.MODELS_STOPPING, None)
         st.rerun()
     words, start, end = _STAGES.get(pull.stage, _STAGES["starting"])
     part = pull.done_bytes / pull.total_bytes if pull.total_bytes else 0.0
@@ -154,7 +150,7 @@ def _show_pull(name: str) -> None:
             pace.append(f"about {duration(pull.left_s)} left")
     st.progress(start + (end - start) * min(1.0, max(0.0, part)), text=words)
     with st.container(horizontal=True, vertical_alignment="center"):
-        stopping = st.session_state.get(_STOPPING) == name
+        stopping = st.session_state.get(Keys.MODELS_STOPPING) == name
         st.button(
             "Stopping …" if stopping else "Stop", key=f"stop_{name}",
             icon=":material/stop_circle:", disabled=stopping, on_click=_stop, args=(name,),
@@ -164,7 +160,7 @@ def _show_pull(name: str) -> None:
 
 def _stop(name: str) -> None:
     stop_pull(name)
-    st.session_state[_STOPPING] = name
+    st.session_state[Keys.MODELS_STOPPING] = name
 
 
 def _show_broken_off(offer: Offer, pull: PullStatus) -> None:
@@ -192,7 +188,7 @@ def _show_broken_off(offer: Offer, pull: PullStatus) -> None:
 
 def _ask(what: str, name: str) -> None:
     """Open a question about a model."""
-    st.session_state[QUESTION] = (what, name)
+    st.session_state[Keys.MODELS_QUESTION] = (what, name)
 
 
 def _repo_link(repo: str) -> str:
@@ -219,15 +215,8 @@ def gated_words(entry: ModelEntry) -> str:
 def cannot_run(offer: Offer) -> str:
     """Say, as Markdown, why a model cannot predict with this program; "" where it can."""
     if offer.usable is not None:
-        return plain(missing_encoders(offer.usable.manifest))
-    known = {name: encoder_facts(name) for name in offer.entry.encoders}
-    outside = [f.title if f else name for name, f in known.items() if f is None or f.repo]
-    if not outside:
-        return ""
-    return (
-        f"This version of the program cannot run {plain(' and '.join(outside))}: the model can be "
-        "downloaded and verified, but not used for a prediction."
-    )
+        return plain(offer.usable.cannot_run)
+    return plain(missing_encoders(offer.entry.name, offer.entry.encoders))
 
 
 def size_bytes(offer: Offer) -> int | None:
@@ -250,7 +239,7 @@ def _encoder_words(entry: ModelEntry) -> str:
         facts = encoder_facts(name)
         gated = f" {_GATED}" if facts is not None and facts.gated else ""
         words.append(plain(facts.title if facts else name) + gated)
-    return ", ".join(words)
+    return " · ".join(words)
 
 
 def _origin(offer: Offer) -> str:

@@ -9,7 +9,6 @@ import streamlit as st
 from app.components.model_cards import accept_licences, show_licences
 from app.components.wording import count, data_size, plain
 from app.components.zoo_cards import (
-    QUESTION,
     STATES,
     cannot_run,
     gated_words,
@@ -26,8 +25,6 @@ from zoo.records import installed
 from zoo.registry import Offer, list_offers
 
 SIZE_KEPT_S = 60
-TOUCHED = "models_touched"  # what was downloaded or deleted here stays in sight
-NEWS = "models_news"  # told by the next run of the page, for a rerun drops a toast
 READ = "licences_read"
 ACCESS = {False: "Open", True: "Gated"}
 
@@ -59,7 +56,7 @@ def clear_filters() -> None:
 
 def forget_touched() -> None:
     """Let the filters say alone what is shown."""
-    st.session_state[TOUCHED] = set()
+    st.session_state[Keys.MODELS_TOUCHED] = set()
 
 
 def pick_offers(offers: Sequence[Offer]) -> list[Offer]:
@@ -89,6 +86,7 @@ def pick_offers(offers: Sequence[Offer]) -> list[Offer]:
             "Clear filters", key="clear_filters", icon=":material/filter_alt_off:",
             type="tertiary", disabled=not filtered, on_click=clear_filters,
         )  # fmt: skip
+    touched = st.session_state[Keys.MODELS_TOUCHED]
     fitting = [
         offer
         for offer in offers
@@ -97,7 +95,7 @@ def pick_offers(offers: Sequence[Offer]) -> list[Offer]:
             for key, (_, value) in CHOICES.items()
         )
         and (not access or offer.entry.gated in access)
-        and (not states or offer.state in states or offer.entry.name in st.session_state[TOUCHED])
+        and (not states or offer.state in states or offer.entry.name in touched)
     ]
     total = count(len(offers), "model")
     st.caption(f"{len(fitting)} of {total}" if filtered else total)
@@ -106,7 +104,7 @@ def pick_offers(offers: Sequence[Offer]) -> list[Offer]:
 
 def close_question() -> None:
     """Close the question that is open."""
-    st.session_state[QUESTION] = None
+    st.session_state[Keys.MODELS_QUESTION] = None
     st.session_state.pop(READ, None)
 
 
@@ -156,7 +154,7 @@ def ask_download(offer: Offer) -> None:
                 st.error(plain(str(error)), icon=":material/error:")
                 return
             accept_licences(entry.name, entry.licences)
-            st.session_state[TOUCHED].add(entry.name)
+            st.session_state[Keys.MODELS_TOUCHED].add(entry.name)
             close_question()
             st.rerun()
 
@@ -191,8 +189,9 @@ def ask_delete(offer: Offer) -> None:
             if st.session_state[Keys.MODEL] == name:
                 st.session_state[Keys.MODEL] = None
             forget_pull(name)
-            st.session_state[TOUCHED].add(name)
-            st.session_state[NEWS] = f"{name} is deleted; {data_size(freed)} are free again."
+            st.session_state[Keys.MODELS_TOUCHED].add(name)
+            news = f"{name} is deleted; {data_size(freed)} are free again."
+            st.session_state[Keys.MODELS_NEWS] = news
             close_question()
             st.rerun()
 
@@ -203,7 +202,7 @@ QUESTIONS: dict[str, tuple[str, Callable[[Offer], None]]] = {
     "delete": ("Delete this model?", ask_delete),
 }
 
-st.session_state.setdefault(TOUCHED, set())
+st.session_state.setdefault(Keys.MODELS_TOUCHED, set())
 st.title("Models")
 st.caption(
     "Pretrained models by tissue and platform. Those that are installed predict at once, others "
@@ -234,15 +233,15 @@ for left in range(0, len(shown), 2):
         if pull is not None and pull.state == "done":
             forget_pull(offer.entry.name)
             if offer.entry.name in installed():
-                st.session_state[NEWS] = f"{offer.entry.name} is installed."
+                st.session_state[Keys.MODELS_NEWS] = f"{offer.entry.name} is installed."
             st.rerun()  # the list above may have been read before it ended
         with column.container(border=True, height="stretch", key=f"model_{offer.entry.name}"):
             show_card(offer, pull)
 
-if news := st.session_state.pop(NEWS, None):
+if news := st.session_state.pop(Keys.MODELS_NEWS, None):
     st.toast(news, icon=":material/check:")
 by_name = {offer.entry.name: offer for offer in known.offers}
-question = st.session_state.get(QUESTION)
+question = st.session_state.get(Keys.MODELS_QUESTION)
 if question is not None and question[1] in by_name:
     heading, body = QUESTIONS[question[0]]
     st.dialog(heading, on_dismiss=close_question)(body)(by_name[question[1]])
