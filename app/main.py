@@ -18,6 +18,7 @@ page = st.navigation(
         st.Page("views/zoo.py", title="Models", icon=":material/category:", url_path="models"),
         st.Page("views/runs.py", title="Runs", icon=":material/list:", url_path="runs"),
         st.Page("views/results.py", title="Results", icon=":material/map:", url_path="results"),
+        st.Page("views/maps.py", title="Maps", icon=":material/grid_view:", url_path="maps"),
     ],
     position="top",
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
     PUT /api/uploads?name=<file name>     the raw file as the body, straight to disk
     GET /api/runs/<job id>/<file>         a file of a finished run's result, or result.zip
+    GET /api/runs/<job id>/map/…, /tiles/…   what its maps are drawn from (`app.maps.routes`)
 
 `stem app` serves it; `streamlit run app/server.py` and `uvicorn app.server:app` do as well (without
 the worker).
@@ -24,6 +25,7 @@ from streamlit import config
 from app import hosts, paths
 from app.faults import LOG, fault_sentence, record_fault
 from app.jobs.folder import find_folder
+from app.maps.routes import MAP_ROUTES
 from app.uploads import UploadWriter, max_upload_bytes
 from stem_core.errors import JobError, OutputError, StemError
 from stem_core.prediction.export import FILE_NAMES, zip_prediction
@@ -129,6 +131,7 @@ app = st.App(
     routes=[
         Route(upload_address(), _take_upload, methods=["PUT"]),
         Route("/api/runs/{job_id}/{name}", _give_file, methods=["GET"]),
+        *MAP_ROUTES,
     ],
     middleware=[
         Middleware(

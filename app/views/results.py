@@ -12,6 +12,7 @@ from app.components.downloads import show_downloads
 from app.components.gene_choice import pick_gene, pick_order
 from app.components.map_view import box_to_show, watch_view
 from app.components.model_cards import manifests_by_name
+from app.components.run_choice import chosen_run
 from app.components.run_progress import show_progress
 from app.components.wording import STATE_BADGES, band_words, own_names, plain, run_words
 from app.state import Keys, job_queue
@@ -35,24 +36,7 @@ def backdrop(path: str, modified_ns: int, brightness: float, grey: bool) -> str:
     return slide_map.jpeg_url(opened(path, modified_ns).thumbnail, brightness, grey)
 
 
-run_id = st.query_params.get(Keys.RUN_PARAMETER) or st.session_state[Keys.LAST_RUN]
-if not run_id:
-    st.title("Results")
-    st.markdown("No run is chosen.")
-    st.page_link("views/runs.py", label="Choose a run", icon=":material/list:")
-    st.page_link("views/predict.py", label="Start a prediction", icon=":material/biotech:")
-    st.stop()
-try:
-    status = job_queue().status(run_id)
-except StemError as error:
-    st.session_state[Keys.LAST_RUN] = None
-    st.title("Results")
-    st.error(plain(str(error)), icon=":material/link_off:")
-    st.page_link("views/runs.py", label="All runs", icon=":material/list:")
-    st.stop()
-st.query_params[Keys.RUN_PARAMETER] = run_id
-st.session_state[Keys.LAST_RUN] = run_id
-
+run_id, status = chosen_run("Results")
 manifest = manifests_by_name().get(status.request.model)
 words, icon, colour = STATE_BADGES[status.state]
 with st.container(horizontal=True, vertical_alignment="center"):
@@ -90,6 +74,10 @@ with controls:
     order = pick_order(prediction)
 with head:
     gene = pick_gene(prediction, order)
+    st.page_link(
+        "views/maps.py", label="Compare maps side by side, zoom to the cells, measure regions",
+        icon=":material/grid_view:", query_params={Keys.RUN_PARAMETER: run_id},
+    )  # fmt: skip
 column = prediction.symbols.index(gene)
 mean, std = prediction.mean[:, column], prediction.std[:, column]
 lower, upper = prediction.q05[:, column], prediction.q95[:, column]

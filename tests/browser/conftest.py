@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from .running import RunningApp
+from .running import RunningApp, map_of, real_section
 
 STEM = Path(sys.executable).with_name("stem")
 expect.set_options(timeout=60_000)
@@ -80,6 +80,33 @@ def app(
     yield RunningApp(found[0], home, "her2st-breast" if "her2st-breast" in bundled else tiny)
     process.terminate()
     process.wait(20)
+
+
+@pytest.fixture(scope="session")
+def run_address(browser: Browser, app: RunningApp) -> str:
+    """Upload a section, choose the model, run, wait for the map; the address of the run."""
+    context = browser.new_context(viewport={"width": 1440, "height": 1000})
+    context.set_default_timeout(60_000)
+    page = context.new_page()
+    page.goto(app.address)
+    expect(page.get_by_text("For research use only. Not for diagnosis.")).to_be_visible()
+    section = real_section()
+    if section is None:
+        page.get_by_role("button", name="Open the synthetic sample").click()
+        expect(page.get_by_text("Synthetic, not a patient's tissue")).to_be_visible()
+    else:
+        page.locator("input[type=file]").first.set_input_files(section)
+        expect(page.get_by_text("0.6857 µm/px (from the file)")).to_be_visible()
+    page.get_by_role("button", name=f"Choose {app.model}").click()
+    expect(page.get_by_text(re.compile(r"^\d[\d\u202f]* spots? will be predicted"))).to_be_visible()
+    expect(page.locator(".js-plotly-plot image")).to_have_count(3)
+    page.get_by_text("Preview", exact=True).click()
+    page.get_by_role("button", name="Run prediction").click()
+    page.wait_for_url(re.compile(r"/results\?.*run=[0-9a-f]{32}"))
+    map_of(page)
+    address = page.url
+    context.close()
+    return address
 
 
 @pytest.fixture

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 from zipfile import ZipFile
 
 import numpy as np
@@ -17,56 +15,10 @@ from playwright.sync_api import Browser, Page, expect
 
 from stem_core.prediction.export import FILE_NAMES
 
-from .running import RunningApp
+from .running import RunningApp, map_of, result_of
 
 pytestmark = pytest.mark.browser
 RUN_LIMIT_MS = 150_000
-
-
-def real_section() -> Path | None:
-    folder = os.environ.get("STEM_TEST_DATA")
-    path = Path(folder) / "her2st" / "wsis" / "C5.tif" if folder else None
-    return path if path and path.is_file() else None
-
-
-def map_of(page: Page) -> None:
-    """Wait until the map is drawn: slide, discs and the scatter that carries the values."""
-    expect(page.locator(".js-plotly-plot .colorbar, .js-plotly-plot .cbfills").first).to_be_visible(
-        timeout=RUN_LIMIT_MS
-    )
-    expect(page.locator(".js-plotly-plot image")).to_have_count(2)
-
-
-@pytest.fixture(scope="module")
-def run_address(browser: Browser, app: RunningApp) -> str:
-    """Upload a section, choose the model, run, wait for the map; the address of the run."""
-    context = browser.new_context(viewport={"width": 1440, "height": 1000})
-    context.set_default_timeout(60_000)
-    page = context.new_page()
-    page.goto(app.address)
-    expect(page.get_by_text("For research use only. Not for diagnosis.")).to_be_visible()
-    section = real_section()
-    if section is None:
-        page.get_by_role("button", name="Open the synthetic sample").click()
-        expect(page.get_by_text("Synthetic, not a patient's tissue")).to_be_visible()
-    else:
-        page.locator("input[type=file]").first.set_input_files(section)
-        expect(page.get_by_text("0.6857 µm/px (from the file)")).to_be_visible()
-    page.get_by_role("button", name=f"Choose {app.model}").click()
-    expect(page.get_by_text(re.compile(r"^\d[\d\u202f]* spots? will be predicted"))).to_be_visible()
-    expect(page.locator(".js-plotly-plot image")).to_have_count(3)
-    page.get_by_text("Preview", exact=True).click()
-    page.get_by_role("button", name="Run prediction").click()
-    page.wait_for_url(re.compile(r"/results\?.*run=[0-9a-f]{32}"))
-    map_of(page)
-    address = page.url
-    context.close()
-    return address
-
-
-def result_of(app: RunningApp, run_address: str) -> Path:
-    [run] = parse_qs(urlsplit(run_address).query)["run"]
-    return app.home / "jobs" / run / "result"
 
 
 def test_the_csv_says_what_the_h5ad_says(

@@ -1,0 +1,191 @@
+"""Which maps are shown side by side, kept in the address: a gene and what of it, for each panel."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app.components.maps_viewer import MOST_PANELS, Panel
+from app.components.slide_map import palette
+from app.components.wording import plain
+from app.maps.layers import parse_layer
+from app.maps.values import MapValues
+from stem_core.errors import SettingsError
+
+__all__ = ["KINDS", "layer_title", "layer_unit", "panels_of", "pick_panels"]
+
+UNITS = "log2(1 + count)"
+KINDS = {
+    "mean": "Prediction (mean)",
+    "std": "Spread (standard deviation)",
+    "q05": "Lower bound of the 90 % band",
+    "q95": "Upper bound of the 90 % band",
+    "difference": "Difference to another gene",
+    "score": "Gene set score",
+    "domain": "Domain distance (1 = edge of training)",
+}
+_PARAMETER = "maps"
+_ACTIVE = "maps_active"
+_COLOURS = 32
+_AROUND_ZERO = ("difference:", "error:", "score:")
+_DIVERGING = "RdBu_r"  # told apart with colour blindness, too
+
+
+def layer_title(layer: str) -> str:
+    """Say what a layer is, for people."""
+    kind, _, rest = layer.partition(":")
+    if kind == "domain":
+        return "Domain distance"
+    if kind == "difference":
+        first, _, second = rest.partition(":")
+        return f"{first} − {second}"
+    if kind == "score":
+        genes = rest.split(",")
+        return f"Score of {len(genes)} genes" if len(genes) > 3 else f"Score of {', '.join(genes)}"
+    words = {"mean": "", "std": ", spread", "q05": ", lower bound", "q95": ", upper bound"}
+    return rest + words.get(kind, f", {kind}")
+
+
+def layer_unit(layer: str) -> str:
+    """Return the unit of a layer."""
+    kind = layer.partition(":")[0]
+    return {
+        "domain": "× edge of training",
+        "score": "z-score",
+        "difference": "log2 ratio",
+    }.get(kind, UNITS)
+
+
+def shown_layers(values: MapValues, first_gene: str) -> list[str]:
+    """Return the layers of the address that this result has; the first gene's map for none."""
+    places = {symbol: place for place, symbol in enumerate(values.symbols)}
+    found = []
+    for layer in st.query_params.get(_PARAMETER, "").split(";"):
+        try:
+            parse_layer(layer, places)
+        except SettingsError:
+            continue
+        if layer == "domain" and not values.has_domain:
+            continue
+        found.append(layer)
+    return found[:MOST_PANELS] or [f"mean:{first_gene}"]
+
+
+def pick_panels(values: MapValues, order: list[str]) -> list[str]:
+    """Show the choice of maps and return their layers."""
+    layers = shown_layers(values, order[0])
+    active = min(st.session_state.get(_ACTIVE, 0), len(layers) - 1)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        if len(layers) > 1:
+            chosen = st.segmented_control(
+                "Map to change", range(len(layers)), default=active, required=True,
+                format_func=lambda i: f"{i + 1} · {layer_title(layers[i])}",
+                key=f"active_of_{len(layers)}", width="content",
+            )  # fmt: skip
+            active = int(chosen or 0)
+            st.session_state[_ACTIVE] = active
+        st.button(
+            "Add a map", icon=":material/add:", disabled=len(layers) >= MOST_PANELS,
+            on_click=_put, args=([*layers, layers[active]], len(layers)), key="add_map",
+        )  # fmt: skip
+        st.button(
+            "Remove this map", icon=":material/remove:", disabled=len(layers) == 1, key="drop_map",
+            on_click=_put, args=([x for i, x in enumerate(layers) if i != active], 0),
+        )  # fmt: skip
+    layers[active] = _pick_layer(values, layers[active], order, active)
+    st.query_params[_PARAMETER] = ";".join(layers)
+    return layers
+
+
+def _put(layers: list[str], active: int) -> None:
+    st.query_params[_PARAMETER] = ";".join(layers)
+    st.session_state[_ACTIVE] = active
+
+
+def _pick_layer(values: MapValues, now: str, order: list[str], panel: int) -> str:
+    """Show the choice of gene and layer of one panel."""
+    kind, _, rest = now.partition(":")
+    first, _, second = rest.partition(":") if kind == "difference" else (rest, "", "")
+    offered = [k for k in KINDS if k != "domain" or values.has_domain]
+    what, gene_place, other_place = st.columns([2, 2, 2], vertical_alignment="bottom")
+    key = f"{panel}_{now}"
+    kind = what.selectbox(
+        "Show", offered, index=offered.index(kind) if kind in offered else 0,
+        format_func=KINDS.__getitem__, key=f"kind_{key}",
+    )  # fmt: skip
+    if kind == "domain":
+        return "domain"
+    if kind == "score":
+        text = gene_place.text_input(
+            "Genes of the set, separated by commas or spaces",
+            value=rest.replace(",", ", ") if now.startswith("score:") else first,
+            key=f"set_{key}",
+        )  # fmt: skip
+        return _score(values, text, now, other_place)
+    gene = gene_place.selectbox(
+        f"Gene (type to search {len(order)})", order,
+        index=order.index(first) if first in order else 0, key=f"gene_{key}",
+    )  # fmt: skip
+    if kind != "difference":
+        return f"{kind}:{gene}"
+    others = [symbol for symbol in order if symbol != gene]
+    other = other_place.selectbox(
+        "less gene", others, index=others.index(second) if second in others else 0,
+        key=f"other_{key}",
+        help="A difference of log2 values: the log2 ratio of the two genes.",
+    )  # fmt: skip
+    return f"difference:{gene}:{other}"
+
+
+def _score(values: MapValues, text: str, now: str, place: st.delta_generator.DeltaGenerator) -> str:
+    from stem_core.analysis.gene_sets import match_genes, read_gene_list
+
+    try:
+        match = match_genes(read_gene_list(text), values.symbols, [""] * len(values.symbols))
+        layer = f"score:{','.join(match.symbols)}"
+        values.layer(layer)
+    except SettingsError as error:
+        place.caption(f":red[{plain(str(error))}]")
+        return now
+    if match.missing:
+        place.caption(plain(match.sentence()))
+    return layer
+
+
+def panels_of(
+    values: MapValues, layers: list[str], scale: str, percentiles: tuple[int, int], *, shared: bool
+) -> list[Panel]:
+    """Return the panels with their colours.
+
+    `shared`: maps of one unit have one range, but spreads have one of their own, since they are a
+    fraction of the values. Differences go as far below 0 as above, in two colours.
+    """
+    limits = [values.limits(layer, *percentiles) for layer in layers]
+    if shared:
+        groups: dict[tuple[str, bool], list[tuple[float, float]]] = {}
+        for layer, ends in zip(layers, limits, strict=True):
+            groups.setdefault(_group(layer), []).append(ends)
+        limits = [
+            (min(low for low, _ in ends), max(high for _, high in ends))
+            for ends in (groups[_group(layer)] for layer in layers)
+        ]
+    panels = []
+    for layer, (low, high) in zip(layers, limits, strict=True):
+        colours = _hex(scale)
+        if layer.startswith(_AROUND_ZERO):
+            high = max(abs(low), abs(high))
+            low, colours = -high, _hex(_DIVERGING)
+        panels.append(Panel(layer, layer_title(layer), layer_unit(layer), colours, low, high))
+    return panels
+
+
+def _group(layer: str) -> tuple[str, bool]:
+    return layer_unit(layer), layer.startswith("std:")
+
+
+def _hex(scale: str) -> list[str]:
+    """Return 32 colours of a scale as #rrggbb."""
+    out = []
+    for colour in palette(scale)[:: 256 // _COLOURS]:
+        numbers = colour.removeprefix("rgb(").removesuffix(")").split(",")
+        out.append("#" + "".join(f"{round(float(n)):02x}" for n in numbers))
+    return out

@@ -1,0 +1,249 @@
+"""Gene maps over the H&E image, drawn by the browser: up to six panels that pan and zoom together.
+
+The page sends what to show; the browser fetches spots, values and tiles from the addresses under
+`base` itself, so that another gene costs 4 bytes a spot. Back come the part that is seen and what
+the user drew.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from stem_core.errors import SettingsError
+
+__all__ = ["MODES", "MOST_PANELS", "Look", "Panel", "View", "ViewerState", "maps_viewer"]
+
+MODES = ("pan", "lasso", "box")
+"""What dragging does: move the maps, or draw a region around spots."""
+MOST_PANELS = 6
+MOST_POINTS = 2000
+_COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
+_PARTS = ("data", "place", "slide", "paint", "panel", "gestures")
+
+
+def _own_text(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+_component = st.components.v2.component(
+    "stem_maps_viewer",
+    css=_own_text("maps_viewer.css"),
+    # A component takes one text: the parts are written to share a module, the last one exports.
+    js="\n".join([*(_own_text(f"maps_viewer_{part}.js") for part in _PARTS),
+                  _own_text("maps_viewer.js")]),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One map.
+
+    Parameters
+    ----------
+    layer
+        Name of the values at the server, such as `mean:GNAS`.
+    title, unit, note
+        What the values are; the note is said less loudly beside the title.
+    palette
+        2 to 64 colours `#rrggbb` from low to high.
+    version
+        Changes when the same layer has other values, such as those of another measured section;
+        the browser keeps what it fetched under layer and version.
+    low, high
+        Values of the first and the last colour; what lies beyond takes those colours.
+
+    Raises
+    ------
+    SettingsError
+        Limits that are not finite or the wrong way round, or a palette of something else.
+    """
+
+    layer: str
+    title: str
+    unit: str
+    palette: Sequence[str]
+    low: float
+    high: float
+    note: str = ""
+    version: str = ""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
+            msg = (
+                f"The colours of {self.title} cannot go from {self.low:g} to {self.high:g}; choose "
+                "two numbers, the lower first."
+            )
+            raise SettingsError(msg)
+        if not 2 <= len(self.palette) <= 64 or not all(map(_COLOUR.fullmatch, self.palette)):
+            msg = f"The palette of {self.title} is not 2 to 64 colours like #0b6577; take another."
+            raise SettingsError(msg)
+
+
+@dataclass(frozen=True)
+class Look:
+    """How all panels look.
+
+    Parameters
+    ----------
+    opacity
+        Of the spots, 0 to 1.
+    spot_size
+        1 draws spots at their physical size.
+    brightness
+        Of the H&E image: 1 leaves it as it is, 0 is black, 2 is white.
+    grey
+        Take the stain's colour away.
+    """
+
+    opacity: float = 0.8
+    spot_size: float = 1.0
+    brightness: float = 1.0
+    grey: bool = False
+
+
+@dataclass(frozen=True)
+class View:
+    """The part that is seen: its centre and its width in microns."""
+
+    x_um: float
+    y_um: float
+    width_um: float
+
+
+@dataclass(frozen=True)
+class ViewerState:
+    """What the browser tells.
+
+    Parameters
+    ----------
+    view
+        The part seen, told 300 ms after it last changed; None is all spots.
+    drawn
+        `{"kind": "lasso" | "box", "points": [[x_px, y_px], …], "turn": n}` in level-0 pixels, 3 to
+        2,000 points; the turn grows with each drawing.
+    """
+
+    view: View | None = None
+    drawn: dict[str, Any] | None = None
+
+
+def maps_viewer(
+    key: str,
+    *,
+    base: str,
+    slide: Mapping[str, Any],
+    panels: Sequence[Panel],
+    look: Look,
+    spot_diameter_um: float,
+    view: View | None = None,
+    regions: Sequence[Mapping[str, Any]] = (),
+    mode: str = "pan",
+    height_px: int = 660,
+) -> ViewerState:
+    """Show the maps and return what the browser told last.
+
+    Parameters
+    ----------
+    key
+        Of the component; one viewer keeps its part of the image as long as the key stays.
+    base
+        Address that has `/map/spots`, `/map/values` and `/tiles` under it; what the browser told
+        about another one does not count.
+    slide
+        What `base/map/slide` gives: `width_px`, `height_px`, `mpp`, `tile_px`, `overlap`, `levels`,
+        `tiles`, `thumbnail`.
+    panels
+        One to six; they lie in a grid as wide as the page lets it be.
+    view
+        The part to show: a new value moves the maps, one that the browser told does not. With None
+        all spots are shown at first, and later the maps stay where the user has them.
+    regions
+        `{"name": str, "points": [[x_px, y_px], …]}`: outlines to draw. Instead of `points` there
+        may be `polygons`, a list of them, or `spots`, numbers of spots to ring; `colour` if wanted.
+    mode
+        One of `MODES`.
+    height_px
+        Of the whole grid; more where panels would become too flat.
+
+    Raises
+    ------
+    SettingsError
+        No panel or more than six, or an unknown mode.
+    """
+    if not 1 <= len(panels) <= MOST_PANELS:
+        msg = f"The viewer shows 1 to {MOST_PANELS} maps, not {len(panels)}; choose fewer."
+        raise SettingsError(msg)
+    if mode not in MODES:
+        msg = f"The viewer has no mode {mode!r}; choose one of {', '.join(MODES)}."
+        raise SettingsError(msg)
+    before = _read_drawn((st.session_state.get(key) or {}).get("drawn"), base)
+    told = _component(
+        key=key,
+        data={
+            "base": base,
+            "slide": dict(slide),
+            "panels": [{**asdict(panel), "palette": list(panel.palette)} for panel in panels],
+            "look": asdict(look),
+            "spot_diameter_um": float(spot_diameter_um),
+            "view": asdict(view) if view else None,
+            "regions": [dict(region) for region in regions],
+            "mode": mode,
+            "height_px": int(height_px),
+            "turn": before["turn"] if before else 0,
+        },
+        on_view_change=lambda: None,
+        on_drawn_change=lambda: None,
+    )
+    return ViewerState(_read_view(told.view, base), _read_drawn(told.drawn, base))
+
+
+def _read_view(told: Any, base: str) -> View | None:
+    """Return the part seen, if what the browser told can be used."""
+    if not isinstance(told, Mapping) or told.get("base") != base:
+        return None
+    view = told.get("view")
+    if not isinstance(view, Mapping):
+        return None
+    numbers = [_finite(view.get(name)) for name in ("x_um", "y_um", "width_um")]
+    x_um, y_um, width_um = numbers
+    if x_um is None or y_um is None or width_um is None or width_um <= 0:
+        return None
+    return View(x_um, y_um, width_um)
+
+
+def _read_drawn(told: Any, base: str) -> dict[str, Any] | None:
+    """Return the drawing, if what the browser told can be used."""
+    if not isinstance(told, Mapping) or told.get("base") != base:
+        return None
+    kind, points, turn = told.get("kind"), told.get("points"), told.get("turn")
+    if kind not in MODES[1:] or not isinstance(points, list) or not 3 <= len(points) <= MOST_POINTS:
+        return None
+    if not isinstance(turn, int) or isinstance(turn, bool) or not 0 < turn < 2**53:
+        return None
+    read = []
+    for point in points:
+        if not isinstance(point, list) or len(point) != 2:
+            return None
+        x_px, y_px = map(_finite, point)
+        if x_px is None or y_px is None:
+            return None
+        read.append([x_px, y_px])
+    return {"kind": kind, "points": read, "turn": turn}
+
+
+def _finite(value: Any) -> float | None:
+    """Return a number as a float, and None for all else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None

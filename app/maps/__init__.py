@@ -1,0 +1,1 @@
+"""The server's side of the gene maps: values and tiles of a finished run, and their addresses."""

@@ -1,0 +1,123 @@
+"""Addresses of the maps of a finished run.
+
+    GET /api/runs/<job id>/map/spots                  x, y of all spots in level-0 pixels
+    GET /api/runs/<job id>/map/values?layer=<layer>   one value for each spot
+    GET /api/runs/<job id>/map/slide                  size of the slide and of its tiles, as JSON
+    GET /api/runs/<job id>/map/thumbnail              the picture in the result, as JPEG
+    GET /api/runs/<job id>/tiles/<level>/<column>_<row>.jpeg
+
+Numbers are float32, little endian, without any head. No part of an address becomes a path: ids
+are checked against the runs there are, tiles are whole numbers, layers are read by
+`app.maps.layers`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from app.faults import fault_sentence, record_fault
+from app.maps.runs import forget_deleted_runs, open_values
+from app.maps.tiles import forget_deleted_files, slide_description, slide_tile, thumbnail_jpeg
+from stem_core.errors import JobError, SettingsError, StemError
+
+__all__ = ["MAP_ROUTES"]
+
+_HEADERS = {
+    "Cache-Control": "private, no-store",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+# What a finished run holds never changes; whether its slide is there and what was measured may.
+_KEPT_HEADERS = {**_HEADERS, "Cache-Control": "private, max-age=3600"}
+_CHANGING_LAYERS = ("measured:", "error:")
+_WHOLE_NUMBER = re.compile(r"[0-9]{1,9}")
+_TILE_NAME = re.compile(r"([0-9]{1,9})_([0-9]{1,9})\.jpeg")
+
+
+async def _spots(request: Request) -> Response:
+    job_id = request.path_params["job_id"]
+    return await _answer(lambda: _numbers(open_values(job_id).positions()))
+
+
+async def _values(request: Request) -> Response:
+    job_id, layer = request.path_params["job_id"], request.query_params.get("layer")
+    if layer is None:
+        return _refusal(400, "The address names no layer; add one, such as ?layer=mean:GENE.")
+    kept = not layer.startswith(_CHANGING_LAYERS)
+    return await _answer(lambda: _numbers(open_values(job_id).layer(layer), kept=kept))
+
+
+async def _slide(request: Request) -> Response:
+    job_id = request.path_params["job_id"]
+    return await _answer(lambda: JSONResponse(slide_description(job_id), headers=_HEADERS))
+
+
+async def _thumbnail(request: Request) -> Response:
+    job_id = request.path_params["job_id"]
+    return await _answer(lambda: _picture(thumbnail_jpeg(job_id)))
+
+
+async def _tile(request: Request) -> Response:
+    job_id, level = request.path_params["job_id"], request.path_params["level"]
+    name = _TILE_NAME.fullmatch(request.path_params["name"])
+    if name is None or not _WHOLE_NUMBER.fullmatch(level):
+        return _refusal(404, "This is not the address of a tile; it ends in LEVEL/COLUMN_ROW.jpeg.")
+    column, row = map(int, name.groups())
+    return await _answer(lambda: _picture(slide_tile(job_id, int(level), column, row)))
+
+
+async def _answer(make: Callable[[], Response]) -> Response:
+    """Make a response away from the event loop; an error becomes its sentence."""
+    try:
+        return await run_in_threadpool(_made, make)
+    except JobError as error:
+        return _refusal(404, str(error))
+    except SettingsError as error:
+        return _refusal(400, str(error))
+    except StemError as error:
+        return _refusal(500, str(error))
+    except Exception as error:  # noqa: BLE001 - logged under a reference number
+        return _refusal(500, fault_sentence(record_fault(error, "a map")))
+
+
+def _made(make: Callable[[], Response]) -> Response:
+    try:
+        return make()
+    except JobError:
+        forget_deleted_runs()
+        forget_deleted_files()
+        raise
+
+
+def _numbers(values: NDArray[np.float32], *, kept: bool = True) -> Response:
+    return Response(
+        values.astype("<f4", copy=False).tobytes(),
+        media_type="application/octet-stream",
+        headers=_KEPT_HEADERS if kept else _HEADERS,
+    )
+
+
+def _picture(content: bytes) -> Response:
+    return Response(content, media_type="image/jpeg", headers=_KEPT_HEADERS)
+
+
+def _refusal(status: int, sentence: str) -> JSONResponse:
+    return JSONResponse({"error": sentence}, status_code=status, headers=_HEADERS)
+
+
+MAP_ROUTES = [
+    Route("/api/runs/{job_id}/map/spots", _spots, methods=["GET"]),
+    Route("/api/runs/{job_id}/map/values", _values, methods=["GET"]),
+    Route("/api/runs/{job_id}/map/slide", _slide, methods=["GET"]),
+    Route("/api/runs/{job_id}/map/thumbnail", _thumbnail, methods=["GET"]),
+    Route("/api/runs/{job_id}/tiles/{level}/{name}", _tile, methods=["GET"]),
+]

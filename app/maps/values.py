@@ -1,0 +1,215 @@
+"""The numbers behind the maps of a result: one value for each spot, layer by layer."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.maps.layers import Layer, parse_layer
+from stem_core.errors import SettingsError
+from stem_core.prediction.result import Prediction
+
+__all__ = ["MapValues", "check_measured"]
+
+Values = NDArray[np.float32]
+
+
+class MapValues:
+    """The layers of one result of N spots and G genes.
+
+    All arrays are float32 in the order of the result's spots, and cannot be written to; NaN stands
+    for no value. Safe to share between threads.
+
+    Parameters
+    ----------
+    prediction
+        The result.
+    measured
+        float32 (N, G): what was measured at the spots, in log2(1 + count), NaN where it was not.
+
+    Attributes
+    ----------
+    symbols
+        The G gene symbols, in panel order.
+    mpp
+        Microns per level-0 pixel.
+    spot_diameter_um
+        Diameter of a spot.
+    thumbnail
+        uint8 (h, w, 3): the picture of the whole slide that the result keeps.
+    thumbnail_scale
+        Its pixels per level-0 pixel.
+    measured_genes
+        Symbols of the genes with a measured value, in panel order.
+
+    Raises
+    ------
+    SettingsError
+        The measured values are of other spots or genes.
+    """
+
+    def __init__(self, prediction: Prediction, measured: Values | None = None) -> None:
+        spots = prediction.spots
+        self.symbols = prediction.symbols
+        self.mpp = prediction.mpp
+        self.spot_diameter_um = spots.diameter_um
+        self.thumbnail = prediction.thumbnail
+        self.thumbnail_scale = prediction.thumbnail_scale
+        self._places = {symbol: place for place, symbol in enumerate(self.symbols)}
+        self._positions = _frozen(np.column_stack([spots.x_px, spots.y_px]).astype(np.float32))
+        domain = prediction.domain_distance
+        self._domain = None if domain is None else _frozen(domain)
+        # Gene by gene, so that a layer lies in one piece.
+        self._rows = {
+            name: _gene_major(getattr(prediction, name)) for name in ("mean", "std", "q05", "q95")
+        }
+        if measured is not None:
+            check_measured(measured, (len(spots), len(self.symbols)))
+            self._rows["measured"] = _gene_major(measured)
+        self._moments = [_moments(row) for row in self._rows["mean"]]
+        kept = self._rows.get("measured")
+        self.measured_genes: tuple[str, ...] = ()
+        if kept is not None:
+            places = np.flatnonzero(np.isfinite(kept).any(axis=1))
+            self.measured_genes = tuple(self.symbols[place] for place in places)
+
+    @property
+    def has_domain(self) -> bool:
+        """Whether there is a domain distance."""
+        return self._domain is not None
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory that the layers take."""
+        layers = sum(rows.nbytes for rows in self._rows.values())
+        return layers + self._positions.nbytes + self.thumbnail.nbytes
+
+    def positions(self) -> Values:
+        """Return the spots' centres x, y in level-0 pixels, float32 (N, 2)."""
+        return self._positions
+
+    def layer(self, spec: str) -> Values:
+        """Return a layer, float32 (N,).
+
+        Parameters
+        ----------
+        spec
+            Its name (`app.maps.layers`).
+
+        Raises
+        ------
+        SettingsError
+            There is no such layer, or this result does not have it.
+        """
+        layer = parse_layer(spec, self._places)
+        if layer.kind == "domain":
+            if self._domain is None:
+                msg = "This result was made without a domain distance; choose another layer."
+                raise SettingsError(msg)
+            return self._domain
+        if layer.kind == "score":
+            return _frozen(self._score(layer))
+        if layer.kind == "difference":
+            first, second = (self._row("mean", gene) for gene in layer.genes)
+            return _frozen(first - second)
+        if layer.kind == "error":
+            gene = layer.genes[0]
+            return _frozen(self._row("mean", gene) - self._row("measured", gene))
+        return self._row(layer.kind, layer.genes[0])
+
+    def missing_in_score(self, spec: str) -> tuple[str, ...]:
+        """Return the genes of a score that the panel has not and that are left out of it.
+
+        Raises
+        ------
+        SettingsError
+            There is no such layer.
+        """
+        return parse_layer(spec, self._places).missing
+
+    def limits(
+        self, spec: str, low_percentile: float = 1.0, high_percentile: float = 99.0
+    ) -> tuple[float, float]:
+        """Return the ends of a colour scale: two percentiles of a layer, NaN left out.
+
+        Where they are equal the upper end is one above the lower; without any value they are
+        0 and 1.
+
+        Raises
+        ------
+        SettingsError
+            There is no such layer, or the percentiles are not 0 ≤ low < high ≤ 100.
+        """
+        if not 0 <= low_percentile < high_percentile <= 100:
+            msg = (
+                f"Percentiles from {low_percentile:g} to {high_percentile:g} are no range; choose "
+                "two numbers from 0 to 100, the lower first."
+            )
+            raise SettingsError(msg)
+        values = self.layer(spec)
+        values = values[np.isfinite(values)]
+        if not values.size:
+            return 0.0, 1.0
+        low, high = map(float, np.percentile(values, [low_percentile, high_percentile]))
+        return low, high if high > low else low + 1.0
+
+    def _row(self, kind: str, gene: str) -> Values:
+        if kind not in self._rows:
+            msg = (
+                "No measured values were given for this result; add the measured section, or "
+                "choose a layer of the prediction."
+            )
+            raise SettingsError(msg)
+        row: Values = self._rows[kind][self._places[gene]]
+        return row
+
+    def _score(self, layer: Layer) -> Values:
+        """Mean over genes of the z-score over spots; a gene that is the same everywhere counts 0.
+
+        Gene by gene, since a sum of large weights times values would lose the digits.
+        """
+        total = np.zeros(len(self._positions), dtype=np.float32)
+        z = np.empty_like(total)
+        for gene in layer.genes:
+            middle, scale = self._moments[self._places[gene]]
+            np.subtract(self._row("mean", gene), middle, out=z)
+            z *= scale
+            total += z
+        total /= np.float32(len(layer.genes))
+        return total
+
+
+def check_measured(measured: Values, shape: tuple[int, ...]) -> None:
+    """Refuse measured values that are not of a result's (spots, genes).
+
+    Raises
+    ------
+    SettingsError
+        Their shape is another, or they are no floating point numbers.
+    """
+    if measured.shape != shape or not np.issubdtype(measured.dtype, np.floating):
+        msg = (
+            f"The measured values have the shape {measured.shape} and the result has "
+            f"{shape[0]:,} spots and {shape[1]:,} genes; add a section that fits it."
+        )
+        raise SettingsError(msg)
+
+
+def _moments(row: Values) -> tuple[np.float32, np.float32]:
+    """Return mean and 1 / standard deviation of a gene; 0 for one that is the same everywhere."""
+    middle = np.float32(row.mean(dtype=np.float64))
+    spread = math.sqrt(float(np.square(row - middle).mean(dtype=np.float64)))
+    varies = spread > 1e-6 * max(1.0, abs(float(middle)))
+    return middle, np.float32(1.0 / spread if varies else 0.0)
+
+
+def _gene_major(matrix: Values) -> Values:
+    return _frozen(np.ascontiguousarray(matrix.T, dtype=np.float32))
+
+
+def _frozen(values: Values) -> Values:
+    values = values.view()
+    values.flags.writeable = False
+    return values

@@ -1,0 +1,141 @@
+"""Maps: up to six gene maps over the slide at full resolution, side by side, with regions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from app.components import map_controls
+from app.components.gene_choice import gene_figures
+from app.components.map_panels import panels_of, pick_panels
+from app.components.maps_viewer import Look, View, maps_viewer
+from app.components.model_cards import manifests_by_name
+from app.components.region_tools import add_drawing, show_regions
+from app.components.run_choice import chosen_run
+from app.components.wording import own_names, plain, run_words
+from app.jobs.queue import JobQueue
+from app.maps.regions import kept_regions
+from app.maps.runs import open_values
+from app.maps.tiles import slide_description
+from app.state import Keys, job_queue
+from stem_core.errors import StemError
+from stem_core.prediction.result import Prediction, read_prediction
+
+MAP_HEIGHT_PX = 640
+MODES = {"pan": "Move", "lasso": "Lasso", "box": "Box"}
+_PCC = "held_out_pcc"
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def opened(path: str, modified_ns: int) -> Prediction:
+    """Return the prediction in a file; `modified_ns` tells versions of the file apart."""
+    return read_prediction(Path(path))
+
+
+def view_of_address() -> View | None:
+    """Return the part of the slide that the address names, if it names one."""
+    try:
+        x, y, width = (float(part) for part in st.query_params.get("view", "").split(","))
+    except ValueError:
+        return None
+    return View(x, y, width) if np.isfinite([x, y, width]).all() and width > 0 else None
+
+
+def gene_order(prediction: Prediction) -> list[str]:
+    """Return the panel, the best predicted genes first where that is known."""
+    table = prediction.gene_table
+    if _PCC not in table:
+        return list(prediction.symbols)
+    pcc = pd.to_numeric(table[_PCC], errors="coerce")
+    return list(pcc.sort_values(ascending=False, kind="stable").index)
+
+
+def trust_words(prediction: Prediction, layers: list[str]) -> str:
+    """Say how well the shown genes were predicted on held-out sections."""
+    parts = []
+    for gene in dict.fromkeys(g for layer in layers for g in layer.split(":")[1:2] if "," not in g):
+        if gene not in prediction.symbols:
+            continue
+        shown, folds = gene_figures(prediction.gene_table.loc[gene].to_dict())
+        figures = dict(shown)
+        known = f"held-out PCC {figures['PCC']}" if "PCC" in figures else "not in any fold's panel"
+        if "PCC range" in figures:
+            known += f" ({figures['PCC range']} over {folds} folds)"
+        if "RVD" in figures:
+            known += f", RVD {figures['RVD']}"
+        parts.append(f"**{plain(gene)}** {known}")
+    return " · ".join(parts)
+
+
+run_id, status = chosen_run("Maps")
+manifest = manifests_by_name().get(status.request.model)
+st.subheader(f"Maps of {plain(status.request.slide_name)}")
+st.caption(run_words(status, manifest))
+if status.state != "done":
+    st.markdown("This run has no result (yet).")
+    st.page_link("views/results.py", label="See how it is doing", icon=":material/map:")
+    st.stop()
+queue: JobQueue = job_queue()
+file = queue.result_dir(run_id) / "prediction.h5ad"
+try:
+    prediction = opened(str(file), file.stat().st_mtime_ns)
+    values, slide = open_values(run_id), slide_description(run_id)
+except StemError as error:
+    st.error(plain(str(error)), icon=":material/error:")
+    st.stop()
+size_px = (int(slide["width_px"]), int(slide["height_px"]))
+regions = kept_regions(run_id, *size_px)
+
+layers = pick_panels(values, gene_order(prediction))
+if words := trust_words(prediction, layers):
+    st.caption(f":material/verified: {words}")
+with st.container(horizontal=True, vertical_alignment="center"):
+    mode = st.segmented_control(
+        "Dragging", list(MODES), default="pan", required=True, format_func=MODES.__getitem__,
+        key="maps_mode", label_visibility="collapsed", width="content",
+    )  # fmt: skip
+    shared = st.toggle("One colour range for maps of one unit", value=True, key="maps_shared")
+    with st.popover("Look", icon=":material/tune:"):
+        percentiles = st.slider(
+            "Colour range, percentiles of the spots", 0, 100, (1, 99), format="%d %%",
+            key="maps_percentiles",
+        )  # fmt: skip
+        look = map_controls.pick_look()
+panels = panels_of(values, layers, look.scale, percentiles, shared=shared)
+told = maps_viewer(
+    "maps",
+    base=f"/api/runs/{run_id}",
+    slide=slide,
+    panels=panels,
+    look=Look(look.opacity, look.spot_size, look.brightness, look.grey),
+    spot_diameter_um=prediction.spots.diameter_um,
+    view=view_of_address(),
+    regions=[
+        {"name": r.name, "colour": r.colour, "polygons": [ring.tolist() for ring in r.polygons]}
+        for r in regions
+        if r.polygons
+    ],
+    mode=mode or "pan",
+    height_px=MAP_HEIGHT_PX,
+)
+if told.view is not None:
+    seen = told.view
+    st.query_params["view"] = f"{seen.x_um:.0f},{seen.y_um:.0f},{seen.width_um:.0f}"
+if slide.get("note"):
+    st.caption(plain(own_names(str(slide["note"]), status.request.slide_name)))
+st.caption(
+    "Wheel: zoom · drag: move · double click: all spots · the address keeps maps and view. Spots "
+    f"are drawn at their physical size ({prediction.spots.diameter_um:g} µm)."
+    if look.spot_size == 1
+    else "Wheel: zoom · drag: move · double click: all spots · the address keeps maps and view."
+)
+if add_drawing(run_id, told.drawn, regions):
+    st.rerun()
+show_regions(run_id, prediction, values, layers, regions, size_px)
+st.page_link(
+    "views/results.py", label="Back to the result and its files", icon=":material/map:",
+    query_params={Keys.RUN_PARAMETER: run_id},
+)  # fmt: skip

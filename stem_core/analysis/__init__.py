@@ -1,0 +1,1 @@
+"""What a map says: gene sets, spatial patterns, regions, and how it compares with measurements."""

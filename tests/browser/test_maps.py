@@ -1,0 +1,173 @@
+"""The Maps page on a real run: panels in step, tiles, regions, and the view in the address."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData, read_h5ad
+from matplotlib.path import Path as Outline
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+
+from stem_core.slides.reading import open_slide
+
+from .running import RunningApp, result_of
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def truth(app: RunningApp, run_address: str) -> AnnData:
+    return read_h5ad(result_of(app, run_address) / "prediction.h5ad")
+
+
+def maps_address(run_address: str, *layers: str) -> str:
+    [run] = parse_qs(urlsplit(run_address).query)["run"]
+    root = run_address.split("/results")[0]
+    return f"{root}/maps?run={run}&maps={';'.join(layers)}"
+
+
+def painted(page: Page, *layers: str) -> None:
+    """Wait until these layers are painted, in this order."""
+    expect(page.locator(".viewer")).to_have_attribute(
+        "data-painted-layer", "|".join(layers), timeout=60_000
+    )
+
+
+def test_panels_are_painted_and_a_gene_costs_four_bytes_a_spot(
+    page: Page, truth: AnnData, run_address: str
+) -> None:
+    one, two = truth.var_names[:2]
+    layers = [f"mean:{one}", f"std:{two}", f"difference:{one}:{two}"]
+    asked: list[str] = []
+    page.on("response", lambda r: asked.append(r.url) if "/map/values" in r.url else None)
+    with page.expect_response(re.compile(r"/tiles/\d+/\d+_\d+\.jpeg")) as tile:
+        page.goto(maps_address(run_address, *layers))
+    assert tile.value.status == 200
+    painted(page, *layers)
+    assert page.locator(".viewer canvas[role=img]").count() == 3
+    for words in (one, f"{two}, spread", f"{one} − {two}", f"{one} held-out PCC"):
+        expect(page.get_by_text(words).first).to_be_visible()
+    before = len(asked)
+    third = next(s for s in truth.var_names[2:] if s not in (one, two))
+    with page.expect_response(re.compile(r"/map/values\?layer=mean")) as answer:
+        page.get_by_role("combobox", name=re.compile(r"Gene \(type")).click()
+        page.keyboard.type(third)
+        page.keyboard.press("Enter")
+    painted(page, f"mean:{third}", *layers[1:])
+    assert len(answer.value.body()) == 4 * truth.n_obs
+    assert len(asked) == before + 1
+    np.testing.assert_allclose(
+        np.frombuffer(answer.value.body(), "<f4"), np.asarray(truth[:, third].X).ravel()
+    )
+    assert third in parse_qs(urlsplit(page.url).query)["maps"][0]
+
+
+def test_a_lasso_gives_the_figures_of_the_spots_inside(
+    page: Page, app: RunningApp, truth: AnnData, run_address: str, tmp_path: Path
+) -> None:
+    gene = truth.var_names[0]
+    page.goto(maps_address(run_address, f"mean:{gene}"))
+    painted(page, f"mean:{gene}")
+    page.get_by_text("Lasso", exact=True).first.click()
+    expect(page.locator(".viewer[data-mode=lasso]")).to_be_visible()
+    box = page.locator(".viewer canvas").first.bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x + 130, y)
+    page.mouse.down()
+    for step in range(1, 26):
+        page.mouse.move(x + 130 * math.cos(step / 4), y + 90 * math.sin(step / 4))
+    page.mouse.up()
+    expect(page.get_by_text("Values in the regions")).to_be_visible()
+    kept = result_of(app, run_address).parent / "regions.geojson"
+    [feature] = json.loads(kept.read_text(encoding="utf-8"))["features"]
+    assert feature["properties"]["objectType"] == "annotation"
+    ring = np.array(feature["geometry"]["coordinates"][0])
+    inside = Outline(ring).contains_points(truth.obsm["spatial"])
+    assert 5 <= inside.sum() < truth.n_obs
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="These figures (CSV)").click()
+    [row] = pd.read_csv(waiting.value.path()).to_dict("records")
+    values = np.asarray(truth[:, gene].X, np.float64).ravel()[inside]
+    assert row["Spots"] == inside.sum()
+    assert row["Mean"] == pytest.approx(values.mean(), abs=1e-5)
+    assert row["Median"] == pytest.approx(np.median(values), abs=1e-5)
+    assert row["Standard deviation"] == pytest.approx(values.std(ddof=1), abs=1e-5)
+    assert row["95 %"] == pytest.approx(np.quantile(values, 0.95), abs=1e-5)
+    page.get_by_role("button", name="Compare").click()
+    expect(page.get_by_text("p is the share of places")).to_be_visible(timeout=60_000)
+    with page.expect_download() as genes:
+        page.get_by_role("button", name="These genes (CSV)").click()
+    table = pd.read_csv(genes.value.path()).set_index("gene")
+    assert len(table) == truth.n_vars
+    difference = values.mean() - np.asarray(truth[:, gene].X).ravel()[~inside].mean()
+    assert table.loc[gene, "difference"] == pytest.approx(difference, abs=1e-4)
+    page.get_by_role("button", name="Delete").click()
+    expect(page.get_by_text("Values in the regions")).to_have_count(0)
+    assert not kept.exists()
+
+
+def test_the_address_brings_back_maps_and_view(
+    page: Page, browser: Browser, truth: AnnData, run_address: str
+) -> None:
+    layers = [f"mean:{truth.var_names[0]}", f"q95:{truth.var_names[1]}"]
+    page.goto(maps_address(run_address, *layers))
+    painted(page, *layers)
+    for _ in range(2):
+        page.get_by_role("button", name=re.compile("zoom in", re.I)).first.click()
+    page.wait_for_url(re.compile(r"view="))
+    page.wait_for_timeout(1500)
+    view = parse_qs(urlsplit(page.url).query)["view"]
+    other = browser.new_context(viewport={"width": 1440, "height": 1000})
+    stranger = other.new_page()
+    stranger.goto(page.url)
+    painted(stranger, *layers)
+    first, second = (p.locator(".viewer canvas").first.screenshot() for p in (page, stranger))
+    assert parse_qs(urlsplit(stranger.url).query)["view"] == view
+    a, b = (np.asarray(Image.open(io.BytesIO(s)).convert("RGB"), float) for s in (first, second))
+    assert np.abs(a - b).mean() < 6  # the same part of the same maps
+    other.close()
+
+
+def test_deep_zoom_shows_the_slides_own_pixels(
+    page: Page, app: RunningApp, truth: AnnData, run_address: str
+) -> None:
+    [run] = parse_qs(urlsplit(run_address).query)["run"]
+    root = f"{app.address}/api/runs/{run}"
+    facts = page.request.get(f"{root}/map/slide").json()
+    upload = json.loads((app.home / "jobs" / run / "request.json").read_text())["upload_id"]
+    file = next(
+        p
+        for p in [*(app.home / "uploads" / upload).glob("*"), *(app.home / "sample").glob("*")]
+        if p.suffix.lower() in (".tif", ".tiff", ".svs")
+    )
+    x, y = truth.obsm["spatial"][truth.n_obs // 2]
+    size, overlap = facts["tile_px"], facts["overlap"]
+    column, row = int(x // size), int(y // size)
+    answer = page.request.get(f"{root}/tiles/{facts['levels'] - 1}/{column}_{row}.jpeg")
+    assert answer.status == 200
+    tile = np.asarray(Image.open(io.BytesIO(answer.body())).convert("RGB"), float)
+    left, top = column * size - (overlap if column else 0), row * size - (overlap if row else 0)
+    with open_slide(file) as slide:
+        own = slide.read_box(left, top, tile.shape[1], tile.shape[0], tile.shape[1], tile.shape[0])
+    assert own.std() > 5  # tissue, not glass
+    assert np.abs(tile - own).mean() <= 3
+
+
+def test_unknown_and_guessed_runs_give_nothing(page: Page, app: RunningApp) -> None:
+    page.goto(f"{app.address}/maps?run={'1' * 32}")
+    refusal = page.get_by_test_id("stAlert")
+    expect(refusal).to_contain_text("no such run")
+    for part in ("map/slide", "map/spots", "map/values?layer=mean:A", "tiles/3/0_0.jpeg"):
+        answer = page.request.get(f"{app.address}/api/runs/{'1' * 32}/{part}")
+        assert answer.status == 404, part
+        assert "no such run" in answer.json()["error"]
