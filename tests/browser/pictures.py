@@ -1,6 +1,7 @@
 """Take the README's pictures of a running app: `python pictures.py ADDRESS FOLDER SLIDE [GENE]`.
 
-The app needs the bundled models; SLIDE is an image for the model `her2st-breast`.
+The app needs the bundled models; SLIDE is an image for the model `her2st-breast`, or `sample` for
+the synthetic one.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
@@ -40,7 +42,11 @@ def main(address: str, folder: Path, slide: Path, gene: str | None = None) -> No
         )
         page = browser.new_page(viewport={"width": 1280, "height": 1420})
         page.goto(address)
-        page.locator("input[type=file]").first.set_input_files(slide)
+        if slide == Path("sample"):
+            page.get_by_role("button", name="Open the synthetic sample").click()
+            expect(page.get_by_text("Synthetic, not a patient's tissue")).to_be_visible()
+        else:
+            page.locator("input[type=file]").first.set_input_files(slide)
         page.get_by_role("button", name="Choose her2st-breast").click()
         expect(page.locator(".js-plotly-plot image")).to_have_count(3)
         keep(page, folder / "predict.png")
@@ -52,6 +58,15 @@ def main(address: str, folder: Path, slide: Path, gene: str | None = None) -> No
             expect(page.locator(".js-plotly-plot image")).to_have_count(2)
         page.set_viewport_size({"width": 1280, "height": 1010})
         keep(page, folder / "results.png")
+        [run] = parse_qs(urlsplit(page.url).query)["run"]
+        page.set_viewport_size({"width": 1280, "height": 1160})
+        page.goto(f"{address}/maps?run={run}&maps=mean:GNAS;mean:COL1A1;std:GNAS;domain")
+        expect(page.locator(".viewer[data-painted-layer]")).to_be_visible()
+        keep(page, folder / "maps.png")
+        page.set_viewport_size({"width": 1280, "height": 1010})
+        page.goto(f"{address}/models")
+        expect(page.get_by_text("Held out:").first).to_be_visible()
+        keep(page, folder / "models.png")
         page.set_viewport_size({"width": 1280, "height": 560})
         page.goto(f"{address}/runs")
         expect(page.get_by_role("button", name="Open").first).to_be_visible()
