@@ -22,7 +22,10 @@ KINDS = {
     "difference": "Difference to another gene",
     "score": "Gene set score",
     "domain": "Domain distance (1 = edge of training)",
+    "measured": "Measured",
+    "error": "Predicted − measured",
 }
+_NEEDS_MEASURED = ("measured", "error")
 _PARAMETER = "maps"
 _ACTIVE = "maps_active"
 _COLOURS = 32
@@ -41,7 +44,13 @@ def layer_title(layer: str) -> str:
     if kind == "score":
         genes = rest.split(",")
         return f"Score of {len(genes)} genes" if len(genes) > 3 else f"Score of {', '.join(genes)}"
-    words = {"mean": "", "std": ", spread", "q05": ", lower bound", "q95": ", upper bound"}
+    words = {
+        "mean": "",
+        "std": ", spread",
+        "q05": ", lower bound",
+        "q95": ", upper bound",
+        "error": ", predicted − measured",
+    }
     return rest + words.get(kind, f", {kind}")
 
 
@@ -65,6 +74,8 @@ def shown_layers(values: MapValues, first_gene: str) -> list[str]:
         except SettingsError:
             continue
         if layer == "domain" and not values.has_domain:
+            continue
+        if layer.startswith(_NEEDS_MEASURED) and not values.measured_genes:
             continue
         found.append(layer)
     return found[:MOST_PANELS] or [f"mean:{first_gene}"]
@@ -105,7 +116,12 @@ def _pick_layer(values: MapValues, now: str, order: list[str], panel: int) -> st
     """Show the choice of gene and layer of one panel."""
     kind, _, rest = now.partition(":")
     first, _, second = rest.partition(":") if kind == "difference" else (rest, "", "")
-    offered = [k for k in KINDS if k != "domain" or values.has_domain]
+    offered = [
+        k
+        for k in KINDS
+        if (k != "domain" or values.has_domain)
+        and (k not in _NEEDS_MEASURED or values.measured_genes)
+    ]
     what, gene_place, other_place = st.columns([2, 2, 2], vertical_alignment="bottom")
     key = f"{panel}_{now}"
     kind = what.selectbox(
@@ -121,6 +137,8 @@ def _pick_layer(values: MapValues, now: str, order: list[str], panel: int) -> st
             key=f"set_{key}",
         )  # fmt: skip
         return _score(values, text, now, other_place)
+    if kind in _NEEDS_MEASURED:
+        order = [symbol for symbol in order if symbol in values.measured_genes]
     gene = gene_place.selectbox(
         f"Gene (type to search {len(order)})", order,
         index=order.index(first) if first in order else 0, key=f"gene_{key}",
@@ -152,12 +170,19 @@ def _score(values: MapValues, text: str, now: str, place: st.delta_generator.Del
 
 
 def panels_of(
-    values: MapValues, layers: list[str], scale: str, percentiles: tuple[int, int], *, shared: bool
+    values: MapValues,
+    layers: list[str],
+    scale: str,
+    percentiles: tuple[int, int],
+    *,
+    shared: bool,
+    version: str = "",
 ) -> list[Panel]:
     """Return the panels with their colours.
 
     `shared`: maps of one unit have one range, but spreads have one of their own, since they are a
-    fraction of the values. Differences go as far below 0 as above, in two colours.
+    fraction of the values. Differences go as far below 0 as above, in two colours. `version` tells
+    measured values apart from others given before.
     """
     limits = [values.limits(layer, *percentiles) for layer in layers]
     if shared:
@@ -174,12 +199,17 @@ def panels_of(
         if layer.startswith(_AROUND_ZERO):
             high = max(abs(low), abs(high))
             low, colours = -high, _hex(_DIVERGING)
-        panels.append(Panel(layer, layer_title(layer), layer_unit(layer), colours, low, high))
+        panels.append(
+            Panel(
+                layer, layer_title(layer), layer_unit(layer), colours, low, high,
+                version=version if layer.startswith(_NEEDS_MEASURED) else "",
+            )
+        )  # fmt: skip
     return panels
 
 
 def _group(layer: str) -> tuple[str, bool]:
-    return layer_unit(layer), layer.startswith("std:")
+    return layer_unit(layer), layer.startswith(("std:", "error:"))
 
 
 def _hex(scale: str) -> list[str]:

@@ -19,6 +19,7 @@ __all__ = [
     "finished_folder",
     "forget_deleted_runs",
     "measured_file",
+    "measured_version",
     "open_values",
     "set_measured",
 ]
@@ -75,6 +76,11 @@ def finished_folder(job_id: str) -> JobFolder:
 def measured_file(folder: JobFolder) -> Path:
     """Return where the measured values of a run lie, if any were given."""
     return folder.path / "measured.safetensors"
+
+
+def measured_version(job_id: str) -> str:
+    """Return what tells the measured values of a finished run apart from earlier ones."""
+    return "-".join(map(str, _version(measured_file(finished_folder(job_id)))))
 
 
 def set_measured(job_id: str, measured: Values | None) -> None:

@@ -12,13 +12,14 @@ from app.components import map_controls
 from app.components.gene_choice import gene_figures
 from app.components.map_panels import panels_of, pick_panels
 from app.components.maps_viewer import Look, View, maps_viewer
+from app.components.measured_tools import show_measured
 from app.components.model_cards import manifests_by_name
 from app.components.region_tools import add_drawing, show_regions
 from app.components.run_choice import chosen_run
 from app.components.wording import own_names, plain, run_words
 from app.jobs.queue import JobQueue
 from app.maps.regions import kept_regions
-from app.maps.runs import open_values
+from app.maps.runs import measured_version, open_values
 from app.maps.tiles import slide_description
 from app.state import Keys, job_queue
 from stem_core.errors import StemError
@@ -104,7 +105,9 @@ with st.container(horizontal=True, vertical_alignment="center"):
             key="maps_percentiles",
         )  # fmt: skip
         look = map_controls.pick_look()
-panels = panels_of(values, layers, look.scale, percentiles, shared=shared)
+panels = panels_of(
+    values, layers, look.scale, percentiles, shared=shared, version=measured_version(run_id)
+)
 told = maps_viewer(
     "maps",
     base=f"/api/runs/{run_id}",
@@ -135,6 +138,8 @@ st.caption(
 if add_drawing(run_id, told.drawn, regions):
     st.rerun()
 show_regions(run_id, prediction, values, layers, regions, size_px)
+genes = [gene for layer in layers for gene in layer.split(":")[1:2] if gene in prediction.symbols]
+show_measured(run_id, prediction, values, genes[0] if genes else prediction.symbols[0])
 st.page_link(
     "views/results.py", label="Back to the result and its files", icon=":material/map:",
     query_params={Keys.RUN_PARAMETER: run_id},

@@ -127,7 +127,8 @@ def _match_spots(
             return by_place, "position"
     msg = (
         f"{source} and the prediction share {number:,} of {fewer:,} spots, by name or within half "
-        "a pitch; is it another section, or are its positions not pixels of this slide?"
+        "a pitch; is it another section? If it is this one, predict at its measured spots (give "
+        "the file as the spots)."
     )
     raise EvaluationError(msg)
 

@@ -1,8 +1,11 @@
 import dataclasses
+from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from anndata import AnnData
 from scipy import stats
 from scipy.sparse import csr_matrix
 
@@ -13,6 +16,7 @@ from stem_core.analysis.comparison import (
     gene_variation,
 )
 from stem_core.analysis.matching import match_measured
+from stem_core.analysis.measured_files import read_measured
 from stem_core.errors import EvaluationError
 from stem_core.evaluation.metrics import evaluate_arrays
 from stem_core.prediction.result import Prediction
@@ -181,3 +185,53 @@ def test_the_variation_of_draws_is_that_of_mean_and_spread() -> None:
     assert table.loc["B", "drawn"] == pytest.approx(drawn[:, 1].var(), rel=0.06)
     assert table.loc["A", "predicted"] == pytest.approx(mean[:, 0].var())
     assert table.loc["A", "measured"] == pytest.approx(4 * drawn[:, 0].var())
+
+
+def test_a_measured_file_is_read_in_the_prediction_s_order(
+    prediction: Prediction, tmp_path: Path
+) -> None:
+    counts = np.random.default_rng(3).poisson(4, (N, 2)).astype(np.float32)
+    table = AnnData(csr_matrix(counts[::-1]))
+    table.obs_names = [f"s{n}" for n in reversed(range(N))]
+    table.var_names = ["CCC", "other"]
+    table.write_h5ad(tmp_path / "m.h5ad")
+    found = read_measured(tmp_path / "m.h5ad", prediction)
+    np.testing.assert_allclose(found.values[:, 2], np.log2(1 + counts[:, 0]), rtol=1e-6)
+    assert np.isnan(found.values[:, :2]).all()
+
+
+def test_a_measured_file_that_cannot_be_used(prediction: Prediction, tmp_path: Path) -> None:
+    (tmp_path / "text.h5ad").write_text("no")
+    with pytest.raises(EvaluationError, match="cannot be read as h5ad"):
+        read_measured(tmp_path / "text.h5ad", prediction)
+    with h5py.File(tmp_path / "secret.h5", "w") as file:
+        file["values"] = [1.0]
+    with h5py.File(tmp_path / "link.h5ad", "w") as file:
+        file.create_group("obs")["inside"] = h5py.ExternalLink("secret.h5", "values")
+    with pytest.raises(EvaluationError, match="points to data in another file"):
+        read_measured(tmp_path / "link.h5ad", prediction)
+
+
+@pytest.mark.slow
+def test_a_real_section_is_compared_as_the_evaluation_does(real_data: Path) -> None:
+    from stem_core.prediction.predictor import Predictor
+    from stem_core.prediction.settings import SamplingSettings
+    from stem_core.slides.reading import open_slide
+    from stem_core.slides.spots import read_spots
+    from zoo.loader import load_model
+    from zoo.registry import find_model
+
+    table = real_data / "her2st" / "st" / "C5.h5ad"
+    model = load_model(find_model("her2st-breast").folder)
+    with open_slide(real_data / "her2st" / "wsis" / "C5.tif") as slide:
+        spots = read_spots(table, slide, diameter_um=100.0)
+        predictor = Predictor(model, "cpu", "fp32")
+        made = predictor.predict(slide, spots, SamplingSettings("angle", 2, 2))
+    found = read_measured(table, made)
+    assert found.matched_by == "name" and found.spots.all() and found.genes.all()
+    mpp = made.mpp
+    genes = compare_genes(made.mean, found.values, spots.x_px * mpp, spots.y_px * mpp, made.symbols)
+    figures = evaluate_arrays(made.mean, found.values)
+    assert genes["pcc"].mean() == pytest.approx(figures["pcc_all"], abs=1e-6)
+    assert genes["mse"].mean() == pytest.approx(figures["mse"], abs=1e-6)
+    assert (genes["pcc_low"] < genes["pcc"]).all() and (genes["n_effective"] < len(spots)).all()

@@ -163,6 +163,52 @@ def test_deep_zoom_shows_the_slides_own_pixels(
     assert np.abs(tile - own).mean() <= 3
 
 
+def test_a_measured_section_is_compared(
+    page: Page, app: RunningApp, truth: AnnData, run_address: str, tmp_path: Path
+) -> None:
+    gene = truth.var_names[0]
+    random = np.random.default_rng(0)
+    counts = random.poisson(np.exp2(np.asarray(truth.X)) - 1 + 0.5).astype(np.float32)
+    made = AnnData(counts[::-1].copy())
+    made.obs_names, made.var_names = truth.obs_names[::-1], truth.var_names
+    made.write_h5ad(tmp_path / "measured.h5ad")
+    page.goto(maps_address(run_address, f"mean:{gene}"))
+    painted(page, f"mean:{gene}")
+    wrong = tmp_path / "wrong.h5ad"
+    wrong.write_bytes(b"no h5ad")
+    field = page.locator("input[type=file][accept*=h5ad]")
+    field.set_input_files(wrong)
+    expect(page.get_by_text("cannot be read as h5ad")).to_be_visible()
+    field.set_input_files(tmp_path / "measured.h5ad")
+    expect(page.get_by_text("This comparison (CSV)")).to_be_visible(timeout=60_000)
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="This comparison (CSV)").click()
+    table = pd.read_csv(waiting.value.path()).set_index("gene")
+    measured = np.log2(1 + counts[:, 0].astype(np.float64))
+    predicted = np.asarray(truth.X)[:, 0].astype(np.float64)
+    own = np.corrcoef(measured, predicted)[0, 1]
+    assert table.loc[gene, "pcc"] == pytest.approx(own, abs=1e-5)
+    assert table.loc[gene, "pcc_low"] < own < table.loc[gene, "pcc_high"]
+    page.goto(maps_address(run_address, f"measured:{gene}", f"error:{gene}"))
+    painted(page, f"measured:{gene}", f"error:{gene}")
+    [run] = parse_qs(urlsplit(run_address).query)["run"]
+    answer = page.request.get(f"{app.address}/api/runs/{run}/map/values?layer=error:{gene}")
+    np.testing.assert_allclose(np.frombuffer(answer.body(), "<f4"), predicted - measured, atol=1e-4)
+    page.get_by_role("button", name="Take it away").click()
+    expect(page.get_by_text("Measured section of this slide")).to_be_visible()
+
+
+def test_a_measured_file_of_other_places_is_refused(
+    page: Page, truth: AnnData, run_address: str, real_data: Path
+) -> None:
+    gene = truth.var_names[0]
+    page.goto(maps_address(run_address, f"mean:{gene}"))
+    field = page.locator("input[type=file][accept*=h5ad]")
+    field.set_input_files(real_data / "mouse_olfactory_bulb" / "st" / "MOB1.h5ad")
+    expect(page.get_by_text("is it another section?")).to_be_visible()
+    expect(page.get_by_text("This comparison (CSV)")).to_have_count(0)
+
+
 def test_unknown_and_guessed_runs_give_nothing(page: Page, app: RunningApp) -> None:
     page.goto(f"{app.address}/maps?run={'1' * 32}")
     refusal = page.get_by_test_id("stAlert")

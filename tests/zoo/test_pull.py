@@ -134,16 +134,19 @@ def test_a_server_without_ranges_starts_anew(machine: Machine) -> None:
     assert machine.usable(NAME)
 
 
-def test_a_killed_pull_leaves_nothing_that_loads_and_is_gone_on_with(machine: Machine) -> None:
+def test_a_killed_pull_leaves_nothing_that_loads_and_is_gone_on_with(
+    machine: Machine, folder: Path
+) -> None:
+    big = (folder / BIG).read_bytes()
     machine.hub.slow(BIG, bytes_per_s=1_500_000)
     process = machine.start("zoo", "pull", NAME)
     end = time.monotonic() + 60
-    while machine.partial_bytes() < 1_500_000 and time.monotonic() < end:
+    while machine.partial_bytes(big) < 1_500_000 and time.monotonic() < end:
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=20)
-    kept = machine.partial_bytes()
+    kept = machine.partial_bytes(big)
     assert kept >= 1_500_000
     assert machine.states()[NAME] == "available"
     refused = machine.stem("predict", "no.tif", "--model", NAME, "--out", machine.root / "out")
@@ -153,7 +156,7 @@ def test_a_killed_pull_leaves_nothing_that_loads_and_is_gone_on_with(machine: Ma
     assert machine.stem("zoo", "pull", NAME).returncode == 0
     assert downloads(machine.hub) == [f"bytes={kept}-"]
     assert "loads" in machine.stem("zoo", "verify", NAME).stdout
-    assert machine.partial_bytes() == 0
+    assert machine.partial_bytes(big) == 0
 
 
 def test_two_pulls_at_once_end_with_one_good_copy(machine: Machine) -> None:

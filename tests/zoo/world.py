@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -75,9 +76,10 @@ class Machine:
         )
         self.registry.write_text(text, encoding="utf-8")
 
-    def partial_bytes(self) -> int:
-        """What broken downloads left to go on with."""
-        return sum(f.stat().st_size for f in (self.home / "zoo" / "partial").glob("*"))
+    def partial_bytes(self, content: bytes) -> int:
+        """How much of a file a broken download left to go on with."""
+        path = self.home / "zoo" / "partial" / hashlib.sha256(content).hexdigest()
+        return path.stat().st_size if path.is_file() else 0
 
 
 def named_copy(model: Path, folder: Path, name: str) -> Path:
