@@ -11,7 +11,7 @@ import streamlit as st
 from app.components.wording import count, plain
 from stem_core.prediction.result import Prediction
 
-__all__ = ["gene_figures", "pick_gene", "pick_order"]
+__all__ = ["best_predicted_first", "gene_figures", "pick_gene", "pick_order"]
 
 _PCC = "held_out_pcc"
 _HELP = {
@@ -24,15 +24,25 @@ _HELP = {
 
 def pick_order(prediction: Prediction) -> list[str]:
     """Show the choice of order, where there is one, and return the panel in that order."""
-    table = prediction.gene_table
-    if _PCC not in table or not pd.to_numeric(table[_PCC], errors="coerce").notna().any():
+    best_first = best_predicted_first(prediction)
+    if best_first is None:
         return list(prediction.symbols)
     by = st.selectbox(
         "Genes sorted by", ["Held-out PCC", "Name"], key="gene_order", persist_state="session"
     )
     if by == "Name":
         return sorted(prediction.symbols)
-    return list(table[_PCC].sort_values(ascending=False, kind="stable").index)
+    return best_first
+
+
+def best_predicted_first(prediction: Prediction) -> list[str] | None:
+    """Return the panel by held-out PCC, the best first; None where no gene has one."""
+    if _PCC not in prediction.gene_table:
+        return None
+    pcc = pd.to_numeric(prediction.gene_table[_PCC], errors="coerce")
+    if not pcc.notna().any():
+        return None
+    return list(pcc.sort_values(ascending=False, kind="stable").index)
 
 
 def pick_gene(prediction: Prediction, order: list[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -30,13 +31,10 @@ def show_measured(run_id: str, prediction: Prediction, values: MapValues, gene: 
     `gene` is the one whose spots are plotted.
     """
     st.subheader("Measured against predicted", divider="gray")
-    if not values.measured_genes:
+    measured = values.measured()
+    if measured is None or not values.measured_genes:
         _ask_for_file(run_id, prediction)
         return
-    measured = np.full(prediction.mean.shape, np.nan, np.float32)
-    for column, symbol in enumerate(prediction.symbols):
-        if symbol in values.measured_genes:
-            measured[:, column] = values.layer(f"measured:{symbol}")
     spots = int(np.isfinite(measured).any(1).sum())
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(
@@ -47,7 +45,8 @@ def show_measured(run_id: str, prediction: Prediction, values: MapValues, gene: 
         if st.button("Take it away", icon=":material/close:", key="drop_measured"):
             set_measured(run_id, None)
             st.rerun()
-    table = _compared(run_id, measured_version(run_id), prediction, measured)
+    found = _compared(run_id, measured_version(run_id), prediction, measured)
+    table = found.genes
     pcc = table["pcc"].dropna()
     st.markdown(
         f"**PCC** over {count(len(pcc), 'gene')}: mean {pcc.mean():.2f}, best "
@@ -78,18 +77,29 @@ def show_measured(run_id: str, prediction: Prediction, values: MapValues, gene: 
         "This comparison (CSV)", table.to_csv(), file_name="measured-against-predicted.csv",
         mime="text/csv", icon=":material/download:",
     )  # fmt: skip
-    _show_charts(prediction, measured, values, gene)
+    _show_charts(prediction, measured, found, gene)
+
+
+class _Comparison(NamedTuple):
+    genes: pd.DataFrame
+    bands: pd.DataFrame
+    variation: pd.DataFrame
 
 
 @st.cache_data(max_entries=4, show_spinner="Comparing gene by gene …")
 def _compared(
     run_id: str, version: str, _prediction: Prediction, _measured: np.ndarray
-) -> pd.DataFrame:
+) -> _Comparison:
     """Compare once for each run and measured section; neither is hashed."""
     x_um, y_um = (
         part * _prediction.mpp for part in (_prediction.spots.x_px, _prediction.spots.y_px)
     )
-    return compare_genes(_prediction.mean, _measured, x_um, y_um, _prediction.symbols)
+    made, symbols = _prediction, _prediction.symbols
+    return _Comparison(
+        compare_genes(made.mean, _measured, x_um, y_um, symbols),
+        calibration(made.mean, made.q05, made.q95, _measured),
+        gene_variation(made.mean, made.std, _measured, symbols),
+    )
 
 
 def _ask_for_file(run_id: str, prediction: Prediction) -> None:
@@ -115,13 +125,13 @@ def _ask_for_file(run_id: str, prediction: Prediction) -> None:
 
 
 def _show_charts(
-    prediction: Prediction, measured: np.ndarray, values: MapValues, gene: str
+    prediction: Prediction, measured: np.ndarray, found: _Comparison, gene: str
 ) -> None:
     left, middle, right = st.columns(3, gap="medium")
     layout = {"height": 340, "margin": {"l": 10, "r": 10, "t": 40, "b": 10}, "showlegend": False}
     with left:
-        if gene in values.measured_genes:
-            column = prediction.symbols.index(gene)
+        column = prediction.symbols.index(gene)
+        if np.isfinite(measured[:, column]).any():
             figure = go.Figure(
                 go.Scattergl(
                     x=measured[:, column], y=prediction.mean[:, column], mode="markers",
@@ -137,7 +147,7 @@ def _show_charts(
         else:
             st.caption(f"{plain(gene)} was not measured.")
     with middle:
-        bands = calibration(prediction.mean, prediction.q05, prediction.q95, measured)
+        bands = found.bands
         figure = go.Figure()
         figure.add_scatter(
             x=[0, 1], y=[0, 1], mode="lines", line={"dash": "dot", "color": "gray"},
@@ -159,7 +169,7 @@ def _show_charts(
         )  # fmt: skip
         st.plotly_chart(figure, key="calibration", alt="Share of measured values inside the bands")
     with right:
-        curve = gene_variation(prediction.mean, prediction.std, measured, prediction.symbols)
+        curve = found.variation
         figure = go.Figure()
         for name, words in (("measured", "measured"), ("predicted", "mean"), ("drawn", "draws")):
             figure.add_scatter(

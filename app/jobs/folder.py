@@ -137,11 +137,11 @@ def all_job_ids() -> list[str]:
         return [entry.name for entry in entries if len(entry.name) == 32 and entry.is_dir()]
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a small text file aside, then rename it into place."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a small file aside, then rename it into place; text as UTF-8."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        aside.write_text(text, encoding="utf-8")
+        aside.write_bytes(content.encode() if isinstance(content, str) else content)
         aside.replace(path)
     except OSError:
         aside.unlink(missing_ok=True)

@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 import app
 from app import paths
+from app.jobs.folder import write_whole
 from stem_core.errors import Cancelled, StemError
 
 __all__ = ["PullStatus", "forget_pull", "read_pull", "start_pull", "stop_pull"]
@@ -129,10 +130,8 @@ def _stop_file(name: str) -> Path:
 
 
 def _write(status: PullStatus) -> None:
-    path = _status_file(status.name)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
-    aside.write_text(json.dumps(asdict(replace(status, written=time.time()))), encoding="utf-8")
-    aside.replace(path)
+    text = json.dumps(asdict(replace(status, written=time.time())))
+    write_whole(_status_file(status.name), text)
 
 
 class _Reporter:

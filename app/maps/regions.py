@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from app.jobs.folder import write_whole
 from app.maps.runs import finished_folder
 from stem_core.analysis.region_files import read_regions, write_regions
 from stem_core.analysis.regions import Region
@@ -42,11 +41,9 @@ def keep_regions(job_id: str, regions: tuple[Region, ...]) -> None:
         The file cannot be written.
     """
     path = finished_folder(job_id).path / _FILE
-    aside = path.with_name(f".{_FILE}.{os.getpid()}.aside")
     try:
         if regions:
-            aside.write_text(write_regions(regions), encoding="utf-8")
-            aside.replace(path)
+            write_whole(path, write_regions(regions))
         else:
             path.unlink(missing_ok=True)
     except OSError as error:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.faults import LOG
-from app.jobs.folder import JobFolder, find_folder
+from app.jobs.folder import JobFolder, find_folder, write_whole
 from app.maps.kept import Kept
 from app.maps.values import MapValues, check_measured
 from stem_core.errors import JobError, OutputError
@@ -115,12 +114,9 @@ def set_measured(job_id: str, measured: Values | None) -> None:
     values = open_values(job_id)
     check_measured(measured, (len(values.positions()), len(values.symbols)))
     content = save({"measured": np.ascontiguousarray(measured, dtype=np.float32)})
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        aside.write_bytes(content)
-        aside.replace(path)
+        write_whole(path, content)
     except OSError as error:
-        aside.unlink(missing_ok=True)
         msg = (
             f"The measured values could not be written ({error.strerror or error}); free space on "
             "the server's disk and add them again."

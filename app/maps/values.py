@@ -119,6 +119,11 @@ class MapValues:
             return _frozen(self._row("mean", gene) - self._row("measured", gene))
         return self._row(layer.kind, layer.genes[0])
 
+    def measured(self) -> Values | None:
+        """Return what was measured, (N, G), NaN where nothing was; None where nothing was given."""
+        rows = self._rows.get("measured")
+        return None if rows is None else rows.T
+
     def missing_in_score(self, spec: str) -> tuple[str, ...]:
         """Return the genes of a score that the panel has not and that are left out of it.
 

@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-import pandas as pd
 import streamlit as st
 
 from app.components import map_controls
-from app.components.gene_choice import gene_figures
+from app.components.gene_choice import best_predicted_first, gene_figures
 from app.components.map_panels import panels_of, pick_panels
 from app.components.maps_viewer import Look, View, maps_viewer
 from app.components.measured_tools import show_measured
 from app.components.model_cards import manifests_by_name
 from app.components.region_tools import add_drawing, show_regions
-from app.components.run_choice import chosen_run
+from app.components.run_choice import chosen_run, opened
 from app.components.wording import own_names, plain, run_words
-from app.jobs.queue import JobQueue
 from app.maps.regions import kept_regions
 from app.maps.runs import measured_version, open_values
 from app.maps.tiles import slide_description
 from app.state import Keys, job_queue
 from stem_core.errors import StemError
-from stem_core.prediction.result import Prediction, read_prediction
+from stem_core.prediction.result import Prediction
 
 MAP_HEIGHT_PX = 640
 MODES = {"pan": "Move", "lasso": "Lasso", "box": "Box"}
-_PCC = "held_out_pcc"
-
-
-@st.cache_resource(max_entries=4, show_spinner=False)
-def opened(path: str, modified_ns: int) -> Prediction:
-    """Return the prediction in a file; `modified_ns` tells versions of the file apart."""
-    return read_prediction(Path(path))
 
 
 def view_of_address() -> View | None:
@@ -43,15 +32,6 @@ def view_of_address() -> View | None:
     except ValueError:
         return None
     return View(x, y, width) if np.isfinite([x, y, width]).all() and width > 0 else None
-
-
-def gene_order(prediction: Prediction) -> list[str]:
-    """Return the panel, the best predicted genes first where that is known."""
-    table = prediction.gene_table
-    if _PCC not in table:
-        return list(prediction.symbols)
-    pcc = pd.to_numeric(table[_PCC], errors="coerce")
-    return list(pcc.sort_values(ascending=False, kind="stable").index)
 
 
 def trust_words(prediction: Prediction, layers: list[str]) -> str:
@@ -79,8 +59,7 @@ if status.state != "done":
     st.markdown("This run has no result (yet).")
     st.page_link("views/results.py", label="See how it is doing", icon=":material/map:")
     st.stop()
-queue: JobQueue = job_queue()
-file = queue.result_dir(run_id) / "prediction.h5ad"
+file = job_queue().result_dir(run_id) / "prediction.h5ad"
 try:
     prediction = opened(str(file), file.stat().st_mtime_ns)
     values, slide = open_values(run_id), slide_description(run_id)
@@ -90,7 +69,7 @@ except StemError as error:
 size_px = (int(slide["width_px"]), int(slide["height_px"]))
 regions = kept_regions(run_id, *size_px)
 
-layers = pick_panels(values, gene_order(prediction))
+layers = pick_panels(values, best_predicted_first(prediction) or list(prediction.symbols))
 if words := trust_words(prediction, layers):
     st.caption(f":material/verified: {words}")
 with st.container(horizontal=True, vertical_alignment="center"):

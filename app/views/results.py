@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import streamlit as st
 
@@ -12,22 +10,15 @@ from app.components.downloads import show_downloads
 from app.components.gene_choice import pick_gene, pick_order
 from app.components.map_view import box_to_show, watch_view
 from app.components.model_cards import manifests_by_name
-from app.components.run_choice import chosen_run
+from app.components.run_choice import chosen_run, opened
 from app.components.run_progress import show_progress
 from app.components.wording import STATE_BADGES, band_words, own_names, plain, run_words
 from app.state import Keys, job_queue
 from stem_core.errors import StemError
-from stem_core.prediction.result import Prediction, read_prediction
 
 MAP_HEIGHT_PX = 660
 UNITS = "log2(1 + count)"
 MANY_FAR = 0.25  # where 5 % are usual
-
-
-@st.cache_resource(max_entries=6, show_spinner=False)
-def opened(path: str, modified_ns: int) -> Prediction:
-    """Return the prediction in a file; `modified_ns` tells versions of the file apart."""
-    return read_prediction(Path(path))
 
 
 @st.cache_data(max_entries=24, show_spinner=False)

@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from .running import RunningApp, map_of, real_section
+from .running import RunningApp, map_of, real_section, started_app
 
-STEM = Path(sys.executable).with_name("stem")
 expect.set_options(timeout=60_000)
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox",
@@ -64,22 +61,9 @@ def app(
         "STEM_HOME": str(home),
         "STEM_MODELS_DIR": str(tiny_model.parent),
     }
-    environment.pop("STEM_SLIDE_DIR", None)
-    log = elsewhere / "log"
-    with log.open("wb") as errors:
-        process = subprocess.Popen(
-            [STEM, "app", "--port", "0"],
-            env=environment, cwd=elsewhere, stdout=subprocess.PIPE, stderr=errors, text=True,
-        )  # fmt: skip
-    assert process.stdout is not None
-    said = process.stdout.readline()
-    found = re.search(r"http://[\w.]+:\d+", said)
-    if found is None:
-        process.kill()
-        pytest.fail(f"{said}\n{log.read_text(encoding='utf-8')}")
-    yield RunningApp(found[0], home, "her2st-breast" if "her2st-breast" in bundled else tiny)
-    process.terminate()
-    process.wait(20)
+    with started_app(environment, elsewhere) as address:
+        model = "her2st-breast" if "her2st-breast" in bundled else tiny
+        yield RunningApp(address, home, model)
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import pytest
 from playwright.sync_api import Page, expect
 
+STEM = Path(sys.executable).with_name("stem")
 RUN_LIMIT_MS = 150_000
 
 
@@ -38,3 +45,24 @@ def map_of(page: Page) -> None:
 def result_of(app: RunningApp, run_address: str) -> Path:
     [run] = parse_qs(urlsplit(run_address).query)["run"]
     return app.home / "jobs" / run / "result"
+
+
+@contextmanager
+def started_app(environment: dict[str, str], place: Path) -> Iterator[str]:
+    """Run `stem app` on a free port, started in a folder that keeps its log; give its address."""
+    environment = {k: v for k, v in environment.items() if k != "STEM_SLIDE_DIR"}
+    log = place / "log"
+    with log.open("wb") as errors:
+        process = subprocess.Popen(
+            [STEM, "app", "--port", "0"],
+            env=environment, cwd=place, stdout=subprocess.PIPE, stderr=errors, text=True,
+        )  # fmt: skip
+    assert process.stdout is not None
+    said = process.stdout.readline()
+    found = re.search(r"http://[\w.]+:\d+", said)
+    if found is None:
+        process.kill()
+        pytest.fail(f"{said}\n{log.read_text(encoding='utf-8')}")
+    yield found[0]
+    process.terminate()
+    process.wait(20)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from tests.tiny import write_tiny_model
 from zoo.entries import HubSource, ModelEntry, describe_files, entry_from_manifest
 from zoo.manifest import read_manifest
 
-from .conftest import STEM
+from .running import started_app
 
 pytestmark = pytest.mark.browser
 NAME, OTHER, REPO = "tiny-hub", "tiny-other", "somebody/tiny"
@@ -54,22 +53,8 @@ def zoo(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             "STEM_REGISTRY": f"{registry};{place / 'nowhere.json'}",
             "STEM_MODELS_DIR": str(place / "none"),
         }
-        environment.pop("STEM_SLIDE_DIR", None)
-        log = place / "log"
-        with log.open("wb") as errors:
-            process = subprocess.Popen(
-                [STEM, "app", "--port", "0"],
-                env=environment, cwd=place, stdout=subprocess.PIPE, stderr=errors, text=True,
-            )  # fmt: skip
-        assert process.stdout is not None
-        said = process.stdout.readline()
-        found = re.search(r"http://[\w.]+:\d+", said)
-        if found is None:
-            process.kill()
-            pytest.fail(f"{said}\n{log.read_text(encoding='utf-8')}")
-        yield Zoo(found[0], place / "home", hub)
-        process.terminate()
-        process.wait(20)
+        with started_app(environment, place) as address:
+            yield Zoo(address, place / "home", hub)
 
 
 def listed(entry: ModelEntry) -> dict[str, object]:
