@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app.components.maps_viewer import MOST_PANELS, Panel
-from app.components.slide_map import palette
+from app.components.maps_viewer import MOST_PANELS
 from app.components.wording import plain
 from app.maps.layers import parse_layer
+from app.maps.panels import layer_title
 from app.maps.values import MapValues
 from stem_core.errors import SettingsError
 
-__all__ = ["KINDS", "layer_title", "layer_unit", "panels_of", "pick_panels"]
+__all__ = ["KINDS", "pick_panels"]
 
-UNITS = "log2(1 + count)"
 KINDS = {
     "mean": "Prediction (mean)",
     "std": "Spread (standard deviation)",
@@ -28,40 +27,6 @@ KINDS = {
 _NEEDS_MEASURED = ("measured", "error")
 _PARAMETER = "maps"
 _ACTIVE = "maps_active"
-_COLOURS = 32
-_AROUND_ZERO = ("difference:", "error:", "score:")
-_DIVERGING = "RdBu_r"  # told apart with colour blindness, too
-
-
-def layer_title(layer: str) -> str:
-    """Say what a layer is, for people."""
-    kind, _, rest = layer.partition(":")
-    if kind == "domain":
-        return "Domain distance"
-    if kind == "difference":
-        first, _, second = rest.partition(":")
-        return f"{first} − {second}"
-    if kind == "score":
-        genes = rest.split(",")
-        return f"Score of {len(genes)} genes" if len(genes) > 3 else f"Score of {', '.join(genes)}"
-    words = {
-        "mean": "",
-        "std": ", spread",
-        "q05": ", lower bound",
-        "q95": ", upper bound",
-        "error": ", predicted − measured",
-    }
-    return rest + words.get(kind, f", {kind}")
-
-
-def layer_unit(layer: str) -> str:
-    """Return the unit of a layer."""
-    kind = layer.partition(":")[0]
-    return {
-        "domain": "× edge of training",
-        "score": "z-score",
-        "difference": "log2 ratio",
-    }.get(kind, UNITS)
 
 
 def shown_layers(values: MapValues, first_gene: str) -> list[str]:
@@ -167,55 +132,3 @@ def _score(values: MapValues, text: str, now: str, place: st.delta_generator.Del
     if match.missing:
         place.caption(plain(match.sentence()))
     return layer
-
-
-def panels_of(
-    values: MapValues,
-    layers: list[str],
-    scale: str,
-    percentiles: tuple[int, int],
-    *,
-    shared: bool,
-    version: str = "",
-) -> list[Panel]:
-    """Return the panels with their colours.
-
-    `shared`: maps of one unit have one range, but spreads have one of their own, since they are a
-    fraction of the values. Differences go as far below 0 as above, in two colours. `version` tells
-    measured values apart from others given before.
-    """
-    limits = [values.limits(layer, *percentiles) for layer in layers]
-    if shared:
-        groups: dict[tuple[str, bool], list[tuple[float, float]]] = {}
-        for layer, ends in zip(layers, limits, strict=True):
-            groups.setdefault(_group(layer), []).append(ends)
-        limits = [
-            (min(low for low, _ in ends), max(high for _, high in ends))
-            for ends in (groups[_group(layer)] for layer in layers)
-        ]
-    panels = []
-    for layer, (low, high) in zip(layers, limits, strict=True):
-        colours = _hex(scale)
-        if layer.startswith(_AROUND_ZERO):
-            high = max(abs(low), abs(high))
-            low, colours = -high, _hex(_DIVERGING)
-        panels.append(
-            Panel(
-                layer, layer_title(layer), layer_unit(layer), colours, low, high,
-                version=version if layer.startswith(_NEEDS_MEASURED) else "",
-            )
-        )  # fmt: skip
-    return panels
-
-
-def _group(layer: str) -> tuple[str, bool]:
-    return layer_unit(layer), layer.startswith(("std:", "error:"))
-
-
-def _hex(scale: str) -> list[str]:
-    """Return 32 colours of a scale as #rrggbb."""
-    out = []
-    for colour in palette(scale)[:: 256 // _COLOURS]:
-        numbers = colour.removeprefix("rgb(").removesuffix(")").split(",")
-        out.append("#" + "".join(f"{round(float(n)):02x}" for n in numbers))
-    return out

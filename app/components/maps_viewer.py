@@ -8,7 +8,6 @@ the user drew.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import streamlit as st
 
+from app.maps.panels import Look, Panel, View
 from stem_core.errors import SettingsError
 
 __all__ = ["MODES", "MOST_PANELS", "Look", "Panel", "View", "ViewerState", "maps_viewer"]
@@ -24,7 +24,6 @@ MODES = ("pan", "lasso", "box")
 """What dragging does: move the maps, or draw a region around spots."""
 MOST_PANELS = 6
 MOST_POINTS = 2000
-_COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _PARTS = ("data", "place", "slide", "paint", "panel", "gestures")
 
 
@@ -39,82 +38,6 @@ _component = st.components.v2.component(
     js="\n".join([*(_own_text(f"maps_viewer_{part}.js") for part in _PARTS),
                   _own_text("maps_viewer.js")]),
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One map.
-
-    Parameters
-    ----------
-    layer
-        Name of the values at the server, such as `mean:GNAS`.
-    title, unit, note
-        What the values are; the note is said less loudly beside the title.
-    palette
-        2 to 64 colours `#rrggbb` from low to high.
-    version
-        Changes when the same layer has other values, such as those of another measured section;
-        the browser keeps what it fetched under layer and version.
-    low, high
-        Values of the first and the last colour; what lies beyond takes those colours.
-
-    Raises
-    ------
-    SettingsError
-        Limits that are not finite or the wrong way round, or a palette of something else.
-    """
-
-    layer: str
-    title: str
-    unit: str
-    palette: Sequence[str]
-    low: float
-    high: float
-    note: str = ""
-    version: str = ""
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
-            msg = (
-                f"The colours of {self.title} cannot go from {self.low:g} to {self.high:g}; choose "
-                "two numbers, the lower first."
-            )
-            raise SettingsError(msg)
-        if not 2 <= len(self.palette) <= 64 or not all(map(_COLOUR.fullmatch, self.palette)):
-            msg = f"The palette of {self.title} is not 2 to 64 colours like #0b6577; take another."
-            raise SettingsError(msg)
-
-
-@dataclass(frozen=True)
-class Look:
-    """How all panels look.
-
-    Parameters
-    ----------
-    opacity
-        Of the spots, 0 to 1.
-    spot_size
-        1 draws spots at their physical size.
-    brightness
-        Of the H&E image: 1 leaves it as it is, 0 is black, 2 is white.
-    grey
-        Take the stain's colour away.
-    """
-
-    opacity: float = 0.8
-    spot_size: float = 1.0
-    brightness: float = 1.0
-    grey: bool = False
-
-
-@dataclass(frozen=True)
-class View:
-    """The part that is seen: its centre and its width in microns."""
-
-    x_um: float
-    y_um: float
-    width_um: float
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app.components.map_panels import layer_title, layer_unit
 from app.components.wording import count, plain
+from app.maps.panels import layer_title, layer_unit
 from app.maps.regions import REGION_COLOURS, keep_regions, next_name
 from app.maps.values import MapValues
 from stem_core.analysis.region_differences import compare_regions

@@ -7,13 +7,14 @@ import streamlit as st
 
 from app.components import map_controls
 from app.components.gene_choice import best_predicted_first, gene_figures
-from app.components.map_panels import panels_of, pick_panels
-from app.components.maps_viewer import Look, View, maps_viewer
+from app.components.map_panels import pick_panels
+from app.components.maps_viewer import maps_viewer
 from app.components.measured_tools import show_measured
 from app.components.model_cards import manifests_by_name
 from app.components.region_tools import add_drawing, show_regions
 from app.components.run_choice import chosen_run, opened
 from app.components.wording import own_names, plain, run_words
+from app.maps.panels import Look, View, panels_of
 from app.maps.regions import kept_regions
 from app.maps.runs import measured_version, open_values
 from app.maps.tiles import slide_description

@@ -1,0 +1,182 @@
+"""What the maps of a view show: layers with their colours, the look, and the part of the slide."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.maps.values import MapValues
+from stem_core.errors import SettingsError
+
+__all__ = ["UNITS", "Look", "Panel", "View", "layer_title", "layer_unit", "panels_of"]
+
+UNITS = "log2(1 + count)"
+_COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
+_COLOURS = 32
+_AROUND_ZERO = ("difference:", "error:", "score:")
+_DIVERGING = "RdBu_r"  # told apart with colour blindness, too
+_OF_MEASURED = ("measured:", "error:")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One map.
+
+    Parameters
+    ----------
+    layer
+        Name of the values at the server, such as `mean:GNAS`.
+    title, unit, note
+        What the values are; the note is said less loudly beside the title.
+    palette
+        2 to 64 colours `#rrggbb` from low to high.
+    version
+        Changes when the same layer has other values, such as those of another measured section;
+        the browser keeps what it fetched under layer and version.
+    low, high
+        Values of the first and the last colour; what lies beyond takes those colours.
+
+    Raises
+    ------
+    SettingsError
+        Limits that are not finite or the wrong way round, or a palette of something else.
+    """
+
+    layer: str
+    title: str
+    unit: str
+    palette: Sequence[str]
+    low: float
+    high: float
+    note: str = ""
+    version: str = ""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
+            msg = (
+                f"The colours of {self.title} cannot go from {self.low:g} to {self.high:g}; choose "
+                "two numbers, the lower first."
+            )
+            raise SettingsError(msg)
+        if not 2 <= len(self.palette) <= 64 or not all(map(_COLOUR.fullmatch, self.palette)):
+            msg = f"The palette of {self.title} is not 2 to 64 colours like #0b6577; take another."
+            raise SettingsError(msg)
+
+
+@dataclass(frozen=True)
+class Look:
+    """How all panels look.
+
+    Parameters
+    ----------
+    opacity
+        Of the spots, 0 to 1.
+    spot_size
+        1 draws spots at their physical size.
+    brightness
+        Of the H&E image: 1 leaves it as it is, 0 is black, 2 is white.
+    grey
+        Take the stain's colour away.
+    """
+
+    opacity: float = 0.8
+    spot_size: float = 1.0
+    brightness: float = 1.0
+    grey: bool = False
+
+
+@dataclass(frozen=True)
+class View:
+    """The part that is seen: its centre and its width in microns."""
+
+    x_um: float
+    y_um: float
+    width_um: float
+
+
+def layer_title(layer: str) -> str:
+    """Say what a layer is, for people."""
+    kind, _, rest = layer.partition(":")
+    if kind == "domain":
+        return "Domain distance"
+    if kind == "difference":
+        first, _, second = rest.partition(":")
+        return f"{first} − {second}"
+    if kind == "score":
+        genes = rest.split(",")
+        return f"Score of {len(genes)} genes" if len(genes) > 3 else f"Score of {', '.join(genes)}"
+    words = {
+        "mean": "",
+        "std": ", spread",
+        "q05": ", lower bound",
+        "q95": ", upper bound",
+        "error": ", predicted − measured",
+    }
+    return rest + words.get(kind, f", {kind}")
+
+
+def layer_unit(layer: str) -> str:
+    """Return the unit of a layer."""
+    kind = layer.partition(":")[0]
+    return {
+        "domain": "× edge of training",
+        "score": "z-score",
+        "difference": "log2 ratio",
+    }.get(kind, UNITS)
+
+
+def panels_of(
+    values: MapValues,
+    layers: list[str],
+    scale: str,
+    percentiles: tuple[int, int],
+    *,
+    shared: bool,
+    version: str = "",
+) -> list[Panel]:
+    """Return the panels with their colours.
+
+    `shared`: maps of one unit have one range, but spreads have one of their own, since they are a
+    fraction of the values. Differences go as far below 0 as above, in two colours. `version` tells
+    measured values apart from others given before.
+    """
+    limits = [values.limits(layer, *percentiles) for layer in layers]
+    if shared:
+        groups: dict[tuple[str, bool], list[tuple[float, float]]] = {}
+        for layer, ends in zip(layers, limits, strict=True):
+            groups.setdefault(_group(layer), []).append(ends)
+        limits = [
+            (min(low for low, _ in ends), max(high for _, high in ends))
+            for ends in (groups[_group(layer)] for layer in layers)
+        ]
+    panels = []
+    for layer, (low, high) in zip(layers, limits, strict=True):
+        colours = _hex(scale)
+        if layer.startswith(_AROUND_ZERO):
+            high = max(abs(low), abs(high))
+            low, colours = -high, _hex(_DIVERGING)
+        panels.append(
+            Panel(
+                layer, layer_title(layer), layer_unit(layer), colours, low, high,
+                version=version if layer.startswith(_OF_MEASURED) else "",
+            )
+        )  # fmt: skip
+    return panels
+
+
+def _group(layer: str) -> tuple[str, bool]:
+    return layer_unit(layer), layer.startswith(("std:", "error:"))
+
+
+def _hex(scale: str) -> list[str]:
+    """Return 32 colours of a Plotly colour scale as #rrggbb."""
+    from plotly.colors import sample_colorscale
+
+    places = [place / 255 for place in range(0, 256, 256 // _COLOURS)]
+    out = []
+    for colour in sample_colorscale(scale, places):
+        numbers = colour.removeprefix("rgb(").removesuffix(")").split(",")
+        out.append("#" + "".join(f"{round(float(n)):02x}" for n in numbers))
+    return out
