@@ -54,6 +54,7 @@ class JobFolder:
         self.spots_file = self.path / "spots.csv"
         self.survey_file = self.path / "survey.safetensors"
         self.chunks_dir = self.path / "chunks"
+        self.draws_file = self.path / "draws.safetensors"
         self.result_dir = self.path / "result"
         self.preview_file = self.path / "preview" / "thumb.jpg"
         self.archive_file = self.path / "result.zip"

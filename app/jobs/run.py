@@ -18,12 +18,14 @@ import numpy as np
 from PIL import Image
 
 from app import paths, uploads
+from app.jobs.draws_file import save_draws
 from app.jobs.folder import JobFolder
 from app.jobs.spots_file import choose_spots, load_spots, save_spots
 from stem_core.diffusion.conditional_mean import SlideLevel
 from stem_core.errors import Cancelled, OutputError
+from stem_core.prediction.draws import Draws, singles_to_keep
 from stem_core.prediction.export import write_prediction
-from stem_core.prediction.predictor import Draws, Predictor, SamplingSettings, SlideSurvey
+from stem_core.prediction.predictor import Predictor, SamplingSettings, SlideSurvey
 from stem_core.slides.reading import Slide, open_slide
 from stem_core.slides.spots import Spots
 from stem_core.slides.tissue import TissueMask, find_tissue
@@ -114,6 +116,12 @@ class Run:
             seed=request.seed,
         )
 
+    @cached_property
+    def singles(self) -> tuple[int, ...]:
+        """Numbers of the draws that are kept one by one."""
+        genes = len(find_model(self.request.model).manifest.panel)
+        return singles_to_keep(self.settings, len(self.spots), genes)
+
     # The pieces -------------------------------------------------------------------------------
 
     def prepare(self) -> int:
@@ -125,6 +133,10 @@ class Run:
         self.slide.require_mpp()
         self.stop_if_asked()
         spots = choose_spots(self.request, manifest.layout, self.slide, self.tissue)
+        genes = len(manifest.panel)
+        # Single draws and baseline, in 2 bytes a value, lie in chunks and then in a file as well.
+        kept = 1 + len(singles_to_keep(self.settings, len(spots), genes))
+        self._require_space(_LEAST_TO_START_BYTES + 2 * 2 * kept * len(spots) * genes)
         save_spots(spots, self.folder.spots_file)
         self.progress = replace(self.progress, n_spots=len(spots))
         self.report("prepare", 1, 1, "", now=True)
@@ -164,7 +176,9 @@ class Run:
             chunk = spots.take(np.arange(first, last))
             condition = self.predictor.condition(self.slide, chunk, self.survey)
             self.stop_if_asked()
-            draws = self.predictor.draw(condition, self.slide_level, chunk.ids, self.settings)
+            draws = self.predictor.draw(
+                condition, self.slide_level, chunk.ids, self.settings, keep=self.singles
+            )
             self.folder.chunks_dir.mkdir(mode=paths.PRIVATE_MODE, exist_ok=True)
             aside = target.with_name(f"aside.{target.name}")
             draws.save(aside)
@@ -184,10 +198,12 @@ class Run:
             assert chunk is not None
             chunks.append(chunk)
         self.report("write", 0, 1, "files", now=True)
+        draws = Draws.join(chunks)
+        save_draws(draws, self.settings.samples, self.folder.draws_file)
         prediction = self.predictor.finish(
             self.slide,
             self.spots,
-            Draws.join(chunks),
+            draws,
             self.settings,
             elapsed_s=self.progress.worked_s,
         )
@@ -267,6 +283,8 @@ class Run:
         expected = min(CHUNK_SPOTS, len(self.spots) - index * CHUNK_SPOTS)
         try:
             draws = Draws.load(path)
+            if draws.singles is None or draws.singles.shape[1] != len(self.singles):
+                return None  # of a version that kept other draws
             return draws if len(draws.mean) == expected else None
         except Exception:  # noqa: BLE001 - a damaged file of any kind is made anew
             return None

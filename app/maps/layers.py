@@ -5,6 +5,8 @@
     score:GENE,GENE,…                            mean of the genes' z-scores over the spots
     difference:GENE:GENE                         mean of the first less mean of the second
     measured:GENE  error:GENE                    measured values; prediction less measured
+    draw:GENE:NUMBER                             a single draw, from 1
+    baseline:GENE                                the ridge baseline's prediction
 
 A gene may have any character in its name (`HLA-DRB1`, `7SK`, `MT-ND1`, `A:B`); commas part the
 genes of a score.
@@ -13,6 +15,7 @@ genes of a score.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -20,10 +23,11 @@ from stem_core.errors import SettingsError
 
 __all__ = ["GENE_KINDS", "MOST_SCORE_GENES", "Layer", "parse_layer"]
 
-GENE_KINDS = ("mean", "std", "q05", "q95", "measured", "error")
+GENE_KINDS = ("mean", "std", "q05", "q95", "measured", "error", "baseline")
 MOST_SCORE_GENES = 2000
 _SHOWN = 40
 _LONGEST_SYMBOL = 100
+_NUMBER = re.compile(r"[1-9][0-9]{0,3}")
 
 
 @dataclass(frozen=True)
@@ -33,16 +37,19 @@ class Layer:
     Attributes
     ----------
     kind
-        "mean", "std", "q05", "q95", "measured", "error", "domain", "score" or "difference".
+        One of `GENE_KINDS`, "domain", "score", "difference" or "draw".
     genes
         The symbols it is made of, all of the panel: none for "domain", two for "difference".
     missing
         Genes of a score that the panel has not; they are left out.
+    number
+        Of a single draw, from 1; else 0.
     """
 
     kind: str
     genes: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    number: int = 0
 
 
 def parse_layer(text: str, panel: Mapping[str, int]) -> Layer:
@@ -70,9 +77,11 @@ def parse_layer(text: str, panel: Mapping[str, int]) -> Layer:
         return Layer(kind, _pair(rest, panel))
     if kind == "score" and colon:
         return _score(rest, panel)
+    if kind == "draw" and colon:
+        return _draw(rest, panel)
     msg = (
         f"There is no layer {_shown(text)}; a layer is 'domain' or one of {', '.join(GENE_KINDS)}, "
-        "score or difference with its genes, such as 'mean:GENE'."
+        "score, difference or draw with its genes, such as 'mean:GENE'."
     )
     raise SettingsError(msg)
 
@@ -92,6 +101,14 @@ def _pair(text: str, panel: Mapping[str, int]) -> tuple[str, str]:
         raise SettingsError(msg)
     first, second = splits[0]
     return _known(first, panel), _known(second, panel)
+
+
+def _draw(text: str, panel: Mapping[str, int]) -> Layer:
+    gene, _, number = text.rpartition(":")
+    if not _NUMBER.fullmatch(number):
+        msg = f"The single draw {_shown(text)} has no number; write it 'draw:GENE:1'."
+        raise SettingsError(msg)
+    return Layer("draw", (_known(gene, panel),), number=int(number))
 
 
 def _score(text: str, panel: Mapping[str, int]) -> Layer:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.faults import LOG
+from app.jobs.draws_file import KeptDraws, find_draws
 from app.jobs.folder import JobFolder, find_folder, write_whole
 from app.maps.kept import Kept
 from app.maps.values import MapValues, check_measured
@@ -39,11 +40,15 @@ def open_values(job_id: str) -> MapValues:
     """
     folder = finished_folder(job_id)
     result, measured = folder.result_dir / "prediction.h5ad", measured_file(folder)
-    key = (folder.id, _version(result), _version(measured))
+    draws = folder.draws_file
+    key = (folder.id, _version(result), _version(measured), _version(draws))
     _RUNS.drop(lambda other: other[0] == folder.id and other != key)
     try:
         values = _RUNS.get(
-            key, lambda: MapValues(read_prediction(result), _read_measured(measured))
+            key,
+            lambda: MapValues(
+                read_prediction(result), _read_measured(measured), _kept_draws(draws)
+            ),
         )
     except OutputError:
         finished_folder(job_id)  # was it deleted while it was read?
@@ -137,6 +142,14 @@ def _read_measured(path: Path) -> Values | None:
         return None
 
 
+def _kept_draws(path: Path) -> KeptDraws | None:
+    try:
+        return find_draws(path)
+    except OutputError as error:
+        LOG.warning("%s", error)  # the prediction is there all the same
+        return None
+
+
 def _version(path: Path) -> _Version:
     """Return a file's time and size: another file under this name has others."""
     try:
@@ -146,6 +159,6 @@ def _version(path: Path) -> _Version:
     return found.st_mtime_ns, found.st_size
 
 
-_RUNS: Kept[tuple[str, _Version, _Version], MapValues] = Kept(
+_RUNS: Kept[tuple[str, _Version, _Version, _Version], MapValues] = Kept(
     most=4, most_bytes=1 << 30, size_of=lambda values: values.size_bytes
 )

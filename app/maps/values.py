@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from app.jobs.draws_file import KeptDraws
 from app.maps.layers import Layer, parse_layer
 from stem_core.errors import SettingsError
 from stem_core.prediction.result import Prediction
@@ -28,6 +29,8 @@ class MapValues:
         The result.
     measured
         float32 (N, G): what was measured at the spots, in log2(1 + count), NaN where it was not.
+    kept
+        Single draws and the baseline, where the run kept them; read map by map.
 
     Attributes
     ----------
@@ -43,14 +46,25 @@ class MapValues:
         Its pixels per level-0 pixel.
     measured_genes
         Symbols of the genes with a measured value, in panel order.
+    n_draws
+        Single draws that can be shown.
+    draws_made
+        Draws that the run made of each spot; 0 where none was kept.
+    has_baseline
+        Whether there is the ridge baseline's prediction.
 
     Raises
     ------
     SettingsError
-        The measured values are of other spots or genes.
+        The measured values, or what the run kept, are of other spots or genes.
     """
 
-    def __init__(self, prediction: Prediction, measured: Values | None = None) -> None:
+    def __init__(
+        self,
+        prediction: Prediction,
+        measured: Values | None = None,
+        kept: KeptDraws | None = None,
+    ) -> None:
         spots = prediction.spots
         self.symbols = prediction.symbols
         self.mpp = prediction.mpp
@@ -65,14 +79,21 @@ class MapValues:
         self._rows = {
             name: _gene_major(getattr(prediction, name)) for name in ("mean", "std", "q05", "q95")
         }
+        shape = (len(spots), len(self.symbols))
         if measured is not None:
-            check_measured(measured, (len(spots), len(self.symbols)))
+            check_measured(measured, shape)
             self._rows["measured"] = _gene_major(measured)
+        if kept is not None and kept.shape != shape:
+            msg = "The single draws kept are of another run; start the run again to have its own."
+            raise SettingsError(msg)
+        self._kept = kept
+        self.n_draws, self.draws_made = (kept.count, kept.made) if kept else (0, 0)
+        self.has_baseline = kept is not None and kept.has_baseline
         self._moments = [_moments(row) for row in self._rows["mean"]]
-        kept = self._rows.get("measured")
+        rows = self._rows.get("measured")
         self.measured_genes: tuple[str, ...] = ()
-        if kept is not None:
-            places = np.flatnonzero(np.isfinite(kept).any(axis=1))
+        if rows is not None:
+            places = np.flatnonzero(np.isfinite(rows).any(axis=1))
             self.measured_genes = tuple(self.symbols[place] for place in places)
 
     @property
@@ -102,6 +123,8 @@ class MapValues:
         ------
         SettingsError
             There is no such layer, or this result does not have it.
+        OutputError
+            What the run kept cannot be read any more.
         """
         layer = parse_layer(spec, self._places)
         if layer.kind == "domain":
@@ -117,7 +140,23 @@ class MapValues:
         if layer.kind == "error":
             gene = layer.genes[0]
             return _frozen(self._row("mean", gene) - self._row("measured", gene))
+        if layer.kind == "draw":
+            return self._single_draw(layer)
+        if layer.kind == "baseline":
+            return _frozen(self._kept_baseline().baseline(self._places[layer.genes[0]]))
         return self._row(layer.kind, layer.genes[0])
+
+    def baseline(self) -> Values:
+        """Return the ridge baseline's prediction of all genes, float32 (N, G).
+
+        Raises
+        ------
+        SettingsError
+            It was not kept, or the model has none.
+        OutputError
+            The file cannot be read any more.
+        """
+        return self._kept_baseline().baseline()
 
     def measured(self) -> Values | None:
         """Return what was measured, (N, G), NaN where nothing was; None where nothing was given."""
@@ -169,6 +208,30 @@ class MapValues:
             raise SettingsError(msg)
         row: Values = self._rows[kind][self._places[gene]]
         return row
+
+    def _single_draw(self, layer: Layer) -> Values:
+        if self._kept is None:
+            msg = (
+                "This run kept no single draws, since it is older than those; start it again, or "
+                "choose another layer."
+            )
+            raise SettingsError(msg)
+        if layer.number > self.n_draws:
+            msg = (
+                f"This run kept {self.n_draws} single draws, so there is no draw {layer.number}; "
+                f"choose 1 to {self.n_draws}."
+            )
+            raise SettingsError(msg)
+        return _frozen(self._kept.draw(layer.number, self._places[layer.genes[0]]))
+
+    def _kept_baseline(self) -> KeptDraws:
+        if self._kept is None or not self._kept.has_baseline:
+            msg = (
+                "This run kept no ridge baseline: its model has none, or the run is older than "
+                "that; choose another layer."
+            )
+            raise SettingsError(msg)
+        return self._kept
 
     def _score(self, layer: Layer) -> Values:
         """Mean over genes of the z-score over spots; a gene that is the same everywhere counts 0.

@@ -6,16 +6,14 @@ import platform
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
 
 from stem_core.diffusion.conditional_mean import SlideLevel
 from stem_core.diffusion.precision import choose_precision, in_precision
@@ -27,6 +25,7 @@ from stem_core.encoders.condition import (
     survey_slide,
 )
 from stem_core.errors import Cancelled, SettingsError
+from stem_core.prediction.draws import Draws
 from stem_core.prediction.model import StemModel, normal_band
 from stem_core.prediction.result import NOTICE, Prediction
 from stem_core.prediction.sampling import draw_expression, spread
@@ -37,7 +36,6 @@ from stem_core.slides.tissue import TissueMask, find_tissue
 
 __all__ = [
     "SAMPLERS",
-    "Draws",
     "Predictor",
     "Progress",
     "SamplingSettings",
@@ -59,43 +57,6 @@ class Progress:
     done: int
     total: int
     unit: str
-
-
-@dataclass(frozen=True)
-class Draws:
-    """What K draws of n spots say, all float32: arrays (n,G), and the domain distance (n,).
-
-    The domain distance is None for a model without a reference.
-    """
-
-    mean: NDArray[np.float32]
-    std: NDArray[np.float32]
-    q05: NDArray[np.float32]
-    q95: NDArray[np.float32]
-    domain_distance: NDArray[np.float32] | None = None
-
-    def save(self, path: Path) -> None:
-        """Write as safetensors."""
-        save_file({name: np.ascontiguousarray(value) for name, value in self._held()}, path)
-
-    def _held(self) -> list[tuple[str, NDArray[np.float32]]]:
-        values = [(f.name, getattr(self, f.name)) for f in fields(self)]
-        return [(name, value) for name, value in values if value is not None]
-
-    @classmethod
-    def load(cls, path: Path) -> Draws:
-        """Read what `save` wrote."""
-        return cls(**load_file(path))
-
-    @classmethod
-    def join(cls, parts: Sequence[Draws]) -> Draws:
-        """Put chunks together in order."""
-        return cls(
-            **{
-                name: np.concatenate([getattr(part, name) for part in parts])
-                for name, _ in parts[0]._held()
-            }
-        )
 
 
 def choose_device(name: str) -> torch.device:
@@ -210,11 +171,21 @@ class Predictor:
         level: SlideLevel,
         spot_ids: Sequence[str],
         settings: SamplingSettings,
+        *,
+        keep: Sequence[int] = (),
     ) -> Draws:
         """Draw K samples of each spot and sum them up.
 
         Each spot alone, so any chunking gives the same. The mean is never below 0, since counts are
         not.
+
+        Parameters
+        ----------
+        condition, level, spot_ids, settings
+            As in `samples`.
+        keep
+            Numbers of draws, from 0, to keep one by one (`singles_to_keep`); the baseline's
+            prediction is kept with them.
         """
         samples = self.samples(condition, level, spot_ids, settings)
         mean = samples.mean(1)
@@ -224,12 +195,15 @@ class Predictor:
         else:
             q05, q95 = self.model.bands.around(mean, std, level.doubt)
         domain, width = self.model.domain, self.model.encoder.width
+        ridge = self.model.ridge if keep else None
         return Draws(
             mean=mean.clip(0),
             std=std,
             q05=q05.clip(0),
             q95=q95.clip(0),
             domain_distance=None if domain is None else domain.distance(condition[:, :width]),
+            singles=samples[:, list(keep)].astype(np.float16) if keep else None,
+            baseline=None if ridge is None else ridge.predict(condition).astype(np.float16),
         )
 
     def predict(
