@@ -96,8 +96,8 @@ class View:
     width_um: float
 
 
-def layer_title(layer: str) -> str:
-    """Say what a layer is, for people."""
+def layer_title(layer: str, n_draws: int = 0) -> str:
+    """Say what a layer is, for people; `n_draws` is how many single draws there are to see."""
     kind, _, rest = layer.partition(":")
     if kind == "domain":
         return "Domain distance"
@@ -107,12 +107,16 @@ def layer_title(layer: str) -> str:
     if kind == "score":
         genes = rest.split(",")
         return f"Score of {len(genes)} genes" if len(genes) > 3 else f"Score of {', '.join(genes)}"
+    if kind == "draw":
+        gene, _, number = rest.rpartition(":")
+        return f"{gene}, draw {number}" + (f" of {n_draws}" if n_draws else "")
     words = {
         "mean": "",
         "std": ", spread",
         "q05": ", lower bound",
         "q95": ", upper bound",
         "error": ", predicted − measured",
+        "baseline": ", ridge baseline",
     }
     return rest + words.get(kind, f", {kind}")
 
@@ -159,11 +163,18 @@ def panels_of(
             low, colours = -high, _hex(_DIVERGING)
         panels.append(
             Panel(
-                layer, layer_title(layer), layer_unit(layer), colours, low, high,
+                layer, layer_title(layer, values.n_draws), layer_unit(layer), colours, low, high,
+                note=_note(values, layer),
                 version=version if layer.startswith(_OF_MEASURED) else "",
             )
         )  # fmt: skip
     return panels
+
+
+def _note(values: MapValues, layer: str) -> str:
+    if not layer.startswith("draw:") or values.draws_made == values.n_draws:
+        return ""
+    return f"kept of {values.draws_made} made"
 
 
 def _group(layer: str) -> tuple[str, bool]:
