@@ -1,0 +1,232 @@
+"""What goes into the evaluation of a section, and what comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stem_core.errors import EvaluationError
+
+__all__ = ["Difference", "EvaluationInput", "MethodReport", "SectionReport"]
+
+Array = NDArray[np.float32]
+Kind = Literal["model", "draws", "baseline"]
+
+
+@dataclass(frozen=True)
+class EvaluationInput:
+    """A prediction of one section beside its measurement; N spots, K draws, G genes.
+
+    Every value is log2(1 + count).
+
+    Attributes
+    ----------
+    section
+        Its name, shown to people.
+    symbols
+        The G genes.
+    x_um, y_um
+        float64 (N,): positions in microns, or in any unit where the pitch is not known.
+    measured, predicted
+        (N,G), finite. Of a model that draws samples, `predicted` is the mean of its draws.
+    samples
+        (N,K,G): draws, or None. Independent ones: of ± pairs the first of each.
+    band
+        Lower and upper bound of the 90 % band, (N,G) each, or None.
+    baselines
+        What baselines predict from the same condition, name -> (N,G).
+    patient
+        Of the section; empty where it is not known.
+    trained_on
+        Section -> patient (empty where not known) of all sections the model learned from.
+    protocol
+        `strict` where nothing of the section was looked at before, `paper` where its genes helped
+        to choose the panel; empty where it is not known.
+    ranked_genes
+        Genes from the best to the worst as judged before the section was seen, such as by
+        `stem_core.evaluation.baselines.rank_genes`; empty where there is no such list.
+
+    Raises
+    ------
+    EvaluationError
+        Shapes differ, values are not finite, or there are fewer than 3 spots.
+    """
+
+    section: str
+    symbols: tuple[str, ...]
+    x_um: NDArray[np.float64]
+    y_um: NDArray[np.float64]
+    measured: Array
+    predicted: Array
+    samples: Array | None = None
+    band: tuple[Array, Array] | None = None
+    baselines: Mapping[str, Array] = field(default_factory=dict)
+    patient: str = ""
+    trained_on: Mapping[str, str] = field(default_factory=dict)
+    protocol: Literal["strict", "paper", ""] = ""
+    ranked_genes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check shapes and values."""
+        n, g = self.measured.shape
+        arrays: dict[str, tuple[NDArray[Any], tuple[int, ...]]] = {
+            "measured": (self.measured, (n, g)),
+            "predicted": (self.predicted, (n, g)),
+            "x_um": (self.x_um, (n,)),
+            "y_um": (self.y_um, (n,)),
+            **{f"baseline {name}": (value, (n, g)) for name, value in self.baselines.items()},
+        }
+        if self.samples is not None:
+            arrays["samples"] = (self.samples, (n, self.samples.shape[1], g))
+        if self.band is not None:
+            arrays |= {f"band {i}": (value, (n, g)) for i, value in enumerate(self.band)}
+        for name, (value, shape) in arrays.items():
+            if value.shape != shape:
+                msg = f"{self.section}: {name} has shape {value.shape}, expected {shape}."
+                raise EvaluationError(msg)
+            if not np.isfinite(value).all():
+                msg = (
+                    f"{self.section}: {name} holds values that are not finite numbers; give only "
+                    "spots and genes that were measured and predicted."
+                )
+                raise EvaluationError(msg)
+        if len(self.symbols) != g:
+            msg = f"{self.section}: {len(self.symbols)} gene symbols for {g} genes."
+            raise EvaluationError(msg)
+        if n < 3:
+            msg = f"{self.section} has {n} spots in common, and at least 3 are needed to compare."
+            raise EvaluationError(msg)
+
+    @property
+    def left_out(self) -> Literal["patient", "section", "training", ""]:
+        """What the model had not seen.
+
+        `patient` where no section of this patient was trained on, `section` where others of the
+        patient (or of unknown patients) were, `training` where the section itself was, and nothing
+        where the training sections are not known.
+        """
+        if not self.trained_on:
+            return ""
+        if self.section in self.trained_on:
+            return "training"
+        patients = set(self.trained_on.values())
+        known = bool(self.patient) and "" not in patients
+        return "patient" if known and self.patient not in patients else "section"
+
+
+@dataclass(frozen=True)
+class MethodReport:
+    """Figures of one way to predict.
+
+    Attributes
+    ----------
+    name, kind
+        Such as "ridge", "baseline".
+    figures
+        By the keys of `stem_core.evaluation.figures.FIGURES`; None where it cannot be computed.
+    intervals
+        95 % block bootstrap interval over spots of some of them.
+    """
+
+    name: str
+    kind: Kind
+    figures: Mapping[str, float | None]
+    intervals: Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A figure of the model minus that of a baseline on the same resampled spots.
+
+    Attributes
+    ----------
+    baseline, figure
+        Which baseline, and the key of the figure.
+    value, low, high
+        Model minus baseline and its 95 % interval.
+    winner
+        `model`, `baseline`, or `tie` where they are equal.
+    certain
+        Whether the interval leaves out 0.
+    """
+
+    baseline: str
+    figure: str
+    value: float
+    low: float
+    high: float
+    winner: Literal["model", "baseline", "tie"]
+    certain: bool
+
+
+@dataclass(frozen=True)
+class SectionReport:
+    """How good a prediction of one section is.
+
+    Attributes
+    ----------
+    section, patient, protocol, left_out, trained_on
+        As in `EvaluationInput`.
+    n_spots, n_genes, n_constant_genes, n_samples
+        What was compared; constant genes are those that do not vary in the measurement.
+    block_um
+        Side of the blocks of the bootstrap, in microns.
+    methods
+        The model first, then its single draws, then baselines.
+    differences
+        Model against each baseline.
+    calibration
+        Columns `nominal`, `observed`, `low`, `high` by source (`band`, `draws`).
+    genes
+        Columns, one value a gene: `symbol`, `pcc`, `spearman`, `rvd`, `mse`, …
+    pairs
+        Correlations of gene pairs, counted in cells: `edges`, and `counts` by method, each
+        measured × predicted.
+    """
+
+    section: str
+    patient: str
+    protocol: str
+    left_out: str
+    trained_on: Mapping[str, str]
+    n_spots: int
+    n_genes: int
+    n_constant_genes: int
+    n_samples: int
+    block_um: float
+    methods: tuple[MethodReport, ...]
+    differences: tuple[Difference, ...]
+    calibration: Mapping[str, Mapping[str, Sequence[float | None]]]
+    genes: Mapping[str, Sequence[Any]]
+    pairs: Mapping[str, Any]
+
+    @property
+    def figures(self) -> Mapping[str, float | None]:
+        """Figures of the model."""
+        return self.methods[0].figures
+
+    @property
+    def baselines(self) -> dict[str, Mapping[str, float | None]]:
+        """Figures of each baseline."""
+        return {m.name: m.figures for m in self.methods if m.kind == "baseline"}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON takes; what is not a finite number is None."""
+        cleaned: dict[str, Any] = _plain(asdict(self))
+        return cleaned
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else None
+    if isinstance(value, np.integer | np.bool_):
+        return value.item()
+    return value
