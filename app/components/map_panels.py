@@ -23,6 +23,8 @@ KINDS = {
     "domain": "Domain distance (1 = edge of training)",
     "measured": "Measured",
     "error": "Predicted − measured",
+    "draw": "Single draw",
+    "baseline": "Ridge baseline",
 }
 _NEEDS_MEASURED = ("measured", "error")
 _PARAMETER = "maps"
@@ -35,15 +37,23 @@ def shown_layers(values: MapValues, first_gene: str) -> list[str]:
     found = []
     for layer in st.query_params.get(_PARAMETER, "").split(";"):
         try:
-            parse_layer(layer, places)
+            read = parse_layer(layer, places)
         except SettingsError:
             continue
-        if layer == "domain" and not values.has_domain:
-            continue
-        if layer.startswith(_NEEDS_MEASURED) and not values.measured_genes:
-            continue
-        found.append(layer)
+        if _has(values, read.kind) and read.number <= values.n_draws:
+            found.append(layer)
     return found[:MOST_PANELS] or [f"mean:{first_gene}"]
+
+
+def _has(values: MapValues, kind: str) -> bool:
+    """Say whether a result has maps of a kind."""
+    return {
+        "domain": values.has_domain,
+        "measured": bool(values.measured_genes),
+        "error": bool(values.measured_genes),
+        "draw": values.n_draws > 0,
+        "baseline": values.has_baseline,
+    }.get(kind, True)
 
 
 def pick_panels(values: MapValues, order: list[str]) -> list[str]:
@@ -81,12 +91,9 @@ def _pick_layer(values: MapValues, now: str, order: list[str], panel: int) -> st
     """Show the choice of gene and layer of one panel."""
     kind, _, rest = now.partition(":")
     first, _, second = rest.partition(":") if kind == "difference" else (rest, "", "")
-    offered = [
-        k
-        for k in KINDS
-        if (k != "domain" or values.has_domain)
-        and (k not in _NEEDS_MEASURED or values.measured_genes)
-    ]
+    if kind == "draw":
+        first, _, second = rest.rpartition(":")
+    offered = [k for k in KINDS if _has(values, k)]
     what, gene_place, other_place = st.columns([2, 2, 2], vertical_alignment="bottom")
     key = f"{panel}_{now}"
     kind = what.selectbox(
@@ -108,6 +115,10 @@ def _pick_layer(values: MapValues, now: str, order: list[str], panel: int) -> st
         f"Gene (type to search {len(order)})", order,
         index=order.index(first) if first in order else 0, key=f"gene_{key}",
     )  # fmt: skip
+    if kind == "draw":
+        number = int(second) if (now, gene) == (f"draw:{first}:{second}", first) else 1
+        _offer_another(values, gene, number, panel, other_place)
+        return f"draw:{gene}:{number}"
     if kind != "difference":
         return f"{kind}:{gene}"
     others = [symbol for symbol in order if symbol != gene]
@@ -117,6 +128,25 @@ def _pick_layer(values: MapValues, now: str, order: list[str], panel: int) -> st
         help="A difference of log2 values: the log2 ratio of the two genes.",
     )  # fmt: skip
     return f"difference:{gene}:{other}"
+
+
+def _offer_another(
+    values: MapValues, gene: str, number: int, panel: int, place: st.delta_generator.DeltaGenerator
+) -> None:
+    """Show the button that goes on to the next draw kept, and after the last to the first."""
+
+    def draw_again() -> None:
+        layers = st.query_params[_PARAMETER].split(";")
+        layers[panel] = f"draw:{gene}:{number % values.n_draws + 1}"
+        _put(layers, panel)
+
+    place.button(
+        "Draw again", icon=":material/casino:", key=f"again_{panel}", on_click=draw_again,
+        disabled=values.n_draws < 2,
+        help="One of the draws whose mean is the prediction: what a single sample of this tissue "
+        f"might look like. Shows the next of {values.n_draws} kept with this run, "
+        f"{values.draws_made} were made.",
+    )  # fmt: skip
 
 
 def _score(values: MapValues, text: str, now: str, place: st.delta_generator.DeltaGenerator) -> str:
