@@ -11,7 +11,7 @@ import streamlit as st
 from app.components.wording import count, plain
 from stem_core.prediction.result import Prediction
 
-__all__ = ["best_predicted_first", "gene_figures", "pick_gene", "pick_order"]
+__all__ = ["best_predicted_first", "gene_figures", "gene_number", "pick_gene", "pick_order"]
 
 _PCC = "held_out_pcc"
 _HELP = {
@@ -65,25 +65,26 @@ def pick_gene(prediction: Prediction, order: list[str]) -> str:
     return str(gene)
 
 
+def gene_number(row: dict[Any, Any], column: str) -> float:
+    """Return a number of a gene's row of genes.csv; NaN where there is none."""
+    try:
+        return float(row.get(column, math.nan))
+    except (TypeError, ValueError):
+        return math.nan
+
+
 def gene_figures(row: dict[Any, Any]) -> tuple[list[tuple[str, str]], int]:
     """Return a gene's figures of genes.csv in words, and the number of folds behind them."""
-
-    def number(column: str) -> float:
-        try:
-            return float(row.get(column, math.nan))
-        except (TypeError, ValueError):
-            return math.nan
-
     shown = []
-    folds = number("held_out_folds")
-    if math.isfinite(pcc := number(_PCC)):
+    folds = gene_number(row, "held_out_folds")
+    if math.isfinite(pcc := gene_number(row, _PCC)):
         shown.append(("PCC", f"{pcc:.2f}"))
-        low, high = number("held_out_pcc_low"), number("held_out_pcc_high")
+        low, high = gene_number(row, "held_out_pcc_low"), gene_number(row, "held_out_pcc_high")
         if folds > 1 and math.isfinite(low) and math.isfinite(high):
             shown.append(("PCC range", f"{low:.2f}–{high:.2f}"))
         folds = folds if math.isfinite(folds) else 1
-    if math.isfinite(rvd := number("held_out_rvd")):
+    if math.isfinite(rvd := gene_number(row, "held_out_rvd")):
         shown.append(("RVD", f"{rvd:.2f}"))
-    if math.isfinite(mean := number("training_mean")):
+    if math.isfinite(mean := gene_number(row, "training_mean")):
         shown.append(("Mean log2", f"{mean:.2f}"))
     return shown, int(folds) if math.isfinite(folds) else 0

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import streamlit as st
 
+from app.components.gene_finder import Genes, find_gene, show_not_found
+from app.components.gene_set_choice import pick_gene_set
 from app.components.maps_viewer import MOST_PANELS
-from app.components.wording import plain
 from app.maps.layers import parse_layer
 from app.maps.panels import layer_title
 from app.maps.values import MapValues
+from app.state import Keys
 from stem_core.errors import SettingsError
 
-__all__ = ["KINDS", "pick_panels"]
+__all__ = ["KINDS", "layer_genes", "pick_panels", "show_gene", "shown_layers"]
 
 KINDS = {
     "mean": "Prediction (mean)",
     "std": "Spread (standard deviation)",
     "q05": "Lower bound of the 90 % band",
     "q95": "Upper bound of the 90 % band",
-    "difference": "Difference to another gene",
+    "difference": "Log2 ratio of two genes",
     "score": "Gene set score",
     "domain": "Domain distance (1 = edge of training)",
     "measured": "Measured",
@@ -28,7 +32,6 @@ KINDS = {
 }
 _NEEDS_MEASURED = ("measured", "error")
 _PARAMETER = "maps"
-_ACTIVE = "maps_active"
 
 
 def shown_layers(values: MapValues, first_gene: str) -> list[str]:
@@ -56,19 +59,24 @@ def _has(values: MapValues, kind: str) -> bool:
     }.get(kind, True)
 
 
-def pick_panels(values: MapValues, order: list[str]) -> list[str]:
-    """Show the choice of maps and return their layers."""
-    layers = shown_layers(values, order[0])
-    active = min(st.session_state.get(_ACTIVE, 0), len(layers) - 1)
+def pick_panels(values: MapValues, genes: Genes, model: str) -> tuple[list[str], int]:
+    """Show the choice of maps; return their layers and the place of the one that can be changed.
+
+    The address says what is shown: choices write there, and all widgets follow it. `model` is the
+    name of the model whose panel `genes` are.
+    """
+    layers = shown_layers(values, genes.symbols[0])
+    st.query_params[_PARAMETER] = ";".join(layers)
+    active = min(int(st.session_state.get(Keys.ACTIVE_MAP, 0)), len(layers) - 1)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         if len(layers) > 1:
-            chosen = st.segmented_control(
-                "Map to change", range(len(layers)), default=active, required=True,
+            key = f"active_of_{len(layers)}"
+            st.session_state[key] = active
+            st.segmented_control(
+                "Map to change", range(len(layers)), required=True, key=key, width="content",
                 format_func=lambda i: f"{i + 1} · {layer_title(layers[i])}",
-                key=f"active_of_{len(layers)}", width="content",
+                on_change=_activate, args=(key,),
             )  # fmt: skip
-            active = int(chosen or 0)
-            st.session_state[_ACTIVE] = active
         st.button(
             "Add a map", icon=":material/add:", disabled=len(layers) >= MOST_PANELS,
             on_click=_put, args=([*layers, layers[active]], len(layers)), key="add_map",
@@ -77,88 +85,109 @@ def pick_panels(values: MapValues, order: list[str]) -> list[str]:
             "Remove this map", icon=":material/remove:", disabled=len(layers) == 1, key="drop_map",
             on_click=_put, args=([x for i, x in enumerate(layers) if i != active], 0),
         )  # fmt: skip
-    layers[active] = _pick_layer(values, layers[active], order, active)
-    st.query_params[_PARAMETER] = ";".join(layers)
-    return layers
+    _pick_layer(values, layers, active, genes, model)
+    return layers, active
+
+
+def layer_genes(values: MapValues, layer: str) -> tuple[str, ...]:
+    """Return the genes that a layer is made of."""
+    return parse_layer(layer, {symbol: i for i, symbol in enumerate(values.symbols)}).genes
+
+
+def show_gene(values: MapValues, layers: list[str], active: int, gene: str) -> None:
+    """Show another gene in a panel, and the same of it where that can be. For callbacks."""
+    kind, shown = layers[active].partition(":")[0], layer_genes(values, layers[active])
+    layer = f"{kind}:{gene}"
+    if kind == "difference":
+        layer += f":{shown[1] if gene != shown[1] else shown[0]}"
+    elif kind == "draw":
+        layer += f":{layers[active].rpartition(':')[2]}"
+    elif kind in ("domain", "score") or (
+        kind in _NEEDS_MEASURED and gene not in values.measured_genes
+    ):
+        layer = f"mean:{gene}"
+    _put_layer(layers, active, layer)
 
 
 def _put(layers: list[str], active: int) -> None:
     st.query_params[_PARAMETER] = ";".join(layers)
-    st.session_state[_ACTIVE] = active
+    st.session_state[Keys.ACTIVE_MAP] = active
 
 
-def _pick_layer(values: MapValues, now: str, order: list[str], panel: int) -> str:
+def _put_layer(layers: list[str], active: int, layer: str) -> None:
+    _put([layer if i == active else other for i, other in enumerate(layers)], active)
+
+
+def _activate(key: str) -> None:
+    st.session_state[Keys.ACTIVE_MAP] = int(st.session_state[key] or 0)
+
+
+def _show_kind(key: str, values: MapValues, layers: list[str], active: int, genes: Genes) -> None:
+    """Show something else of the gene that a panel shows."""
+    kind = str(st.session_state[key])
+    shown = layer_genes(values, layers[active]) or genes.symbols[:1]
+    if kind in _NEEDS_MEASURED and shown[0] not in values.measured_genes:
+        shown = values.measured_genes
+    layer = kind if kind == "domain" else f"{kind}:{shown[0]}"
+    if kind == "difference":
+        layer += f":{next((s for s in (*shown, *genes.symbols) if s != shown[0]), shown[0])}"
+    elif kind == "draw":
+        layer += ":1"
+    _put_layer(layers, active, layer)
+
+
+def _show_second(layers: list[str], active: int, shown: tuple[str, ...], gene: str) -> None:
+    first = shown[0] if gene != shown[0] else shown[1]
+    _put_layer(layers, active, f"difference:{first}:{gene}")
+
+
+def _pick_layer(
+    values: MapValues, layers: list[str], active: int, genes: Genes, model: str
+) -> None:
     """Show the choice of gene and layer of one panel."""
-    kind, _, rest = now.partition(":")
-    first, _, second = rest.partition(":") if kind == "difference" else (rest, "", "")
-    if kind == "draw":
-        first, _, second = rest.rpartition(":")
+    now = layers[active]
+    kind, shown = now.partition(":")[0], layer_genes(values, now)
     offered = [k for k in KINDS if _has(values, k)]
-    what, gene_place, other_place = st.columns([2, 2, 2], vertical_alignment="bottom")
-    key = f"{panel}_{now}"
-    kind = what.selectbox(
-        "Show", offered, index=offered.index(kind) if kind in offered else 0,
-        format_func=KINDS.__getitem__, key=f"kind_{key}",
+    what, others = st.columns([2, 4], vertical_alignment="bottom")
+    key = f"kind_{active}"
+    st.session_state[key] = kind
+    what.selectbox(
+        "Show", offered, format_func=KINDS.__getitem__, key=key,
+        on_change=_show_kind, args=(key, values, layers, active, genes),
     )  # fmt: skip
     if kind == "domain":
-        return "domain"
+        return
     if kind == "score":
-        text = gene_place.text_input(
-            "Genes of the set, separated by commas or spaces",
-            value=rest.replace(",", ", ") if now.startswith("score:") else first,
-            key=f"set_{key}",
-        )  # fmt: skip
-        return _score(values, text, now, other_place)
-    if kind in _NEEDS_MEASURED:
-        order = [symbol for symbol in order if symbol in values.measured_genes]
-    gene = gene_place.selectbox(
-        f"Gene (type to search {len(order)})", order,
-        index=order.index(first) if first in order else 0, key=f"gene_{key}",
-    )  # fmt: skip
+        with others:
+            said = pick_gene_set(genes, now, str(active), partial(_put_layer, layers, active))
+        if said:
+            st.caption(said)
+        return
+    among = genes.only(values.measured_genes) if kind in _NEEDS_MEASURED else genes
+    take = partial(show_gene, values, layers, active)
+    gene_place, other_place = others.columns(2, vertical_alignment="bottom")
+    with gene_place:
+        find_gene("Gene", among, shown[0], f"gene_{active}", take)
     if kind == "draw":
-        number = int(second) if (now, gene) == (f"draw:{first}:{second}", first) else 1
-        _offer_another(values, gene, number, panel, other_place)
-        return f"draw:{gene}:{number}"
-    if kind != "difference":
-        return f"{kind}:{gene}"
-    others = [symbol for symbol in order if symbol != gene]
-    other = other_place.selectbox(
-        "less gene", others, index=others.index(second) if second in others else 0,
-        key=f"other_{key}",
-        help="A difference of log2 values: the log2 ratio of the two genes.",
-    )  # fmt: skip
-    return f"difference:{gene}:{other}"
+        with other_place:
+            _offer_another(values, layers, active)
+    show_not_found(f"gene_{active}", among, model, take, genes)
+    if kind == "difference":
+        take_other = partial(_show_second, layers, active, shown)
+        with other_place:
+            find_gene("over gene", genes, shown[1], f"other_{active}", take_other)
+        show_not_found(f"other_{active}", genes, model, take_other, genes)
 
 
-def _offer_another(
-    values: MapValues, gene: str, number: int, panel: int, place: st.delta_generator.DeltaGenerator
-) -> None:
+def _offer_another(values: MapValues, layers: list[str], active: int) -> None:
     """Show the button that goes on to the next draw kept, and after the last to the first."""
-
-    def draw_again() -> None:
-        layers = st.query_params[_PARAMETER].split(";")
-        layers[panel] = f"draw:{gene}:{number % values.n_draws + 1}"
-        _put(layers, panel)
-
-    place.button(
-        "Draw again", icon=":material/casino:", key=f"again_{panel}", on_click=draw_again,
+    gene, _, number = layers[active].removeprefix("draw:").rpartition(":")
+    following = f"draw:{gene}:{int(number) % values.n_draws + 1}"
+    st.button(
+        "Draw again", icon=":material/casino:", key=f"again_{active}", on_click=_put_layer,
+        args=(layers, active, following),
         disabled=values.n_draws < 2,
         help="One of the draws whose mean is the prediction: what a single sample of this tissue "
         f"might look like. Shows the next of {values.n_draws} kept with this run, "
         f"{values.draws_made} were made.",
     )  # fmt: skip
-
-
-def _score(values: MapValues, text: str, now: str, place: st.delta_generator.DeltaGenerator) -> str:
-    from stem_core.analysis.gene_sets import match_genes, read_gene_list
-
-    try:
-        match = match_genes(read_gene_list(text), values.symbols, [""] * len(values.symbols))
-        layer = f"score:{','.join(match.symbols)}"
-        values.layer(layer)
-    except SettingsError as error:
-        place.caption(f":red[{plain(str(error))}]")
-        return now
-    if match.missing:
-        place.caption(plain(match.sentence()))
-    return layer

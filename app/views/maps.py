@@ -6,21 +6,25 @@ import numpy as np
 import streamlit as st
 
 from app.components import map_controls
-from app.components.gene_choice import best_predicted_first, gene_figures
+from app.components.gene_finder import Genes
 from app.components.map_panels import pick_panels
 from app.components.maps_viewer import maps_viewer
 from app.components.measured_tools import show_measured
 from app.components.model_cards import manifests_by_name
-from app.components.region_tools import add_drawing, show_regions
+from app.components.region_tools import (
+    add_drawing,
+    offer_lost_regions,
+    regions_of,
+    show_regions,
+)
 from app.components.run_choice import chosen_run, opened
+from app.components.trust import show_domain, show_model
 from app.components.wording import own_names, plain, run_words
 from app.maps.panels import Look, View, panels_of
-from app.maps.regions import kept_regions
 from app.maps.runs import measured_version, open_values
 from app.maps.tiles import slide_description
 from app.state import Keys, job_queue
 from stem_core.errors import StemError
-from stem_core.prediction.result import Prediction
 
 MAP_HEIGHT_PX = 640
 MODES = {"pan": "Move", "lasso": "Lasso", "box": "Box"}
@@ -35,23 +39,7 @@ def view_of_address() -> View | None:
     return View(x, y, width) if np.isfinite([x, y, width]).all() and width > 0 else None
 
 
-def trust_words(prediction: Prediction, layers: list[str]) -> str:
-    """Say how well the shown genes were predicted on held-out sections."""
-    parts = []
-    for gene in dict.fromkeys(g for layer in layers for g in layer.split(":")[1:2] if "," not in g):
-        if gene not in prediction.symbols:
-            continue
-        shown, folds = gene_figures(prediction.gene_table.loc[gene].to_dict())
-        figures = dict(shown)
-        known = f"held-out PCC {figures['PCC']}" if "PCC" in figures else "not in any fold's panel"
-        if "PCC range" in figures:
-            known += f" ({figures['PCC range']} over {folds} folds)"
-        if "RVD" in figures:
-            known += f", RVD {figures['RVD']}"
-        parts.append(f"**{plain(gene)}** {known}")
-    return " · ".join(parts)
-
-
+offer_lost_regions()
 run_id, status = chosen_run("Maps")
 manifest = manifests_by_name().get(status.request.model)
 st.subheader(f"Maps of {plain(status.request.slide_name)}")
@@ -68,11 +56,11 @@ except StemError as error:
     st.error(plain(str(error)), icon=":material/error:")
     st.stop()
 size_px = (int(slide["width_px"]), int(slide["height_px"]))
-regions = kept_regions(run_id, *size_px)
+regions = regions_of(run_id)
 
-layers = pick_panels(values, best_predicted_first(prediction) or list(prediction.symbols))
-if words := trust_words(prediction, layers):
-    st.caption(f":material/verified: {words}")
+show_model(manifest, status.request.model)
+show_domain(prediction.domain_distance)
+layers, active = pick_panels(values, Genes.of(prediction), status.request.model)
 with st.container(horizontal=True, vertical_alignment="center"):
     mode = st.segmented_control(
         "Dragging", list(MODES), default="pan", required=True, format_func=MODES.__getitem__,
@@ -115,7 +103,7 @@ st.caption(
     if look.spot_size == 1
     else "Wheel: zoom · drag: move · double click: all spots · the address keeps maps and view."
 )
-if add_drawing(run_id, told.drawn, regions):
+if add_drawing(run_id, told.drawn, regions, size_px):
     st.rerun()
 show_regions(run_id, prediction, values, layers, regions, size_px)
 genes = [gene for layer in layers for gene in layer.split(":")[1:2] if gene in prediction.symbols]
