@@ -4,11 +4,15 @@ const MOST_LAYERS = 60
 const MOST_SPOT_SETS = 3
 const heldSpots = new Map()
 const heldValues = new Map()
+const heldIds = new Map()
 
-async function fetchFloats(address) {
+// Who answers for an address: the server, or a page that carries its data (app/maps/share.py).
+let source = address => fetch(address)
+
+async function fetchAnswer(address) {
   let answer
   try {
-    answer = await fetch(address)
+    answer = await source(address)
   } catch {
     throw new Error("The server did not answer, so this map cannot be drawn; try again soon.")
   }
@@ -17,8 +21,12 @@ async function fetchFloats(address) {
     const reason = `The server gave no map (status ${answer.status}); choose another or reload.`
     throw new Error(typeof told?.error === "string" ? told.error : reason)
   }
-  return new Float32Array(await answer.arrayBuffer()) // little endian, as every browser's machine
+  return answer
 }
+
+// Little endian, as every browser's machine.
+const fetchFloats = async address =>
+  new Float32Array(await (await fetchAnswer(address)).arrayBuffer())
 
 // A store keeps promises, the latest used last; what failed is forgotten and so tried again.
 function keep(store, key, most, load) {
@@ -42,6 +50,14 @@ const valuesOf = (base, { layer, version }, count) =>
         `The server gave ${values.length} values for ${count} spots; reload the page.`)
     }
     return values
+  })
+
+// The spots' own names, in the order of the spots.
+const idsOf = (base, count) =>
+  keep(heldIds, base, MOST_SPOT_SETS, async () => {
+    const ids = await (await fetchAnswer(`${base}/map/ids`)).json()
+    if (ids.length !== count) throw new Error("These are the names of other spots.")
+    return ids
   })
 
 // Spots and a grid over them: `order` lists spot numbers cell by cell, `first` where a cell starts.

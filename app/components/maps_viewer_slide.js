@@ -1,4 +1,6 @@
 // The H&E image: DZI tiles of the level that fits the zoom, coarser ones until those have arrived.
+// Where there are none, pictures: {name: address, box: [left, top, right, bottom] in level-0 pixels,
+// without it the whole slide}, the finest last.
 // Part of maps_viewer.js. A view here is {x, y: centre in level-0 pixels, scale: canvas pixels per
 // level-0 pixel, width, height: canvas pixels}.
 const MOST_TILES = 320
@@ -12,6 +14,7 @@ class SlidePicture {
     this.asked = 0
     this.wanted = []
     this.gone = false
+    this.pictures = slide.pictures ?? (slide.thumbnail ? [{ name: slide.thumbnail }] : [])
     this.top = slide.tiles ? slide.levels - 1 : 0
     this.overview = 0 // the level that is always kept
     while (this.overview < this.top && this.sizeAt(this.overview + 1)[0] <= OVERVIEW_PX &&
@@ -24,9 +27,9 @@ class SlidePicture {
   }
 
   // [left, top, right, bottom] of a tile in level-0 pixels, with its overlap.
-  boxOf({ level, column, row }) {
+  boxOf({ level, column, row, box }) {
     const { slide } = this
-    if (!slide.tiles) return [0, 0, slide.width_px, slide.height_px]
+    if (!slide.tiles) return box ?? [0, 0, slide.width_px, slide.height_px]
     const [width, height] = this.sizeAt(level)
     const shrink = 2 ** (this.top - level)
     const start = place => (place ? place * slide.tile_px - slide.overlap : 0) * shrink
@@ -36,7 +39,7 @@ class SlidePicture {
   }
 
   tilesIn(view, level) {
-    if (!this.slide.tiles) return [{ level: 0, column: 0, row: 0, name: "thumbnail" }]
+    if (!this.slide.tiles) return this.pictures.map(one => ({ level: 0, column: 0, row: 0, ...one }))
     const side = this.slide.tile_px * 2 ** (this.top - level)
     const [width, height] = this.sizeAt(level)
     const range = (centre, size, length) => {
@@ -69,7 +72,7 @@ class SlidePicture {
   // Draw what is there; ask for what is missing.
   draw(context, view, look) {
     context.clearRect(0, 0, view.width, view.height)
-    if (!this.slide.tiles && !this.slide.thumbnail) return
+    if (!this.slide.tiles && !this.pictures.length) return
     const fitting = Math.ceil(this.top + Math.log2(view.scale) - 0.35)
     const level = Math.max(this.overview, Math.min(this.top, fitting))
     const tiles = this.tilesIn(view, level)
@@ -140,15 +143,13 @@ class SlidePicture {
     this.tiles.set(tile.name, kept)
     this.asked++
     try {
-      const address = this.slide.tiles
-        ? `${this.base}/tiles/${tile.name}.jpeg`
-        : this.slide.thumbnail
-      const answer = await fetch(address)
+      const address = this.slide.tiles ? `${this.base}/tiles/${tile.name}.jpeg` : tile.name
+      const answer = await source(address)
       if (!answer.ok) throw new Error(`status ${answer.status}`)
       kept.image = await createImageBitmap(await answer.blob())
     } catch {
       kept.failed = true
-      if (this.failed && this.slide.tiles && this.slide.thumbnail) this.useThumbnail()
+      if (this.failed && this.slide.tiles && this.pictures.length) this.useThumbnail()
     }
     this.asked--
     if (this.gone) return kept.image?.close()
@@ -169,7 +170,7 @@ class SlidePicture {
     if (this.tiles.size <= MOST_TILES) return
     for (const [name, kept] of this.tiles) {
       if (this.tiles.size <= MOST_TILES) return
-      if (name === "thumbnail" || Number.parseInt(name) <= this.overview || !kept.image) continue
+      if (Number.parseInt(name) <= this.overview || !kept.image) continue
       kept.image.close()
       this.tiles.delete(name)
     }

@@ -29,8 +29,10 @@ __all__ = [
     "encode_jpeg",
     "forget_deleted_files",
     "map_address",
+    "slide_box",
     "slide_description",
     "slide_tile",
+    "thumbnail_box",
     "thumbnail_jpeg",
 ]
 
@@ -116,21 +118,30 @@ def slide_tile(job_id: str, level: int, column: int, row: int) -> bytes:
     tile = tile_place(slide.width_px, slide.height_px, level, column, row)
 
     def draw() -> bytes:
-        if _is_slow(slide, tile):
-            return encode_jpeg(_from_thumbnail(tile, open_values(job_id)))
-        with opened.lock:
-            picture = slide.read_box(
-                tile.x_px,
-                tile.y_px,
-                tile.width_px,
-                tile.height_px,
-                tile.out_width,
-                tile.out_height,
-            )
+        picture = _read(opened, tile, job_id)
         full = tile.width_px == tile.out_width
         return encode_jpeg(picture, FULL_JPEG_QUALITY if full else JPEG_QUALITY)
 
     return _TILES.get((opened.key, level, column, row), draw)
+
+
+def slide_box(job_id: str, box: Tile) -> NDArray[np.uint8]:
+    """Return a part of a finished run's slide, uint8 (h, w, 3), at the size it is drawn at.
+
+    Where the slide's file is gone or too slow to read, it comes from the picture in the result.
+
+    Raises
+    ------
+    JobError
+        The id is malformed or unknown, or the run has no result (yet).
+    SlideError
+        The file cannot be read at this place.
+    """
+    try:
+        opened = _opened(finished_folder(job_id))
+    except StemError:
+        return thumbnail_box(open_values(job_id), box)
+    return _read(opened, box, job_id)
 
 
 def thumbnail_jpeg(job_id: str) -> bytes:
@@ -144,6 +155,24 @@ def thumbnail_jpeg(job_id: str) -> bytes:
         The result cannot be read.
     """
     return encode_jpeg(open_values(job_id).thumbnail)
+
+
+def thumbnail_box(values: MapValues, tile: Tile) -> NDArray[np.uint8]:
+    """Return a part of the slide from the picture in a result; what lies beyond is white."""
+    scale = values.thumbnail_scale
+    height, width = values.thumbnail.shape[:2]
+    left, top = tile.x_px * scale, tile.y_px * scale
+    right, bottom = left + tile.width_px * scale, top + tile.height_px * scale
+    framed = Image.new(
+        "RGB", (max(width, math.ceil(right)), max(height, math.ceil(bottom))), "white"
+    )
+    framed.paste(Image.fromarray(values.thumbnail))
+    drawn = framed.resize(
+        (tile.out_width, tile.out_height),
+        Image.Resampling.BILINEAR,
+        box=(left, top, right, bottom),
+    )
+    return np.asarray(drawn)
 
 
 def forget_deleted_files() -> None:
@@ -207,28 +236,20 @@ def _recorded_size(folder: JobFolder, values: MapValues) -> tuple[int, int]:
     )
 
 
+def _read(opened: _OpenSlide, box: Tile, job_id: str) -> NDArray[np.uint8]:
+    slide = opened.slide
+    if _is_slow(slide, box):
+        return thumbnail_box(open_values(job_id), box)
+    with opened.lock:
+        return slide.read_box(
+            box.x_px, box.y_px, box.width_px, box.height_px, box.out_width, box.out_height
+        )
+
+
 def _is_slow(slide: Slide, tile: Tile) -> bool:
     """Whether drawing a tile would read much of a large file that has no smaller copies."""
     pixels = tile.width_px * tile.height_px
     return slide.level_count == 1 and slide.format not in _MEMORY_FORMATS and pixels > _MOST_READ_PX
-
-
-def _from_thumbnail(tile: Tile, values: MapValues) -> NDArray[np.uint8]:
-    """Draw a tile from the picture in the result; what lies outside the slide is white."""
-    scale = values.thumbnail_scale
-    height, width = values.thumbnail.shape[:2]
-    left, top = tile.x_px * scale, tile.y_px * scale
-    right, bottom = left + tile.width_px * scale, top + tile.height_px * scale
-    framed = Image.new(
-        "RGB", (max(width, math.ceil(right)), max(height, math.ceil(bottom))), "white"
-    )
-    framed.paste(Image.fromarray(values.thumbnail))
-    drawn = framed.resize(
-        (tile.out_width, tile.out_height),
-        Image.Resampling.BILINEAR,
-        box=(left, top, right, bottom),
-    )
-    return np.asarray(drawn)
 
 
 _SLIDES: Kept[_SlideKey, _OpenSlide] = Kept(

@@ -1,0 +1,210 @@
+"""All that one view of a result shows, gathered: what pictures and pages to send are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.maps.panels import Look, Panel, View
+from app.maps.pyramid import Tile
+from app.maps.runs import open_values
+from app.maps.tiles import slide_box, slide_description, thumbnail_box
+from app.maps.values import MapValues
+from stem_core.analysis.regions import Region
+from stem_core.errors import SlideError
+from stem_core.prediction.result import Prediction
+from stem_core.slides.reading import Slide
+
+__all__ = ["Frame", "Map", "Scene", "frame_of", "scene_of_result", "scene_of_run"]
+
+_FLATTEST, _TALLEST = 0.5, 1.4
+_MARGIN = 0.04  # of the spots' extent, as the viewer has it
+
+Values = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Map:
+    """One map: its panel, the spots' centres (N,2) in level-0 pixels, a value for each (N,)."""
+
+    panel: Panel
+    positions: Values
+    values: Values
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What one view shows.
+
+    Attributes
+    ----------
+    slide_name, model
+        Whose maps these are, and what predicted them; text for people.
+    width_px, height_px, mpp
+        Size of the slide at level 0, microns per pixel.
+    spot_diameter_um
+        Diameter of a spot.
+    maps
+        One to six.
+    look
+        How they are drawn.
+    view
+        The part that is seen; None is all spots.
+    regions
+        Outlines to draw.
+    read
+        Gives the H&E image of a box of the slide as uint8 (h, w, 3).
+    """
+
+    slide_name: str
+    model: str
+    width_px: int
+    height_px: int
+    mpp: float
+    spot_diameter_um: float
+    maps: tuple[Map, ...]
+    look: Look
+    view: View | None
+    regions: tuple[Region, ...]
+    read: Callable[[Tile], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The box that is seen, in microns from the slide's corner."""
+
+    left_um: float
+    top_um: float
+    width_um: float
+    height_um: float
+
+    def within(self, width_px: int, height_px: int, mpp: float) -> tuple[int, int, int, int] | None:
+        """Return the part that lies on the slide as x, y, width, height in whole level-0 pixels."""
+        left = max(0, int(np.floor(self.left_um / mpp)))
+        top = max(0, int(np.floor(self.top_um / mpp)))
+        right = min(width_px, int(np.ceil((self.left_um + self.width_um) / mpp)))
+        bottom = min(height_px, int(np.ceil((self.top_um + self.height_um) / mpp)))
+        return (left, top, right - left, bottom - top) if right > left and bottom > top else None
+
+
+def frame_of(scene: Scene) -> Frame:
+    """Return the box that a scene's view shows.
+
+    A view says where its centre is and how wide it is; its height follows the shape of all the
+    spots together, which is what the box shows where there is no view.
+    """
+    places = np.concatenate([one.positions for one in scene.maps]) * scene.mpp
+    if not len(places):
+        places = np.array([[0.0, 0.0], [scene.width_px, scene.height_px]]) * scene.mpp
+    (left, top), (right, bottom) = places.min(axis=0), places.max(axis=0)
+    margin = scene.spot_diameter_um + _MARGIN * max(right - left, bottom - top)
+    width, height = float(right - left + 2 * margin), float(bottom - top + 2 * margin)
+    x, y = float(left + right) / 2, float(top + bottom) / 2
+    shape = min(_TALLEST, max(_FLATTEST, height / width))
+    if scene.view is not None:
+        x, y, width = scene.view.x_um, scene.view.y_um, scene.view.width_um
+    else:
+        width = max(width, height / shape)
+    height = width * shape
+    return Frame(x - width / 2, y - height / 2, width, height)
+
+
+def _model_words(run: dict[str, Any]) -> str:
+    """Return the model and the program that made a result, as its run record has them."""
+    model, program = run.get("model"), run.get("program")
+    parts = []
+    if isinstance(model, dict) and model.get("name"):
+        parts.append(f"model {model['name']} {model.get('version', '')}".strip())
+    if isinstance(program, dict) and program.get("version"):
+        parts.append(f"Stem {program['version']}")
+    return ", ".join(parts) or "model not recorded"
+
+
+def scene_of_run(
+    run_id: str,
+    prediction: Prediction,
+    panels: Sequence[Panel],
+    look: Look,
+    view: View | None,
+    regions: Sequence[Region] = (),
+) -> Scene:
+    """Gather what a view of a finished run shows.
+
+    Raises
+    ------
+    JobError
+        There is no such run, or it has no result.
+    SettingsError
+        The result does not have one of the layers.
+    """
+    values, slide = open_values(run_id), slide_description(run_id)
+    return Scene(
+        slide_name=prediction.slide_name,
+        model=_model_words(prediction.run),
+        width_px=int(slide["width_px"]),
+        height_px=int(slide["height_px"]),
+        mpp=values.mpp,
+        spot_diameter_um=values.spot_diameter_um,
+        maps=tuple(Map(p, values.positions(), values.layer(p.layer)) for p in panels),
+        look=look,
+        view=view,
+        regions=tuple(regions),
+        read=lambda box: slide_box(run_id, box),
+    )
+
+
+def scene_of_result(
+    prediction: Prediction,
+    values: MapValues,
+    panels: Sequence[Panel],
+    look: Look,
+    view: View | None = None,
+    regions: Sequence[Region] = (),
+    slide: Slide | None = None,
+) -> Scene:
+    """Gather what a view of a result shows; the H&E image is the slide's, else the result's own.
+
+    Raises
+    ------
+    SlideError
+        The slide is another than the one that was predicted.
+    SettingsError
+        The result does not have one of the layers.
+    """
+    recorded = prediction.run.get("slide")
+    recorded = recorded if isinstance(recorded, dict) else {}
+    if slide is None:
+        height, width = values.thumbnail.shape[:2]
+        width_px = int(recorded.get("width_px", 0)) or round(width / values.thumbnail_scale)
+        height_px = int(recorded.get("height_px", 0)) or round(height / values.thumbnail_scale)
+    else:
+        _check_slide(slide, recorded)
+        width_px, height_px = slide.width_px, slide.height_px
+
+    def read(box: Tile) -> NDArray[np.uint8]:
+        if slide is None:
+            return thumbnail_box(values, box)
+        return slide.read_box(
+            box.x_px, box.y_px, box.width_px, box.height_px, box.out_width, box.out_height
+        )
+
+    return Scene(
+        prediction.slide_name, _model_words(prediction.run), width_px, height_px, values.mpp,
+        values.spot_diameter_um,
+        tuple(Map(p, values.positions(), values.layer(p.layer)) for p in panels),
+        look, view, tuple(regions), read,
+    )  # fmt: skip
+
+
+def _check_slide(slide: Slide, recorded: dict[str, Any]) -> None:
+    """Refuse a slide that is not the one the result was made from, where that was recorded."""
+    if recorded.get("sha256", slide.fingerprint()) != slide.fingerprint():
+        msg = (
+            f"{slide.path.name} is not the slide this result was made from (its content differs); "
+            "give that one, or none to draw the small picture in the result."
+        )
+        raise SlideError(msg)
