@@ -16,7 +16,7 @@ from stem_core.evaluation.baselines import fit_ridge
 from stem_core.evaluation.metrics import evaluate_arrays
 from stem_core.training.conditional_mean import MeanTraining, TrainingSection
 from stem_core.training.fit import FitSettings, fit
-from stem_core.training.trainer import DenoiserTraining
+from stem_core.training.settings import DenoiserTraining
 from zoo.folder import write_model_folder
 
 ROOT = Path(__file__).parents[1]

@@ -48,7 +48,7 @@ from stem_core.training.conditional_mean import MeanTraining, TrainingSection
 from stem_core.training.fit import FitSettings, Fitted, fit
 from stem_core.training.hest import MeasuredSection, log_counts, read_section
 from stem_core.training.panel import choose_panel
-from stem_core.training.trainer import DenoiserTraining
+from stem_core.training.settings import DenoiserTraining
 from zoo.loader import ENCODERS_DIR
 
 log = logging.getLogger(__name__)

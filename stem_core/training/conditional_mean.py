@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from stem_core.diffusion.conditional_mean import (
     ShallowNetworks,
     build_conditional_mean,
 )
+from stem_core.training.settings import STRICT
 
 __all__ = ["MeanTraining", "TrainingSection", "fit_conditional_mean"]
 
@@ -72,6 +74,8 @@ class MeanTraining:
     dropout: float = 0.3
     input_noise: float = 0.1
     seed: int = 0
+
+    __pydantic_config__: ClassVar[dict[str, str]] = STRICT
 
 
 @torch.no_grad()

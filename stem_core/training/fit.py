@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from stem_core.diffusion.conditional_mean import ConditionalMean
 from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
 from stem_core.diffusion.schedule import Schedule
+from stem_core.errors import SettingsError
 from stem_core.prediction.model import Bands, DomainReference, Generator
 from stem_core.prediction.sampling import draw_targets, spread
 from stem_core.prediction.settings import SamplingSettings
@@ -27,7 +28,8 @@ from stem_core.training.conditional_mean import (
     TrainingSection,
     fit_conditional_mean,
 )
-from stem_core.training.trainer import DenoiserTraining, train_denoiser
+from stem_core.training.settings import STRICT, DenoiserTraining
+from stem_core.training.trainer import train_denoiser
 
 __all__ = ["FitSettings", "Fitted", "fit"]
 
@@ -50,7 +52,8 @@ class FitSettings:
     depth, width, heads
         Of the denoiser.
     projected_width
-        Principal components of the condition the denoiser sees.
+        Principal components of the condition the denoiser sees; None: the condition as it is, as
+        published.
     domain_components
         Principal components of the own-patch embedding for the domain distance.
     calibration
@@ -64,9 +67,20 @@ class FitSettings:
     depth: int = 2
     width: int = 48
     heads: int = 2
-    projected_width: int = 32
+    projected_width: int | None = 32
     domain_components: int = 24
     calibration: SamplingSettings = field(default_factory=lambda: SamplingSettings("angle", 4, 4))
+
+    __pydantic_config__: ClassVar[dict[str, str]] = STRICT
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.width % self.heads:
+            msg = f"A width of {self.width} does not divide into {self.heads} attention heads."
+            raise SettingsError(msg)
+        if self.target == "residual" and self.projected_width is None:
+            msg = "A residual target needs a projected_width; only the published one goes without."
+            raise SettingsError(msg)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ import copy
 import logging
 import math
 import time
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,58 +18,11 @@ from torch import Tensor
 from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.parameterisation import estimate_noise
 from stem_core.diffusion.schedule import Schedule
-from stem_core.errors import SettingsError
+from stem_core.training.settings import DenoiserTraining
 
-__all__ = ["DenoiserTraining", "diffusion_loss", "train_denoiser"]
+__all__ = ["diffusion_loss", "train_denoiser"]
 
 log = logging.getLogger(__name__)
-
-_LEAST_STEPS = 20
-
-
-@dataclass(frozen=True)
-class DenoiserTraining:
-    """Arguments of `train_denoiser`.
-
-    The publication: 300,000 steps, batch 256, learning rate 1e-4, constant, EMA 0.9999.
-
-    Attributes
-    ----------
-    steps, batch
-        Of AdamW; a batch is this many spots …
-    noises
-        … each with this many noise levels and noises at once.
-    learning_rate, weight_decay
-        With a short warm-up and cosine decay.
-    ema
-        Highest decay of the average of weights.
-    condition_noise
-        Standard deviation of noise on the (whitened) condition, against memorising spots.
-    seed
-        Of weights, order and noise.
-
-    Raises
-    ------
-    SettingsError
-        Too few steps, or an empty batch.
-    """
-
-    steps: int = 150
-    batch: int = 32
-    noises: int = 2
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-2
-    ema: float = 0.995
-    condition_noise: float = 0.2
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check the values; fewer steps than `_LEAST_STEPS` have no room for a warm-up."""
-        for name, least in (("steps", _LEAST_STEPS), ("batch", 1), ("noises", 1)):
-            value = getattr(self, name)
-            if value < least:
-                msg = f"The training's number of {name} is {value}; it must be at least {least}."
-                raise SettingsError(msg)
 
 
 def diffusion_loss(
