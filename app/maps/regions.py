@@ -2,53 +2,108 @@
 
 from __future__ import annotations
 
-from app.jobs.folder import write_whole
-from app.maps.runs import finished_folder
-from stem_core.analysis.region_files import read_regions, write_regions
-from stem_core.analysis.regions import Region
-from stem_core.errors import OutputError, StemError
+import math
+from pathlib import Path
 
-__all__ = ["REGION_COLOURS", "keep_regions", "kept_regions", "next_name"]
+from app.jobs.folder import find_folder, write_whole
+from app.maps.runs import finished_folder
+from stem_core.analysis.region_files import MAX_REGIONS, read_regions, write_regions
+from stem_core.analysis.regions import Region
+from stem_core.errors import OutputError, SettingsError
+
+__all__ = ["REGION_COLOURS", "keep_regions", "kept_regions", "next_name", "regions_file"]
 
 REGION_COLOURS = ("#377eb8", "#e66101", "#1b9e77", "#984ea3", "#e7298a", "#a6761d")
 """Told apart with colour blindness as well as six colours can be."""
 _FILE = "regions.geojson"
 
 
-def kept_regions(job_id: str, width_px: int, height_px: int) -> tuple[Region, ...]:
-    """Return the regions of a finished run; none where its file cannot be read.
+def regions_file(job_id: str) -> Path:
+    """Return where the regions of a finished run lie, if it has any.
 
     Raises
     ------
     JobError
         There is no such run, or it has no result.
     """
-    path = finished_folder(job_id).path / _FILE
-    try:
-        return read_regions(path.read_bytes(), width_px, height_px)
-    except (OSError, StemError):
-        return ()
+    return finished_folder(job_id).path / _FILE
 
 
-def keep_regions(job_id: str, regions: tuple[Region, ...]) -> None:
-    """Write the regions of a finished run down, whole or not at all.
+def kept_regions(job_id: str) -> tuple[Region, ...]:
+    """Return the regions of a finished run; none where none were kept.
 
     Raises
     ------
     JobError
         There is no such run, or it has no result.
     OutputError
+        Their file cannot be read; it stays where it is.
+    """
+    path = regions_file(job_id)
+    try:
+        return _read(path)
+    except FileNotFoundError:
+        find_folder(job_id)  # was the run deleted meanwhile?
+        return ()
+    except (OSError, SettingsError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        msg = (
+            f"The regions kept with this run cannot be shown: {reason or error} The file stays on "
+            "the server, and is set aside beside the run when new regions are kept."
+        )
+        raise OutputError(msg) from error
+
+
+def keep_regions(job_id: str, regions: tuple[Region, ...]) -> None:
+    """Write the regions of a finished run down, whole or not at all.
+
+    A file that cannot be read is not written over but set aside as `regions-unreadable-1.geojson`,
+    `-2`, and so on.
+
+    Raises
+    ------
+    JobError
+        There is no such run, or it has no result.
+    SettingsError
+        More than 1,000 regions, or one without an outline.
+    OutputError
         The file cannot be written.
     """
-    path = finished_folder(job_id).path / _FILE
+    if len(regions) > MAX_REGIONS:
+        msg = (
+            f"A run keeps up to {MAX_REGIONS:,} regions, and these would be {len(regions):,}; "
+            "delete some, or take fewer from the file."
+        )
+        raise SettingsError(msg)
+    path = regions_file(job_id)
+    content = write_regions(regions)
     try:
+        _set_unreadable_aside(path)
         if regions:
-            write_whole(path, write_regions(regions))
+            write_whole(path, content)
         else:
             path.unlink(missing_ok=True)
     except OSError as error:
+        find_folder(job_id)  # was the run deleted meanwhile?
         msg = f"The regions cannot be kept ({error.strerror or error}); free space on the disk."
         raise OutputError(msg) from error
+
+
+def _read(path: Path) -> tuple[Region, ...]:
+    # What the run kept is on its slide, or just beside it: the size does not matter any more.
+    return read_regions(path.read_bytes(), math.inf, math.inf, source="Their file")
+
+
+def _set_unreadable_aside(path: Path) -> None:
+    try:
+        _read(path)
+    except FileNotFoundError:
+        return
+    except SettingsError:
+        number = 1
+        while (aside := path.with_name(f"regions-unreadable-{number}.geojson")).exists():
+            number += 1
+        path.rename(aside)
 
 
 def next_name(regions: tuple[Region, ...]) -> str:

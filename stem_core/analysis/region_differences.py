@@ -14,11 +14,13 @@ from stem_core.analysis.placements import place_regions
 from stem_core.analysis.variogram import Floats, fit_variogram, median_pitch
 from stem_core.errors import SettingsError
 
-__all__ = ["MIN_SPOTS", "adjusted_p", "compare_regions"]
+__all__ = ["LEAST_P", "MIN_SPOTS", "adjusted_p", "compare_regions"]
 
 MIN_SPOTS = 5
 _PLACEMENTS = 999
 _FEWEST_PLACEMENTS = 199
+LEAST_P = 1 / (_PLACEMENTS + 1)
+"""The smallest p there is with the usual number of placements."""
 
 
 def compare_regions(

@@ -66,7 +66,7 @@ def write_regions(regions: Sequence[Region]) -> str:
 
 
 def read_regions(
-    text: str | bytes, width_px: int, height_px: int, source: str = "The file"
+    text: str | bytes, width_px: float, height_px: float, source: str = "The file"
 ) -> tuple[Region, ...]:
     """Read regions from GeoJSON.
 
@@ -75,7 +75,7 @@ def read_regions(
     text
         The file's content: a feature collection, a list of features, or one feature.
     width_px, height_px
-        Size of the slide at level 0, which the regions must touch.
+        Size of the slide at level 0, which the regions must touch; infinite where any will do.
     source
         What errors call the file.
 

@@ -15,6 +15,7 @@ from stem_core.errors import SettingsError
 
 __all__ = [
     "Region",
+    "combine_regions",
     "describe_region",
     "spots_inside",
 ]
@@ -98,6 +99,27 @@ def spots_inside(
             odd ^= ((y0 <= y) != (y1 <= y)) & (x < crossing)
     inside[near] = odd
     return inside
+
+
+def combine_regions(regions: Sequence[Region], x_px: Floats, y_px: Floats) -> Region:
+    """Return one region of the outlines of several, with the first one's name and colour.
+
+    Raises
+    ------
+    SettingsError
+        Outlines overlap at a spot, which the even-odd rule would leave out, or there is none.
+    """
+    rings = tuple(ring for region in regions for ring in region.polygons)
+    out = Region(regions[0].name, rings, colour=regions[0].colour)
+    together = np.any([region.inside(x_px, y_px) for region in regions], axis=0)
+    lost = int((together & ~out.inside(x_px, y_px)).sum())
+    if lost or not rings:
+        msg = (
+            f"The outlines of these regions overlap ({lost:,} spots are in more than one), so they "
+            "cannot be combined; draw one outline around them instead."
+        )
+        raise SettingsError(msg)
+    return out
 
 
 def describe_region(
