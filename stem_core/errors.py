@@ -22,6 +22,7 @@ that a page or the command line can show as it is.
     │       └── HubOfflineError   not in the cache, and no network or none allowed
     ├── SettingsError (ValueError)  a setting out of range or a combination that makes no sense
     ├── OutputError (OSError)     an output folder that cannot be written or is not empty
+    ├── SectionError (ValueError)  a measured section that cannot be trained on
     ├── EvaluationError (ValueError)  prediction and truth do not fit together
     ├── JobError (LookupError)    an unknown, malformed or deleted job id
     └── Cancelled                 the user stopped the work
@@ -45,6 +46,7 @@ __all__ = [
     "NoTissueError",
     "OutputError",
     "RegistryError",
+    "SectionError",
     "SettingsError",
     "SlideColourError",
     "SlideError",
@@ -133,6 +135,10 @@ class SettingsError(StemError, ValueError):
 
 class OutputError(StemError, OSError):
     """The output folder cannot be written, or holds files that would be overwritten."""
+
+
+class SectionError(StemError, ValueError):
+    """A measured section is incomplete, or is not what training needs: raw counts on its image."""
 
 
 class EvaluationError(StemError, ValueError):

@@ -1,8 +1,12 @@
+from pathlib import Path
+
 import anndata
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
-from stem_core.training.panel import choose_panel
+from stem_core.errors import SectionError
+from stem_core.training.panel import choose_panel, read_panel
 
 RANDOM = np.random.default_rng(0)
 NAMES = [
@@ -34,5 +38,50 @@ def test_panel_follows_the_rule() -> None:
 
 
 def test_too_few_genes_are_refused() -> None:
-    with pytest.raises(ValueError, match="pass the panel rule"):
+    with pytest.raises(SectionError, match="pass the panel rule"):
         choose_panel([section(NAMES, np.linspace(1, 9, len(NAMES)))], genes=100)
+
+
+def test_sparse_counts_give_the_same_panel() -> None:
+    level = np.r_[np.linspace(1, 40, 60), np.full(6, 500.0)]
+    first, second = section(NAMES, level), section(NAMES, level)
+    panel = choose_panel([first, second], genes=12)
+    for table in (first, second):
+        table.X = csr_matrix(table.X)
+    assert choose_panel([first, second], genes=12) == panel
+
+
+def test_differential_genes_are_those_that_tell_places_apart() -> None:
+    level = np.full((80, 30), 20.0)
+    level[:40, :5] *= 4
+    level[40:, 5:10] *= 4
+    table = anndata.AnnData(RANDOM.poisson(level).astype(np.float32))
+    table.var_names = [f"GENE{i:03d}" for i in range(30)]
+    panel = choose_panel([table, table.copy()], genes=8, rule="deg")
+    assert len(panel) == 8
+    assert all(int(name[4:]) < 10 for name in panel)
+
+
+def test_symbols_and_ensembl_ids_do_not_mix() -> None:
+    level = np.full(60, 9.0)
+    by_id = section([f"ENSG{i:011d}" for i in range(60)], level)
+    with pytest.raises(SectionError, match=r"Section 2 of 2 names its genes by Ensembl id"):
+        choose_panel([section(NAMES[:60], level), by_id], genes=10)
+    with pytest.raises(SectionError, match="no gene in common"):
+        choose_panel([section(NAMES[:60], level), section([f"G{i}" for i in range(60)], level)])
+
+
+def test_a_panel_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "genes.txt"
+    table = section(NAMES, np.full(len(NAMES), 9.0))
+    file.write_text("# mine\nGENE003\nGENE001  # twice\nGENE001\n\n")
+    assert read_panel(file, [table]) == ["GENE001", "GENE003"]
+    file.write_text("GENE001\nNOPE\n")
+    with pytest.raises(SectionError, match=r"1 of the 2 genes .* \(NOPE\)"):
+        read_panel(file, [table])
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SectionError, match="cannot be read"):
+        read_panel(file, [table])
+    file.write_text("# nothing\n")
+    with pytest.raises(SectionError, match="names no gene"):
+        read_panel(file, [table])
