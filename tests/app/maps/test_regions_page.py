@@ -196,11 +196,11 @@ def test_what_cannot_be_kept_stays_in_the_page(run: Run, regions: tuple[Region, 
     block.mkdir()  # nothing can be written there
     draw(at, run, LEFT)
     assert "cannot be kept" in faults(at) and "in this page" in faults(at)
-    assert any(field.value == "Region 3" for field in at.text_input)
+    assert any(field.value == "Region 1" for field in at.text_input)
     block.rmdir()
     at.button(key="regions_again").click()
     sound(at.run())
-    assert [region.name for region in kept_regions(run.id)] == ["Left", "Right", "Region 3"]
+    assert [region.name for region in kept_regions(run.id)] == ["Left", "Right", "Region 1"]
     assert not faults(at)
 
 
