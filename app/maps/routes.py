@@ -2,9 +2,16 @@
 
     GET /api/runs/<job id>/map/spots                  x, y of all spots in level-0 pixels
     GET /api/runs/<job id>/map/values?layer=<layer>   one value for each spot
+    GET /api/runs/<job id>/map/ids                    the spots' own names, as a JSON list
     GET /api/runs/<job id>/map/slide                  size of the slide and of its tiles, as JSON
     GET /api/runs/<job id>/map/thumbnail              the picture in the result, as JPEG
     GET /api/runs/<job id>/tiles/<level>/<column>_<row>.jpeg
+
+Two runs of one slide at the spots of the first (`app.maps.pairs`):
+
+    GET /api/runs/<job id>/with/<other job id>/map/spots
+    GET /api/runs/<job id>/with/<other job id>/map/values?layer=<layer>
+    GET /api/runs/<job id>/with/<other job id>/tiles/<level>/<column>_<row>.jpeg
 
 Numbers are float32, little endian, without any head. No part of an address becomes a path: ids
 are checked against the runs there are, tiles are whole numbers, layers are read by
@@ -24,8 +31,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from app.faults import fault_sentence, record_fault
+from app.maps.pairs import PairValues, forget_deleted_pairs, open_pair
 from app.maps.runs import forget_deleted_runs, open_values
 from app.maps.tiles import forget_deleted_files, slide_description, slide_tile, thumbnail_jpeg
+from app.maps.values import MapValues
 from stem_core.errors import JobError, SettingsError, StemError
 
 __all__ = ["MAP_ROUTES"]
@@ -38,22 +47,34 @@ _HEADERS = {
 }
 # What a finished run holds never changes; whether its slide is there and what was measured may.
 _KEPT_HEADERS = {**_HEADERS, "Cache-Control": "private, max-age=3600"}
-_CHANGING_LAYERS = ("measured:", "error:")
+_CHANGING_LAYERS = ("measured:", "error:", "a:measured:", "b:measured:", "a:error:", "b:error:")
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,9}")
 _TILE_NAME = re.compile(r"([0-9]{1,9})_([0-9]{1,9})\.jpeg")
 
 
 async def _spots(request: Request) -> Response:
-    job_id = request.path_params["job_id"]
-    return await _answer(lambda: _numbers(open_values(job_id).positions()))
+    return await _answer(lambda: _numbers(_opened(request).positions()))
 
 
 async def _values(request: Request) -> Response:
-    job_id, layer = request.path_params["job_id"], request.query_params.get("layer")
+    layer = request.query_params.get("layer")
     if layer is None:
         return _refusal(400, "The address names no layer; add one, such as ?layer=mean:GENE.")
     kept = not layer.startswith(_CHANGING_LAYERS)
-    return await _answer(lambda: _numbers(open_values(job_id).layer(layer), kept=kept))
+    return await _answer(lambda: _numbers(_opened(request).layer(layer), kept=kept))
+
+
+def _opened(request: Request) -> MapValues | PairValues:
+    """Return the layers of the run that an address names, or of its two runs."""
+    job_id, other_id = request.path_params["job_id"], request.path_params.get("other_id")
+    return open_values(job_id) if other_id is None else open_pair(job_id, other_id)
+
+
+async def _ids(request: Request) -> Response:
+    job_id = request.path_params["job_id"]
+    return await _answer(
+        lambda: JSONResponse(list(open_values(job_id).spot_ids), headers=_KEPT_HEADERS)
+    )
 
 
 async def _slide(request: Request) -> Response:
@@ -94,6 +115,7 @@ def _made(make: Callable[[], Response]) -> Response:
         return make()
     except JobError:
         forget_deleted_runs()
+        forget_deleted_pairs()
         forget_deleted_files()
         raise
 
@@ -117,7 +139,11 @@ def _refusal(status: int, sentence: str) -> JSONResponse:
 MAP_ROUTES = [
     Route("/api/runs/{job_id}/map/spots", _spots, methods=["GET"]),
     Route("/api/runs/{job_id}/map/values", _values, methods=["GET"]),
+    Route("/api/runs/{job_id}/map/ids", _ids, methods=["GET"]),
     Route("/api/runs/{job_id}/map/slide", _slide, methods=["GET"]),
     Route("/api/runs/{job_id}/map/thumbnail", _thumbnail, methods=["GET"]),
     Route("/api/runs/{job_id}/tiles/{level}/{name}", _tile, methods=["GET"]),
+    Route("/api/runs/{job_id}/with/{other_id}/map/spots", _spots, methods=["GET"]),
+    Route("/api/runs/{job_id}/with/{other_id}/map/values", _values, methods=["GET"]),
+    Route("/api/runs/{job_id}/with/{other_id}/tiles/{level}/{name}", _tile, methods=["GET"]),
 ]

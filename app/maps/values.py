@@ -15,6 +15,7 @@ from stem_core.prediction.result import Prediction
 __all__ = ["MapValues", "check_measured"]
 
 Values = NDArray[np.float32]
+_MOST_SINGLE_GENES = 20
 
 
 class MapValues:
@@ -34,12 +35,18 @@ class MapValues:
 
     Attributes
     ----------
+    prediction
+        The result.
+    spot_ids
+        The spots' own names.
     symbols
         The G gene symbols, in panel order.
     mpp
         Microns per level-0 pixel.
     spot_diameter_um
         Diameter of a spot.
+    pitch_um
+        Distance of neighbouring spots; the diameter where there is but one spot.
     thumbnail
         uint8 (h, w, 3): the picture of the whole slide that the result keeps.
     thumbnail_scale
@@ -69,31 +76,30 @@ class MapValues:
         self.symbols = prediction.symbols
         self.mpp = prediction.mpp
         self.spot_diameter_um = spots.diameter_um
+        self.pitch_um = spots.pitch_um if np.isfinite(spots.pitch_um) else spots.diameter_um
         self.thumbnail = prediction.thumbnail
         self.thumbnail_scale = prediction.thumbnail_scale
         self._places = {symbol: place for place, symbol in enumerate(self.symbols)}
         self._positions = _frozen(np.column_stack([spots.x_px, spots.y_px]).astype(np.float32))
         domain = prediction.domain_distance
         self._domain = None if domain is None else _frozen(domain)
-        # Gene by gene, so that a layer lies in one piece.
-        self._rows = {
-            name: _gene_major(getattr(prediction, name)) for name in ("mean", "std", "q05", "q95")
-        }
+        self.prediction = prediction
+        self.spot_ids = spots.ids
+        self._measured: Values | None = None
         shape = (len(spots), len(self.symbols))
         if measured is not None:
             check_measured(measured, shape)
-            self._rows["measured"] = _gene_major(measured)
+            # Gene by gene, so that a layer lies in one piece.
+            self._measured = _frozen(np.ascontiguousarray(measured.T, dtype=np.float32))
         if kept is not None and kept.shape != shape:
             msg = "The single draws kept are of another run; start the run again to have its own."
             raise SettingsError(msg)
         self._kept = kept
         self.n_draws, self.draws_made = (kept.count, kept.made) if kept else (0, 0)
         self.has_baseline = kept is not None and kept.has_baseline
-        self._moments = [_moments(row) for row in self._rows["mean"]]
-        rows = self._rows.get("measured")
         self.measured_genes: tuple[str, ...] = ()
-        if rows is not None:
-            places = np.flatnonzero(np.isfinite(rows).any(axis=1))
+        if self._measured is not None:
+            places = np.flatnonzero(np.isfinite(self._measured).any(axis=1))
             self.measured_genes = tuple(self.symbols[place] for place in places)
 
     @property
@@ -103,8 +109,10 @@ class MapValues:
 
     @property
     def size_bytes(self) -> int:
-        """Memory that the layers take."""
-        layers = sum(rows.nbytes for rows in self._rows.values())
+        """Memory that the layers can come to take; the prediction's are read as they are needed."""
+        layers = 4 * 4 * len(self.spot_ids) * len(self.symbols)
+        if self._measured is not None:
+            layers += self._measured.nbytes
         return layers + self._positions.nbytes + self.thumbnail.nbytes
 
     def positions(self) -> Values:
@@ -160,8 +168,7 @@ class MapValues:
 
     def measured(self) -> Values | None:
         """Return what was measured, (N, G), NaN where nothing was; None where nothing was given."""
-        rows = self._rows.get("measured")
-        return None if rows is None else rows.T
+        return None if self._measured is None else self._measured.T
 
     def missing_in_score(self, spec: str) -> tuple[str, ...]:
         """Return the genes of a score that the panel has not and that are left out of it.
@@ -200,13 +207,16 @@ class MapValues:
         return low, high if high > low else low + 1.0
 
     def _row(self, kind: str, gene: str) -> Values:
-        if kind not in self._rows:
+        if kind != "measured":
+            column = self.prediction.column(kind, self._places[gene])
+            return _frozen(np.ascontiguousarray(column))
+        if self._measured is None:
             msg = (
                 "No measured values were given for this result; add the measured section, or "
                 "choose a layer of the prediction."
             )
             raise SettingsError(msg)
-        row: Values = self._rows[kind][self._places[gene]]
+        row: Values = self._measured[self._places[gene]]
         return row
 
     def _single_draw(self, layer: Layer) -> Values:
@@ -240,9 +250,12 @@ class MapValues:
         """
         total = np.zeros(len(self._positions), dtype=np.float32)
         z = np.empty_like(total)
+        if len(layer.genes) > _MOST_SINGLE_GENES:
+            _ = self.prediction.mean  # all genes at once are read sooner than so many one by one
         for gene in layer.genes:
-            middle, scale = self._moments[self._places[gene]]
-            np.subtract(self._row("mean", gene), middle, out=z)
+            row = self._row("mean", gene)
+            middle, scale = _moments(row)
+            np.subtract(row, middle, out=z)
             z *= scale
             total += z
         total /= np.float32(len(layer.genes))
@@ -271,10 +284,6 @@ def _moments(row: Values) -> tuple[np.float32, np.float32]:
     spread = math.sqrt(float(np.square(row - middle).mean(dtype=np.float64)))
     varies = spread > 1e-6 * max(1.0, abs(float(middle)))
     return middle, np.float32(1.0 / spread if varies else 0.0)
-
-
-def _gene_major(matrix: Values) -> Values:
-    return _frozen(np.ascontiguousarray(matrix.T, dtype=np.float32))
 
 
 def _frozen(values: Values) -> Values:
