@@ -15,6 +15,7 @@ class MapsViewer {
     this.grid = make("div", "grid", this.root)
     this.addTools()
     this.backdrop = document.createElement("canvas")
+    this.facts = new HoverFacts(() => this.wake())
     this.panels = []
     this.drawing = null
     this.spot = -1
@@ -49,6 +50,7 @@ class MapsViewer {
     this.data = data
     this.setStateValue = setStateValue
     if (before?.base !== data.base) this.open()
+    this.facts.clear()
     this.takeView(data.view, before?.base === data.base)
     if (!before || JSON.stringify(before.slide) !== JSON.stringify(data.slide) ||
       before.base !== data.base) {
@@ -123,12 +125,13 @@ class MapsViewer {
     await Promise.all(data.panels.map(async (asked, i) => {
       const panel = this.panels[i]
       try {
-        const values = await valuesOf(data.base, asked, spots.count)
+        const [values, muting] = await Promise.all([
+          valuesOf(data.base, asked, spots.count), mutingOf(data.base, asked, spots.count)])
         if (this.wanted !== wanted) return
         const changed = panel.values !== values ||
           JSON.stringify(panel.panel) !== JSON.stringify(asked)
         panel.failure = ""
-        if (changed) panel.show(asked, values)
+        if (changed) panel.show(asked, values, muting)
       } catch (error) {
         if (this.wanted !== wanted) return
         panel.show(asked, null)
@@ -340,12 +343,11 @@ class MapsViewer {
     const { ratio } = this.size
     const x = ((spot.x - view.x) * view.scale + view.width / 2) / ratio
     const y = ((spot.y - view.y) * view.scale + view.height / 2) / ratio
-    const number = grouped(String(this.spot + 1))
-    const more = panel.stage !== this.over ? [] : [
-      `x ${micronWords(spot.x * mpp)}, y ${micronWords(spot.y * mpp)} µm`,
-      `spot ${number} of ${grouped(String(this.spots.count))}`,
-    ]
-    panel.tell(this.spot, x, y, more, radius / ratio)
+    const { base } = this.data
+    const spread = this.facts.spread(base, panel.panel, this.spot, this.spots.count)
+    const more = panel.stage !== this.over ? []
+      : this.facts.lines(base, panel.panel, this.spot, this.spots, mpp)
+    panel.tell(this.spot, x, y, spread, [...panel.reasons(this.spot), ...more], radius / ratio)
   }
 
   // For tests and measurements: which layers are on the screen, and how long that took.

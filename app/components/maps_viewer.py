@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,23 @@ import streamlit as st
 from app.maps.panels import Look, Panel, View
 from stem_core.errors import SettingsError
 
-__all__ = ["MODES", "MOST_PANELS", "Look", "Panel", "View", "ViewerState", "maps_viewer"]
+__all__ = [
+    "MODES",
+    "MOST_PANELS",
+    "Badge",
+    "Look",
+    "Mute",
+    "Panel",
+    "View",
+    "ViewerState",
+    "maps_viewer",
+]
 
 MODES = ("pan", "lasso", "box")
 """What dragging does: move the maps, or draw a region around spots."""
 MOST_PANELS = 6
 MOST_POINTS = 2000
-_PARTS = ("data", "place", "slide", "paint", "panel", "gestures")
+_PARTS = ("data", "place", "slide", "paint", "panel", "hover", "gestures")
 
 
 def _own_text(name: str) -> str:
@@ -38,6 +49,45 @@ _component = st.components.v2.component(
     js="\n".join([*(_own_text(f"maps_viewer_{part}.js") for part in _PARTS),
                   _own_text("maps_viewer.js")]),
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Badge:
+    """How far a map can be trusted.
+
+    Parameters
+    ----------
+    level
+        `good`, `fair`, `weak` or `unknown`.
+    words
+        Beside the title; they say the level, too, since a colour is not for all.
+    more
+        Told on hover or focus, a paragraph each.
+    """
+
+    level: str
+    words: str
+    more: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Mute:
+    """Grey out the spots at which a layer is above a threshold.
+
+    Parameters
+    ----------
+    layer
+        Name of the values at the server, such as `domain`.
+    above
+        In their unit.
+    words, unit
+        What they are, for the tooltip of a spot that is grey.
+    """
+
+    layer: str
+    above: float
+    words: str
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,6 +119,8 @@ def maps_viewer(
     regions: Sequence[Mapping[str, Any]] = (),
     mode: str = "pan",
     height_px: int = 660,
+    badges: Sequence[Badge | None] = (),
+    mutes: Sequence[Sequence[Mute]] = (),
 ) -> ViewerState:
     """Show the maps and return what the browser told last.
 
@@ -94,14 +146,21 @@ def maps_viewer(
         One of `MODES`.
     height_px
         Of the whole grid; more where panels would become too flat.
+    badges
+        How far each panel can be trusted, in their order; none where there are fewer.
+    mutes
+        What greys out spots of each panel, in their order; one that applies is enough.
 
     Raises
     ------
     SettingsError
-        No panel or more than six, or an unknown mode.
+        No panel or more than six, more badges or mutes than panels, or an unknown mode.
     """
     if not 1 <= len(panels) <= MOST_PANELS:
         msg = f"The viewer shows 1 to {MOST_PANELS} maps, not {len(panels)}; choose fewer."
+        raise SettingsError(msg)
+    if max(len(badges), len(mutes)) > len(panels):
+        msg = f"There is something to say of more than the {len(panels)} maps shown; leave it out."
         raise SettingsError(msg)
     if mode not in MODES:
         msg = f"The viewer has no mode {mode!r}; choose one of {', '.join(MODES)}."
@@ -112,7 +171,15 @@ def maps_viewer(
         data={
             "base": base,
             "slide": dict(slide),
-            "panels": [{**asdict(panel), "palette": list(panel.palette)} for panel in panels],
+            "panels": [
+                {
+                    **asdict(panel),
+                    "palette": list(panel.palette),
+                    "badge": asdict(badge) if badge else None,
+                    "mutes": [asdict(mute) for mute in muting or ()],
+                }
+                for panel, badge, muting in zip_longest(panels, badges, mutes)
+            ],
             "look": asdict(look),
             "spot_diameter_um": float(spot_diameter_um),
             "view": asdict(view) if view else None,

@@ -112,6 +112,26 @@ function nearestSpot(spots, atX, atY, reach) {
 
 const NO_COLOUR = 255
 
+// The layers that grey out spots of a panel, with their values.
+const mutingOf = (base, asked, count) =>
+  Promise.all((asked.mutes ?? []).map(async mute =>
+    ({ ...mute, values: await valuesOf(base, { layer: mute.layer, version: "" }, count) })))
+
+// Grey out spots with a value above a threshold; returns how many.
+function muteShades(shades, muting) {
+  let muted = 0
+  for (const { values, above } of muting) {
+    const limit = Math.fround(above) // as the values are
+    for (let i = 0; i < shades.length; i++) {
+      if (values[i] > limit && shades[i] !== NO_COLOUR && shades[i] !== MUTED) {
+        shades[i] = MUTED
+        muted++
+      }
+    }
+  }
+  return muted
+}
+
 // Palette index of each value: below `low` the first colour, above `high` the last, NaN none.
 function shadesOf(values, low, high, colours) {
   const shades = new Uint8Array(values.length)

@@ -34,16 +34,25 @@ function make(kind, name, parent, words = "") {
   return element
 }
 
+let badges = 0
+
 class MapPanel {
   constructor(grid) {
     this.root = make("section", "panel", grid)
     const header = make("header", "", this.root)
     const name = make("div", "name", header)
     this.title = make("span", "title", name)
+    this.badge = make("button", "trust", name)
+    this.badge.type = "button"
+    this.badgeTip = make("div", "trust-tip", name)
+    this.badgeTip.id = `trust-tip-${++badges}`
+    this.badgeTip.setAttribute("role", "tooltip")
+    this.badge.setAttribute("aria-describedby", this.badgeTip.id)
     this.note = make("span", "note", name)
     const bar = make("div", "bar", header)
     this.ramp = make("div", "ramp", bar)
     this.unit = make("span", "unit", bar)
+    this.key = make("span", "key", bar)
     this.ticks = ["low", "middle", "high"].map(place => make("span", `tick ${place}`, this.ramp))
     this.stage = make("div", "stage", this.root)
     this.canvas = make("canvas", "map", this.stage)
@@ -60,14 +69,23 @@ class MapPanel {
     this.panel = null // what is shown
     this.values = null
     this.shades = null
+    this.muting = []
     this.failure = ""
   }
 
-  // Show a panel with its values, or with none yet.
-  show(panel, values) {
+  // Show a panel with its values, or with none yet. Spots are greyed where one of the layers in
+  // `muting` = [{values, above, words, unit}] is above its threshold.
+  show(panel, values, muting = []) {
     this.panel = panel
     this.values = values
+    this.muting = muting
     this.shades = values && shadesOf(values, panel.low, panel.high, panel.palette.length)
+    const muted = values ? muteShades(this.shades, muting) : 0
+    this.key.hidden = !muted
+    this.key.textContent = `${grouped(String(muted))} greyed`
+    this.key.title = muting.map(({ words, above, unit }) =>
+      `${words} above ${numberWords(above, 1)} ${unit}`).join("; ")
+    this.showBadge(panel.badge)
     const range = panel.high - panel.low
     const ends = values ? extent(values) : [panel.low, panel.high]
     this.title.textContent = this.title.title = panel.title
@@ -83,7 +101,25 @@ class MapPanel {
     this.ticks[1].textContent = words[1]
     this.ticks[2].textContent = (ends[1] > panel.high + range / 1000 ? "≥ " : "") + words[2]
     this.canvas.setAttribute("aria-label", `Map of ${panel.title}: ${words[0]} to ${words[2]} ` +
-      `${panel.unit}${panel.note ? `, ${panel.note}` : ""}`)
+      `${panel.unit}${panel.note ? `, ${panel.note}` : ""}` +
+      (muted ? `, ${muted} of ${values.length} spots greyed` : ""))
+  }
+
+  // How far the map can be trusted: a word with its sign, the rest on hover or focus.
+  showBadge(badge) {
+    this.badge.hidden = this.badgeTip.hidden = !badge
+    if (!badge) return
+    this.badge.textContent = badge.words
+    this.badge.dataset.level = badge.level
+    this.badgeTip.replaceChildren()
+    for (const line of badge.more) make("p", "", this.badgeTip, line)
+  }
+
+  // Why a spot is greyed, one line for each reason.
+  reasons(index) {
+    return this.muting.filter(({ values, above }) => values[index] > Math.fround(above))
+      .map(({ values, above, words }) =>
+        `greyed: ${words} ${numberWords(values[index], 1)}, above ${numberWords(above, 1)}`)
   }
 
   resize(width, height, ratio) {
@@ -168,8 +204,8 @@ class MapPanel {
     context.fillText(name, x, y)
   }
 
-  // Tell about a spot beside (x, y), css pixels; `more` is said under the value.
-  tell(index, x, y, more, radius) {
+  // Tell about a spot beside (x, y), css pixels; `more` is said under the value and its spread.
+  tell(index, x, y, spread, more, radius) {
     this.tip.hidden = index < 0 || !this.values
     if (this.tip.hidden) return
     const value = this.values[index]
@@ -177,6 +213,7 @@ class MapPanel {
     this.tip.replaceChildren()
     const first = make("div", "", this.tip)
     make("b", "", first, Number.isNaN(value) ? "no value" : numberWords(value, span))
+    if (!Number.isNaN(value + spread)) first.append(` ± ${numberWords(spread, span)}`)
     if (!Number.isNaN(value) && this.panel.unit) first.append(` ${this.panel.unit}`)
     for (const line of more) make("div", "more", this.tip, line)
     const [width, height] = [this.tip.offsetWidth, this.tip.offsetHeight]

@@ -10,14 +10,35 @@ from dataclasses import dataclass
 from app.maps.values import MapValues
 from stem_core.errors import SettingsError
 
-__all__ = ["UNITS", "Look", "Panel", "View", "layer_title", "layer_unit", "panels_of"]
+__all__ = [
+    "DIVERGING",
+    "UNITS",
+    "Detail",
+    "Look",
+    "Panel",
+    "View",
+    "details_of",
+    "hex_colours",
+    "layer_title",
+    "layer_unit",
+    "panels_of",
+]
 
 UNITS = "log2(1 + count)"
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _COLOURS = 32
 _AROUND_ZERO = ("difference:", "error:", "score:")
-_DIVERGING = "RdBu_r"  # told apart with colour blindness, too
+DIVERGING = "RdBu_r"  # told apart with colour blindness, too
 _OF_MEASURED = ("measured:", "error:")
+
+
+@dataclass(frozen=True)
+class Detail:
+    """A line that is told of the spot under the pointer: words, then the values of some layers."""
+
+    words: str
+    layers: Sequence[str]
+    between: str = " to "
 
 
 @dataclass(frozen=True)
@@ -37,6 +58,10 @@ class Panel:
         the browser keeps what it fetched under layer and version.
     low, high
         Values of the first and the last colour; what lies beyond takes those colours.
+    spread
+        Layer of the standard deviation of these values, told after "±"; "" where there is none.
+    details
+        What else is told of a spot; the browser fetches it when a spot is first pointed at.
 
     Raises
     ------
@@ -52,6 +77,8 @@ class Panel:
     high: float
     note: str = ""
     version: str = ""
+    spread: str = ""
+    details: Sequence[Detail] = ()
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
@@ -131,6 +158,19 @@ def layer_unit(layer: str) -> str:
     }.get(kind, UNITS)
 
 
+def details_of(layer: str, *, has_domain: bool) -> tuple[Detail, ...]:
+    """Return what is told of a spot besides its value on a map of this layer."""
+    kind, _, gene = layer.partition(":")
+    found = []
+    if kind in ("std", "q05", "q95"):
+        found.append(Detail("prediction", (f"mean:{gene}", f"std:{gene}"), " ± "))
+    if kind in ("mean", "std", "q05", "q95"):
+        found.append(Detail("90 % band", (f"q05:{gene}", f"q95:{gene}")))
+    if has_domain and kind != "domain":
+        found.append(Detail("domain distance", ("domain",)))
+    return tuple(found)
+
+
 def panels_of(
     values: MapValues,
     layers: list[str],
@@ -157,15 +197,17 @@ def panels_of(
         ]
     panels = []
     for layer, (low, high) in zip(layers, limits, strict=True):
-        colours = _hex(scale)
+        colours = hex_colours(scale)
         if layer.startswith(_AROUND_ZERO):
             high = max(abs(low), abs(high))
-            low, colours = -high, _hex(_DIVERGING)
+            low, colours = -high, hex_colours(DIVERGING)
         panels.append(
             Panel(
                 layer, layer_title(layer, values.n_draws), layer_unit(layer), colours, low, high,
                 note=_note(values, layer),
                 version=version if layer.startswith(_OF_MEASURED) else "",
+                spread=layer.replace("mean:", "std:", 1) if layer.startswith("mean:") else "",
+                details=details_of(layer, has_domain=values.has_domain),
             )
         )  # fmt: skip
     return panels
@@ -181,7 +223,7 @@ def _group(layer: str) -> tuple[str, bool]:
     return layer_unit(layer), layer.startswith(("std:", "error:"))
 
 
-def _hex(scale: str) -> list[str]:
+def hex_colours(scale: str) -> list[str]:
     """Return 32 colours of a Plotly colour scale as #rrggbb."""
     from plotly.colors import sample_colorscale
 

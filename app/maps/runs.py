@@ -13,7 +13,7 @@ from app.jobs.folder import JobFolder, find_folder, write_whole
 from app.maps.kept import Kept
 from app.maps.values import MapValues, check_measured
 from stem_core.errors import JobError, OutputError
-from stem_core.prediction.result import read_prediction
+from stem_core.prediction.stored import open_prediction
 
 __all__ = [
     "finished_folder",
@@ -47,7 +47,7 @@ def open_values(job_id: str) -> MapValues:
         values = _RUNS.get(
             key,
             lambda: MapValues(
-                read_prediction(result), _read_measured(measured), _kept_draws(draws)
+                open_prediction(result), _read_measured(measured), _kept_draws(draws)
             ),
         )
     except OutputError:

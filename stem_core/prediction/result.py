@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,9 +28,11 @@ __all__ = [
     "NOTICE",
     "Prediction",
     "clean_text",
+    "prediction_facts",
     "read_prediction",
     "run_record_json",
     "to_anndata",
+    "unreadable",
 ]
 
 NOTICE = "For research use only. Not for use in diagnostic procedures."
@@ -126,6 +129,11 @@ class Prediction:
         if len(self.ensembl) != n_genes:
             msg = f"{len(self.ensembl)} Ensembl ids for {n_genes} genes"
             raise ValueError(msg)
+
+    def column(self, name: str, place: int) -> NDArray[np.float32]:
+        """Return one gene of `mean`, `std`, `q05` or `q95`, (N,)."""
+        column: NDArray[np.float32] = getattr(self, name)[:, place]
+        return column
 
     def genes(self) -> pd.DataFrame:
         """Return the panel as a table: index `symbol`, `ensembl`, then the held-out figures."""
@@ -241,24 +249,47 @@ def read_prediction(path: Path) -> Prediction:
         msg = f"There is no file {path}; run the prediction again or name the right folder."
         raise OutputError(msg) from error
     except (OSError, KeyError, ValueError, TypeError, StopIteration) as error:
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        msg = (
-            f"{path.name} is damaged or was not written by `stem predict` ({reason}); "
-            "run the prediction again or name another file."
-        )
-        raise OutputError(msg) from error
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: Exception) -> OutputError:
+    """Return the error for a file that cannot be read as a prediction."""
+    reason = " ".join(str(error).split())[:160] or type(error).__name__
+    msg = (
+        f"{path.name} is damaged or was not written by `stem predict` ({reason}); "
+        "run the prediction again or name another file."
+    )
+    return OutputError(msg)
 
 
 def _from_anndata(adata: AnnData) -> Prediction:
-    obs = adata.obs
+    return Prediction(
+        **prediction_facts(adata.obs, adata.var, adata.uns),
+        mean=np.asarray(adata.X, dtype=np.float32),
+        std=np.asarray(adata.layers["std"], dtype=np.float32),
+        q05=np.asarray(adata.layers["q05"], dtype=np.float32),
+        q95=np.asarray(adata.layers["q95"], dtype=np.float32),
+    )
+
+
+def prediction_facts(
+    obs: pd.DataFrame, var: pd.DataFrame, uns: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the fields of a prediction other than its four arrays, from an AnnData's parts.
+
+    Raises
+    ------
+    KeyError, ValueError, TypeError, StopIteration
+        These are not parts of a prediction.
+    """
     missing = [name for name in _OBS_COLUMNS if name not in obs]
     if missing:
         msg = f"no column {', '.join(missing)}"
         raise ValueError(msg)
-    library = next(iter(adata.uns["spatial"].values()))
+    library = next(iter(uns["spatial"].values()))
     metadata = library["metadata"]
     spots = Spots(
-        ids=tuple(map(str, adata.obs_names)),
+        ids=tuple(map(str, obs.index)),
         x_px=obs["x_px"].to_numpy(np.float64),
         y_px=obs["y_px"].to_numpy(np.float64),
         diameter_um=float(metadata["spot_diameter_um"]),
@@ -269,27 +300,22 @@ def _from_anndata(adata: AnnData) -> Prediction:
         in_tissue=obs["in_tissue"].to_numpy(bool),
         tissue_fraction=obs["tissue_fraction"].to_numpy(np.float32),
     )
-    run = json.loads(adata.uns["stem"])
-    gene_table = adata.var.copy()
+    gene_table = var.copy()
     gene_table.index.name = "symbol"
-    return Prediction(
-        slide_name=str(metadata["slide_name"]),
-        spots=spots,
-        mpp=float(metadata["mpp"]),
-        symbols=tuple(map(str, adata.var_names)),
-        ensembl=tuple(map(str, adata.var["ensembl"])),
-        mean=np.asarray(adata.X, dtype=np.float32),
-        std=np.asarray(adata.layers["std"], dtype=np.float32),
-        q05=np.asarray(adata.layers["q05"], dtype=np.float32),
-        q95=np.asarray(adata.layers["q95"], dtype=np.float32),
-        domain_distance=(
+    return {
+        "slide_name": str(metadata["slide_name"]),
+        "spots": spots,
+        "mpp": float(metadata["mpp"]),
+        "symbols": tuple(map(str, var.index)),
+        "ensembl": tuple(map(str, var["ensembl"])),
+        "domain_distance": (
             obs["domain_distance"].to_numpy(np.float32) if "domain_distance" in obs else None
         ),
-        gene_table=gene_table,
-        run=run,
-        thumbnail=np.asarray(library["images"]["hires"], dtype=np.uint8),
-        thumbnail_scale=float(library["scalefactors"]["tissue_hires_scalef"]),
-    )
+        "gene_table": gene_table,
+        "run": json.loads(uns["stem"]),
+        "thumbnail": np.asarray(library["images"]["hires"], dtype=np.uint8),
+        "thumbnail_scale": float(library["scalefactors"]["tissue_hires_scalef"]),
+    }
 
 
 def _library_id(slide_name: str) -> str:

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import FloatRect, Locator, Page, Request, expect
 
-from app.components.maps_viewer import Look, Panel, View, _read_drawn, _read_view, maps_viewer
+from app.components.maps_viewer import _read_drawn, _read_view, maps_viewer
+from app.maps.panels import Look, Panel, View
 from stem_core.errors import SettingsError
 
 from .viewer_server import spots, values
@@ -151,18 +152,28 @@ def test_a_spot_has_the_colour_of_its_value(page: Page, address: str) -> None:
 
 @browser_test
 def test_hovering_tells_every_panels_value_at_the_same_spot(page: Page, address: str) -> None:
-    opened(page, address, "panels=4")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    opened(page, address, "panels=4&facts=1")
     spot, x, y = spot_in(CORNER, go_to_corner(page))
+    assert not any(name in url for url in asked for name in ("std", "q05", "q95", "/ids"))
     page.mouse.move(x + 3, y + 2)
     tips = page.locator(".tip")
     expect(tips).to_have_count(4)
     for place, gene in enumerate(("GNAS", "ERBB2", "CD74", "FASN")):
-        value = f"{values(5000, gene)[spot]:.2f}".replace("-", "−")
-        expect(tips.nth(place)).to_contain_text(f"{value} log2(1 + count)")
+        value, spread = (f"{values(5000, name)[spot]:.2f}".replace("-", "−")
+                         for name in (gene, f"std:{gene}"))  # fmt: skip
+        expect(tips.nth(place)).to_contain_text(f"{value} ± {spread} log2(1 + count)")
+    low, high = (f"{values(5000, f'{name}:GNAS')[spot]:.2f}".replace("-", "−")
+                 for name in ("q05", "q95"))  # fmt: skip
+    expect(tips.first).to_contain_text(f"90 % band {low} to {high}")
+    expect(tips.first).to_contain_text(f"spot case-{spot}")
     words = (tips.first.text_content() or "").replace("\u202f", "")
     at = spots(5000)[spot] * MPP
     assert f"x {at[0]:.0f}, y {at[1]:.0f} µm" in words
-    assert f"spot {spot + 1} of 5000" in words
+    assert f"spot case-{spot} ({spot + 1} of 5000)" in words
+    assert "90 % band" not in (tips.nth(1).text_content() or "")
+    assert sum("/ids" in url for url in asked) == 1
     page.mouse.move(1, 1)
     expect(tips.first).to_be_hidden()
 

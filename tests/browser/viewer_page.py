@@ -10,7 +10,8 @@ import json
 import plotly.colors
 import streamlit as st
 
-from app.components.maps_viewer import Look, Panel, View, maps_viewer
+from app.components.maps_viewer import maps_viewer
+from app.maps.panels import Detail, Look, Panel, View
 
 WIDTH_PX, HEIGHT_PX, MPP, LEVELS = 4096, 3072, 2.0, 13
 DIAMETERS_UM = {5000: 55.0, 100_000: 16.0}
@@ -42,6 +43,10 @@ for place, gene in enumerate(genes):
             0.0,
             3.0 + place,
             note="held-out r 0.61",
+            spread=f"std:{gene}" if "facts" in asked else "",
+            details=[Detail("90 % band", [f"q05:{gene}", f"q95:{gene}"])]
+            if "facts" in asked
+            else [],
         )
     )
 regions = []

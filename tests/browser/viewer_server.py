@@ -97,6 +97,11 @@ def give_values(request: Request) -> Response:
     return Response(values(request.path_params["count"], gene).tobytes(), headers=KEPT)
 
 
+def give_ids(request: Request) -> Response:
+    COUNTS["ids"] += 1
+    return JSONResponse([f"case-{i}" for i in range(request.path_params["count"])], headers=KEPT)
+
+
 def give_tile(request: Request) -> Response:
     level, column, row = (request.path_params[name] for name in ("level", "column", "row"))
     whole = level_image(level)
@@ -121,6 +126,7 @@ ROUTES = [
     Route("/made/counts", give_counts),
     Route("/made/{count:int}/map/spots", give_spots),
     Route("/made/{count:int}/map/values", give_values),
+    Route("/made/{count:int}/map/ids", give_ids),
     Route("/made/{count:int}/map/thumbnail", give_thumbnail),
     Route("/made/{count:int}/tiles/{level:int}/{column:int}_{row:int}.jpeg", give_tile),
 ]

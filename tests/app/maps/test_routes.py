@@ -24,7 +24,8 @@ from stem_core.slides.reading import open_slide
 from tests.app.maps.conftest import GENES, HEIGHT_PX, WIDTH_PX, Run, draw_section
 
 ADDRESSES = (
-    "map/spots", "map/values?layer=mean:GNAS", "map/slide", "map/thumbnail", "tiles/11/0_0.jpeg",
+    "map/spots", "map/values?layer=mean:GNAS", "map/ids", "map/slide", "map/thumbnail",
+    "tiles/11/0_0.jpeg",
 )  # fmt: skip
 
 
@@ -48,6 +49,7 @@ def test_positions_and_values(client: TestClient, run: Run) -> None:
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["content-type"] == "application/octet-stream"
     assert "no-store" in client.get(f"{run.base}/map/slide").headers["cache-control"]
+    assert client.get(f"{run.base}/map/ids").json() == list(run.prediction.spots.ids)
 
 
 def test_measured_values_are_not_kept_by_the_browser(client: TestClient, run: Run) -> None:
