@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from stem_core.errors import SettingsError
 
@@ -198,37 +199,46 @@ def search_genes(
     wanted = gene_key(query.strip())
     if not wanted:
         return list(range(min(limit, len(symbols))))
+    keys = _keys(tuple(symbols), tuple(ensembl))
     ranked: list[tuple[int, float, str, int]] = []
-    for column, (symbol, accession) in enumerate(zip(symbols, ensembl, strict=True)):
-        names = [gene_key(symbol)] + ([gene_key(accession)] if accession else [])
-        if wanted in names:
+    for column, (name, accession) in enumerate(keys):
+        if wanted in (name, accession):
             rank = 0
-        elif any(name.startswith(wanted) for name in names):
+        elif name.startswith(wanted) or accession.startswith(wanted):
             rank = 1
-        elif any(wanted in name for name in names):
+        elif wanted in name or wanted in accession:
             rank = 2
         else:
             continue
-        ranked.append((rank, len(symbol), names[0], column))
+        ranked.append((rank, len(name), name, column))
     if len(ranked) < limit and len(wanted) > 1:
-        ranked += _close(wanted, symbols, {entry[3] for entry in ranked})
+        ranked += _close(wanted, keys, {entry[3] for entry in ranked})
     return [column for *_, column in sorted(ranked)[:limit]]
 
 
+@lru_cache(maxsize=8)
+def _keys(symbols: tuple[str, ...], ensembl: tuple[str, ...]) -> list[tuple[str, str]]:
+    """What the genes of a panel are found by, symbol and id; they are searched again and again."""
+    return [(gene_key(s), gene_key(e)) for s, e in zip(symbols, ensembl, strict=True)]
+
+
 def _close(
-    wanted: str, symbols: Sequence[str], known: set[int]
+    wanted: str, keys: list[tuple[str, str]], known: set[int]
 ) -> list[tuple[int, float, str, int]]:
     """Symbols that share most letters with what was typed, in order."""
     matcher = difflib.SequenceMatcher(autojunk=False)
     matcher.set_seq2(wanted)
+    letters = set(wanted)
     out = []
-    for column, symbol in enumerate(symbols):
-        if column in known:
+    for column, (name, _) in enumerate(keys):
+        longest = _CLOSE * (len(name) + len(wanted))
+        if column in known or 2 * min(len(name), len(wanted)) < longest:
             continue
-        name = gene_key(symbol)
+        if 2 * sum(letter in letters for letter in name) < longest:
+            continue
         matcher.set_seq1(name)
         # upper bounds first: they are cheap and rule most symbols out
-        if matcher.real_quick_ratio() < _CLOSE or matcher.quick_ratio() < _CLOSE:
+        if matcher.quick_ratio() < _CLOSE:
             continue
         likeness = matcher.ratio()
         if likeness >= _CLOSE:

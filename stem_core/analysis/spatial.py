@@ -15,6 +15,7 @@ Floats = NDArray[np.float64]
 
 _REACH = 1.6  # pitches: beyond a square grid's diagonal (1.41), short of a hexagon's √3
 _CONSTANT = 1e-8
+_TOGETHER = 32  # genes, to keep copies of a large map small
 
 
 def neighbour_weights(x_um: Floats, y_um: Floats, pitch_um: float) -> csr_array:
@@ -60,14 +61,18 @@ def morans_i(values: NDArray[np.floating[Any]], weights: csr_array) -> Floats:
         About 0 for values that are scattered, up to 1 for smooth ones, negative where neighbours
         differ; NaN for a constant gene, and if no spot has a neighbour.
     """
-    z = values.astype(np.float64) - values.mean(0, dtype=np.float64)
-    out = np.full(z.shape[1], np.nan)
+    n, genes = values.shape
+    out = np.full(genes, np.nan)
     total = float(weights.sum())
-    squares = (z**2).sum(0)
-    if total > 0:
-        varies = squares > _CONSTANT**2 * len(z)
-        product = (z * (weights @ z)).sum(0) * len(z) / total
-        np.divide(product, squares, out=out, where=varies)
+    if total == 0:
+        return out
+    for start in range(0, genes, _TOGETHER):
+        part = values[:, start : start + _TOGETHER].astype(np.float64)
+        z = part - part.mean(0)
+        squares = (z**2).sum(0)
+        product = (z * (weights @ z)).sum(0) * n / total
+        varies = squares > _CONSTANT**2 * n
+        np.divide(product, squares, out=out[start : start + _TOGETHER], where=varies)
     return out
 
 
