@@ -2,9 +2,67 @@
 
 from __future__ import annotations
 
-from stem_core.evaluation.records import EvaluationInput, SectionReport
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from stem_core.analysis.comparison import calibration
+from stem_core.analysis.spatial import morans_i, neighbour_weights
+from stem_core.analysis.variogram import median_pitch
+from stem_core.evaluation.calibration import half_sample_mode, sample_calibration
+from stem_core.evaluation.figures import FIGURES, better
+from stem_core.evaluation.intervals import (
+    BlockBootstrap,
+    draw_blocks,
+    percentile_interval,
+    resampled_figures,
+)
+from stem_core.evaluation.metrics import (
+    crps_by_spot,
+    evaluate_arrays,
+    pearson_by_gene,
+    relative_variance_difference,
+    spearman_by_gene,
+)
+from stem_core.evaluation.records import (
+    Difference,
+    EvaluationInput,
+    Kind,
+    MethodReport,
+    SectionReport,
+)
+from stem_core.evaluation.structure import (
+    PAIR_EDGES,
+    gene_correlations,
+    pair_counts,
+    pair_figures,
+    pattern_figures,
+)
+from stem_core.evaluation.zeros import ZERO_BELOW, no_count_probability, zero_figures
 
 __all__ = ["EvaluationInput", "SectionReport", "evaluate_section"]
+
+Floats = NDArray[np.float64]
+Values = NDArray[np.floating[Any]]
+Figures = dict[str, float | None]
+
+_SINGLE_DRAWS = 4  # whose figures are averaged for "one draw"
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What every method of a section is held against."""
+
+    values: Values
+    neighbours: csr_array
+    moran: Floats
+    pairs: Floats
+    bootstrap: BlockBootstrap
+    ranked: tuple[int, ...]  # columns, best first, as judged before
 
 
 def evaluate_section(given: EvaluationInput, *, seed: int = 0) -> SectionReport:
@@ -20,5 +78,240 @@ def evaluate_section(given: EvaluationInput, *, seed: int = 0) -> SectionReport:
     Returns
     -------
     SectionReport
+        Methods in this order: `model`; `one draw` (figures of single draws, averaged), `median of
+        draws` and `mode of draws` where there are draws; baselines.
+
+    Raises
+    ------
+    EvaluationError
+        Every gene is constant in the measurement.
     """
-    raise NotImplementedError
+    column = {symbol: place for place, symbol in enumerate(given.symbols)}
+    neighbours = neighbour_weights(given.x_um, given.y_um, median_pitch(given.x_um, given.y_um))
+    measured = _Measured(
+        given.measured,
+        neighbours,
+        morans_i(given.measured, neighbours),
+        gene_correlations(given.measured),
+        draw_blocks(given.x_um, given.y_um, seed=seed),
+        tuple(column[gene] for gene in given.ranked_genes if gene in column),
+    )
+    probability = no_count_probability(given.predicted, given.samples, given.band)
+    model, resampled = _method("model", "model", given.predicted, measured, probability)
+    _judge_spread(given, model, resampled, measured)
+    methods = [_report(model, resampled, measured), *_of_draws(given, measured)]
+    differences: list[Difference] = []
+    for name, values in given.baselines.items():
+        baseline, replicates = _method(name, "baseline", values, measured, None)
+        baseline.figures["crps"], replicates["crps"] = baseline.figures["mae"], replicates["mae"]
+        methods.append(_report(baseline, replicates, measured))
+        differences += _differences(model, resampled, baseline, replicates, measured)
+    return SectionReport(
+        section=given.section,
+        patient=given.patient,
+        protocol=given.protocol,
+        left_out=given.left_out,
+        trained_on=dict(given.trained_on),
+        n_spots=len(given.measured),
+        n_genes=len(given.symbols),
+        n_constant_genes=int(np.isnan(measured.moran).sum()),
+        n_samples=0 if given.samples is None else given.samples.shape[1],
+        block_um=measured.bootstrap.side_um,
+        methods=tuple(methods),
+        differences=tuple(differences),
+        calibration=_calibration(given),
+        genes=_genes(given, measured, probability),
+        pairs=_pairs(given, measured),
+    )
+
+
+@dataclass
+class _Method:
+    name: str
+    kind: Kind
+    figures: Figures
+
+
+def _method(
+    name: str, kind: Kind, predicted: Values, measured: _Measured, probability: Floats | None
+) -> tuple[_Method, dict[str, Floats]]:
+    """Figures of a method, and those of every replicate that has them."""
+    truth = measured.values
+    plain = evaluate_arrays(predicted, truth)
+    r = pearson_by_gene(predicted, truth)
+    order = np.argsort(-np.where(np.isfinite(r), r, -np.inf), kind="stable")
+    order = order[: int(np.isfinite(r).sum())]
+    chosen: dict[str, Sequence[int]] = {
+        "pcc_10": order[:10].tolist(),
+        "pcc_50": order[:50].tolist(),
+        "pcc_all": order.tolist(),
+    }
+    for count in (10, 50):
+        if len(measured.ranked) >= count:
+            chosen[f"pcc_{count}_fixed"] = measured.ranked[:count]
+    figures: Figures = {key: plain[key] for key in ("pcc_10", "pcc_50", "pcc_all", "mse", "mae")}
+    figures |= {
+        key: float(np.nanmean(r[list(genes)]))
+        for key, genes in chosen.items()
+        if key.endswith("fixed") and np.isfinite(r[list(genes)]).any()
+    }
+    figures["spearman_all"] = float(np.nanmean(spearman_by_gene(predicted, truth)))
+    figures["rvd"] = plain["rvd"]
+    figures["rvd_median"] = float(np.nanmedian(relative_variance_difference(predicted, truth)))
+    figures |= pattern_figures(morans_i(predicted, measured.neighbours), measured.moran)
+    figures |= pair_figures(gene_correlations(predicted), measured.pairs)
+    figures |= zero_figures(predicted, truth, probability)
+    return _Method(name, kind, figures), resampled_figures(
+        predicted, truth, measured.bootstrap, chosen
+    )
+
+
+def _judge_spread(
+    given: EvaluationInput, model: _Method, resampled: dict[str, Floats], measured: _Measured
+) -> None:
+    """Add what only a method with draws or a band has."""
+    weights = measured.bootstrap.weights
+    weights = weights / weights.sum(1, keepdims=True)
+    if given.band is not None:
+        inside = ((given.measured >= given.band[0]) & (given.measured <= given.band[1])).mean(1)
+        model.figures["coverage_90"] = float(inside.mean())
+        resampled["coverage_90"] = weights @ inside
+    if given.samples is not None and given.samples.shape[1] > 1:
+        score = crps_by_spot(given.samples, given.measured)
+        model.figures["crps"] = float(score.mean())
+        resampled["crps"] = weights @ score
+    if given.samples is not None:
+        by_draw = [
+            np.nanmean(relative_variance_difference(draw, given.measured))
+            for draw in given.samples.transpose(1, 0, 2)
+        ]
+        model.figures["rvd_single_draw"] = float(np.mean(by_draw))
+
+
+def _of_draws(given: EvaluationInput, measured: _Measured) -> list[MethodReport]:
+    """Figures of single draws, averaged, and of the draws' median and mode."""
+    if given.samples is None or given.samples.shape[1] < 2:
+        return []
+    count = min(_SINGLE_DRAWS, given.samples.shape[1])
+    each = [
+        _method("one draw", "draws", given.samples[:, k], measured, None)[0].figures
+        for k in range(count)
+    ]
+    average: Figures = {
+        key: float(np.mean([found for figures in each if (found := figures[key]) is not None]))
+        for key in each[0]
+    }
+    reports = [MethodReport("one draw", "draws", _finite(average), {})]
+    for name, values in (
+        ("median of draws", np.median(given.samples, axis=1)),
+        ("mode of draws", half_sample_mode(given.samples)),
+    ):
+        method, replicates = _method(name, "draws", values, measured, None)
+        reports.append(_report(method, replicates, measured))
+    return reports
+
+
+def _report(method: _Method, replicates: Mapping[str, Floats], measured: _Measured) -> MethodReport:
+    blocks = measured.bootstrap.blocks
+    figures = _finite(method.figures)
+    intervals = {
+        key: percentile_interval(values, blocks)
+        for key, values in replicates.items()
+        if figures.get(key) is not None
+    }
+    return MethodReport(method.name, method.kind, figures, intervals)
+
+
+def _differences(
+    model: _Method,
+    resampled: Mapping[str, Floats],
+    baseline: _Method,
+    replicates: Mapping[str, Floats],
+    measured: _Measured,
+) -> list[Difference]:
+    """Model against a baseline in every figure that both have, resampled together."""
+    ours, theirs = _finite(model.figures), _finite(baseline.figures)
+    found = []
+    for key, figure in FIGURES.items():
+        one, other = ours.get(key), theirs.get(key)
+        if one is None or other is None:
+            continue
+        low = high = certain = None
+        if key in resampled and key in replicates:
+            shift = resampled[key] - replicates[key]
+            low, high = percentile_interval(shift, measured.bootstrap.blocks)
+            certain = not low <= 0 <= high
+        winner = (
+            "model"
+            if better(figure, one, other)
+            else "baseline"
+            if better(figure, other, one)
+            else "tie"
+        )
+        found.append(
+            Difference(baseline.name, key, one - other, low, high, winner, certain)  # type: ignore[arg-type]
+        )
+    return found
+
+
+def _calibration(given: EvaluationInput) -> dict[str, dict[str, list[float]]]:
+    found: dict[str, dict[str, list[float]]] = {}
+    if given.band is not None:
+        table = calibration(given.predicted, *given.band, given.measured)
+        found["band"] = {str(name): values.tolist() for name, values in table.items()}
+    if given.samples is not None and given.samples.shape[1] > 1:
+        table = sample_calibration(given.samples, given.measured)
+        found["draws"] = {str(name): values.tolist() for name, values in table.items()}
+    return found
+
+
+def _genes(
+    given: EvaluationInput, measured: _Measured, probability: Floats | None
+) -> dict[str, list[Any]]:
+    """Columns of the gene table."""
+    predicted, truth = given.predicted, given.measured
+    said = predicted < ZERO_BELOW if probability is None else probability
+    table: dict[str, list[Any]] = {
+        "symbol": list(given.symbols),
+        "pcc": pearson_by_gene(predicted, truth).tolist(),
+        "spearman": spearman_by_gene(predicted, truth).tolist(),
+        "mse": ((predicted.astype(np.float64) - truth) ** 2).mean(0).tolist(),
+        "rvd": relative_variance_difference(predicted, truth).tolist(),
+        "mean_measured": truth.mean(0, dtype=np.float64).tolist(),
+        "mean_predicted": predicted.mean(0, dtype=np.float64).tolist(),
+        "variance_measured": truth.var(0, dtype=np.float64).tolist(),
+        "variance_predicted": predicted.var(0, dtype=np.float64).tolist(),
+        "moran_measured": measured.moran.tolist(),
+        "moran_predicted": morans_i(predicted, measured.neighbours).tolist(),
+        "zeros_measured": (truth < ZERO_BELOW).mean(0).tolist(),
+        "zeros_predicted": said.mean(0).tolist(),
+    }
+    if given.samples is not None:
+        draws = given.samples[:, :_SINGLE_DRAWS].transpose(1, 0, 2)
+        variance = [draw.var(0, dtype=np.float64) for draw in draws]
+        table["variance_draw"] = np.mean(variance, axis=0).tolist()
+        moran = [np.nan_to_num(morans_i(draw, measured.neighbours)) for draw in draws]
+        table["moran_draw"] = np.mean(moran, axis=0).tolist()
+    if given.band is not None:
+        inside = (truth >= given.band[0]) & (truth <= given.band[1])
+        table["coverage_90"] = inside.mean(0).tolist()
+    for name, values in given.baselines.items():
+        table[f"pcc of {name}"] = pearson_by_gene(values, truth).tolist()
+    return table
+
+
+def _pairs(given: EvaluationInput, measured: _Measured) -> dict[str, Any]:
+    counts = {"model": pair_counts(gene_correlations(given.predicted), measured.pairs).tolist()}
+    if given.samples is not None:
+        one = gene_correlations(given.samples[:, 0])
+        counts["one draw"] = pair_counts(one, measured.pairs).tolist()
+    return {"edges": PAIR_EDGES.tolist(), "counts": counts}
+
+
+def _finite(figures: Mapping[str, float | None]) -> Figures:
+    """Figures with None where one is not finite, in the order of `FIGURES`."""
+    return {
+        key: float(value)
+        for key in FIGURES
+        if (value := figures.get(key)) is not None and np.isfinite(value)
+    }

@@ -15,10 +15,12 @@ from stem_core.errors import EvaluationError
 
 __all__ = [
     "crps",
+    "crps_by_spot",
     "evaluate_arrays",
     "evaluate_files",
     "pearson_by_gene",
     "relative_variance_difference",
+    "spearman_by_gene",
 ]
 
 _CONSTANT = 1e-8
@@ -50,6 +52,18 @@ def pearson_by_gene(
     return np.where(m_norm <= _CONSTANT * size, np.nan, r)
 
 
+def spearman_by_gene(
+    predicted: NDArray[np.floating[Any]], measured: NDArray[np.floating[Any]]
+) -> NDArray[np.float64]:
+    """Spearman's rank correlation over spots, ties sharing their mean rank; (N,G) -> (G,).
+
+    0 where the prediction is constant, NaN where the measurement is.
+    """
+    from scipy.stats import rankdata
+
+    return pearson_by_gene(rankdata(predicted, axis=0), rankdata(measured, axis=0))
+
+
 def relative_variance_difference(
     predicted: NDArray[np.floating[Any]], measured: NDArray[np.floating[Any]]
 ) -> NDArray[np.float64]:
@@ -64,7 +78,14 @@ def relative_variance_difference(
 
 
 def crps(samples: NDArray[np.floating[Any]], measured: NDArray[np.floating[Any]]) -> float:
-    """Continuous ranked probability score, mean over spots and genes, in units of the values.
+    """Continuous ranked probability score, mean over spots and genes; see `crps_by_spot`."""
+    return float(crps_by_spot(samples, measured).mean())
+
+
+def crps_by_spot(
+    samples: NDArray[np.floating[Any]], measured: NDArray[np.floating[Any]]
+) -> NDArray[np.float64]:
+    """Continuous ranked probability score of each spot, mean over genes, in units of the values.
 
     The fair estimator E|X - y| - ½ E|X - X'| over distinct pairs; needs at least 2 samples.
 
@@ -74,13 +95,18 @@ def crps(samples: NDArray[np.floating[Any]], measured: NDArray[np.floating[Any]]
         (N,K,G).
     measured
         (N,G).
+
+    Returns
+    -------
+    float64 array, shape (N,)
     """
     k = samples.shape[1]
-    error = np.abs(samples - measured[:, None]).mean()
+    error = np.abs(samples - measured[:, None]).mean((1, 2), dtype=np.float64)
     ordered = np.sort(samples, axis=1)
     rank = 2 * np.arange(1, k + 1) - k - 1
     spread = (ordered * rank[:, None]).sum(1) / (k * (k - 1))  # ½ E|X - X'|
-    return float(error - spread.mean())
+    out: NDArray[np.float64] = error - spread.mean(1, dtype=np.float64)
+    return out
 
 
 def evaluate_arrays(

@@ -147,20 +147,21 @@ class Difference:
     baseline, figure
         Which baseline, and the key of the figure.
     value, low, high
-        Model minus baseline and its 95 % interval.
+        Model minus baseline and its 95 % interval; None for figures of pattern, which resampled
+        tissue does not have.
     winner
         `model`, `baseline`, or `tie` where they are equal.
     certain
-        Whether the interval leaves out 0.
+        Whether the interval leaves out 0; None without one.
     """
 
     baseline: str
     figure: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     winner: Literal["model", "baseline", "tie"]
-    certain: bool
+    certain: bool | None
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,7 @@ class SectionReport:
         return {m.name: m.figures for m in self.methods if m.kind == "baseline"}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values that JSON takes; what is not a finite number is None."""
+        """Return plain values that JSON takes, of six digits; not a finite number is None."""
         cleaned: dict[str, Any] = _plain(asdict(self))
         return cleaned
 
@@ -226,7 +227,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray | list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else None
+        return float(f"{value:.6g}") if np.isfinite(value) else None
     if isinstance(value, np.integer | np.bool_):
         return value.item()
     return value
