@@ -80,5 +80,6 @@ def ranked_genes(
     Series
         Figures by symbol.
     """
-    found = pd.Series(figures, index=pd.Index(symbols, name="gene", dtype=object)).dropna()
+    found = pd.Series(figures, index=list(symbols), dtype=np.float64).dropna()
+    found.index.name = "gene"
     return found.sort_values(ascending=lowest_first, kind="stable")

@@ -218,7 +218,7 @@ def search_genes(
 
 @lru_cache(maxsize=8)
 def _keys(symbols: tuple[str, ...], ensembl: tuple[str, ...]) -> list[tuple[str, str]]:
-    """What the genes of a panel are found by, symbol and id; they are searched again and again."""
+    """Return what genes are found by, symbol and id; a panel is searched again and again."""
     return [(gene_key(s), gene_key(e)) for s, e in zip(symbols, ensembl, strict=True)]
 
 
