@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from app import commands, zoo_commands
+from app import commands, section_commands, zoo_commands
 from app.terminal import CTRL_C, one_line, quiet_stderr
 from stem_core.errors import Cancelled, StemError
 
@@ -177,6 +177,11 @@ def build_parser() -> argparse.ArgumentParser:
     actions = zoo.add_subparsers(dest="action", metavar="ACTION", required=True)
     _add_zoo_actions(actions)
 
+    sections = choices.add_parser(
+        "sections", help="measured sections for training", allow_abbrev=False
+    )
+    _add_section_actions(sections.add_subparsers(dest="action", metavar="ACTION", required=True))
+
     benchmark = choices.add_parser("benchmark", help="measure this machine", allow_abbrev=False)
     subjects = benchmark.add_subparsers(dest="subject", metavar="SUBJECT", required=True)
     sampler = _command(
@@ -253,6 +258,26 @@ def _add_zoo_actions(actions: Any) -> None:
         "--weights", choices=("auto", "ema", "model"), default="auto", help="of a training state"
     )
     convert.add_argument("--heads", type=int, metavar="N", help="attention heads, if not said")
+
+
+def _add_section_actions(actions: Any) -> None:
+    """Add `stem sections …`."""
+    check = _command(
+        actions, "check", section_commands.check, "check measured sections before training on them"
+    )
+    check.add_argument("folder", metavar="DIR", type=Path, help="in the layout of HEST-1k")
+    check.add_argument("ids", metavar="ID", nargs="*", help="default: all that are there")
+    check.add_argument(
+        "--pitch-um", type=_number, metavar="F", help="distance between spots, if not said, µm"
+    )
+    download = _command(
+        actions, "download", section_commands.download, "fetch sections of HEST-1k from the Hub"
+    )
+    download.add_argument("ids", metavar="ID", nargs="*", help="HEST ids; none: metadata of all")
+    download.add_argument("--to", required=True, type=Path, metavar="DIR")
+    download.add_argument("--metadata", action="store_true", help="the metadata of all, too")
+    download.add_argument("--dataset", default="MahmoodLab/hest", metavar="ORG/NAME")
+    download.add_argument("--revision", metavar="R", help="default: the newest")
 
 
 def _command(
