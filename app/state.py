@@ -30,10 +30,11 @@ class Keys:
     MODELS_NEWS = "models_news"
     MODELS_STOPPING = "models_stopping"
     # Of the Maps page: the panel that choices change; the key of a search box and what was typed
-    # there in vain; what became of the lists of genes, by panel.
+    # there in vain; what became of the lists of genes, by panel; the gene that lists compare with.
     ACTIVE_MAP = "maps_active"
     GENE_SOUGHT = "gene_sought"
     GENE_SETS = "gene_sets"
+    LIST_GENE = "list_gene"
     RUN_PARAMETER = "run"
 
 

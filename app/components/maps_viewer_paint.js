@@ -5,6 +5,10 @@ const MARGIN = 1.4 // the canvas is so many times as large as the view
 const LARGEST_STAMP_PX = 48
 const PARTS = 4 // a stamp for each quarter of a pixel that a disc's centre can be off
 
+const MUTED = 254 // a spot whose value is not to be trusted: grey, and the tissue shows through
+const MUTED_COLOUR = "#868d91"
+const MUTED_COVER = 0.4
+
 let pixels = null // shared by all panels: one is painted at a time
 
 class SpotPicture {
@@ -37,6 +41,7 @@ class SpotPicture {
     else pixels.data.fill(0)
     const painted = new Uint32Array(pixels.data.buffer)
     const inks = colours.map(inkOf)
+    inks[MUTED] = inkOf(MUTED_COLOUR)
     const stamps = stampsOf(radius)
     const { scale } = this.view
     const reach = Math.ceil(radius)
@@ -52,13 +57,14 @@ class SpotPicture {
         Math.floor((x - Math.floor(x)) * PARTS)
       const stamp = stamps[part]
       const ink = inks[shades[i]]
+      const solid = shades[i] === MUTED ? MUTED_COVER : 1
       const [firstRow, lastRow] = [Math.max(0, -top), Math.min(side, height - top)]
       const [firstColumn, lastColumn] = [Math.max(0, -left), Math.min(side, width - left)]
       for (let row = firstRow; row < lastRow; row++) {
         let at = row * side + firstColumn
         let place = (top + row) * width + left + firstColumn
         for (let column = firstColumn; column < lastColumn; column++, place++) {
-          const cover = stamp[at++]
+          const cover = solid === 1 ? stamp[at++] : (stamp[at++] * solid) | 0
           if (cover === 255) painted[place] = ink | 0xff000000
           else if (cover) painted[place] = over(ink, cover, painted[place])
         }
@@ -70,7 +76,7 @@ class SpotPicture {
   fill(spots, { shades, colours, radius }, shift) {
     const { width, height } = this.canvas
     const { scale } = this.view
-    const paths = colours.map(() => null)
+    const paths = []
     for (let i = 0; i < spots.count; i++) {
       if (shades[i] === NO_COLOUR) continue
       const x = spots.x[i] * scale + shift.x
@@ -81,10 +87,11 @@ class SpotPicture {
       path.arc(x, y, radius, 0, 2 * Math.PI)
     }
     paths.forEach((path, shade) => {
-      if (!path) return
-      this.context.fillStyle = colours[shade]
+      this.context.fillStyle = shade === MUTED ? MUTED_COLOUR : colours[shade]
+      this.context.globalAlpha = shade === MUTED ? MUTED_COVER : 1
       this.context.fill(path)
     })
+    this.context.globalAlpha = 1
   }
 
   // How much larger or smaller what was painted is now; 1 is sharp.

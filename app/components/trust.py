@@ -16,6 +16,7 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from app.components.gene_choice import gene_number
+from app.components.maps_viewer import Badge
 from app.components.wording import NOTICE, band_words, count, plain
 from stem_core.prediction.result import Prediction
 from zoo.manifest import Manifest
@@ -23,23 +24,21 @@ from zoo.manifest import Manifest
 __all__ = [
     "FAIR_PCC",
     "GOOD_PCC",
+    "SIGNS",
     "GeneTrust",
+    "gene_row",
     "gene_trust",
-    "set_trust",
     "show_domain",
-    "show_gene_badges",
     "show_model",
+    "trust_badge",
+    "trust_of",
 ]
 
 Level = Literal["good", "fair", "weak", "unknown"]
 GOOD_PCC, FAIR_PCC = 0.5, 0.3
 _MANY_FAR = 0.25  # where 5 % are usual
-_LOOKS: dict[Level, tuple[str, Literal["green", "orange", "red", "gray"]]] = {
-    "good": (":material/verified:", "green"),
-    "fair": (":material/rule:", "orange"),
-    "weak": (":material/warning:", "red"),
-    "unknown": (":material/help:", "gray"),
-}
+SIGNS: dict[Level, str] = {"good": "●", "fair": "◐", "weak": "○", "unknown": "◌"}
+"""A sign for each level, so that none is told by its colour alone."""
 _MEANING = (
     "PCC: correlation of prediction and measurement over the spots of a section that the model had "
     f"not seen; good from {GOOD_PCC} on, fair from {FAIR_PCC} on. RVD: how far the variance of the "
@@ -49,72 +48,91 @@ _MEANING = (
 
 @dataclass(frozen=True)
 class GeneTrust:
-    """How well a gene, or several, were predicted on held-out sections.
+    """How well a gene, or several that make one value, were predicted on held-out sections.
 
     Attributes
     ----------
     level
         `good`, `fair`, `weak`, or `unknown`.
+    short
+        In a few words, such as "good: held-out PCC 0.62 (0.55–0.68)".
     words
-        The level and its figures, such as "good: held-out PCC 0.62, 0.55–0.68 over 3 folds".
+        The same with folds and RVD.
     pcc
         Held-out PCC, mean of the folds; NaN where it is not known.
-    rvd
-        Held-out relative variance distance; NaN where it is not known.
     """
 
     level: Level
+    short: str
     words: str
     pcc: float = math.nan
-    rvd: float = math.nan
+
+    @property
+    def mark(self) -> str:
+        """Return the level for a narrow column: a sign and a word."""
+        return f"{SIGNS[self.level]} {self.level if self.level != 'unknown' else '?'}"
+
+
+def gene_row(prediction: Prediction, gene: str) -> dict[Any, Any]:
+    """Return a gene's row of genes.csv; empty where there is none."""
+    table = prediction.gene_table
+    return dict(table.loc[gene].to_dict()) if gene in table.index else {}
 
 
 def gene_trust(row: dict[Any, Any]) -> GeneTrust:
     """Return how well a gene was predicted, from its row of genes.csv."""
     pcc, rvd = gene_number(row, "held_out_pcc"), gene_number(row, "held_out_rvd")
+    rvd_words = f" RVD {rvd:.2f}." if math.isfinite(rvd) else ""
     if not math.isfinite(pcc):
-        return GeneTrust("unknown", "not known how well it is predicted", rvd=rvd)
+        words = "How well this gene is predicted is not known: it was in no held-out section."
+        return GeneTrust("unknown", "not known how well", words + rvd_words)
     level = _level(pcc)
-    words = f"{level}: held-out PCC {pcc:.2f}"
+    short = f"{level}: held-out PCC {pcc:.2f}"
     low, high = gene_number(row, "held_out_pcc_low"), gene_number(row, "held_out_pcc_high")
-    folds = gene_number(row, "held_out_folds")
+    folds, over = gene_number(row, "held_out_folds"), ""
     if folds > 1 and math.isfinite(low) and math.isfinite(high):
-        words += f", {low:.2f}–{high:.2f} over {folds:.0f} folds"
+        over = f", {low:.2f}–{high:.2f} over {folds:.0f} folds"
     elif folds == 1:
-        words += " on one section"
-    if math.isfinite(rvd):
-        words += f", RVD {rvd:.2f}"
-    return GeneTrust(level, words, pcc, rvd)
+        over = " on one held-out section"
+    words = f"{level.capitalize()}: held-out PCC {pcc:.2f}{over}.{rvd_words}"
+    return GeneTrust(level, short + (f" ({low:.2f}–{high:.2f})" if folds > 1 else ""), words, pcc)
 
 
-def set_trust(prediction: Prediction, genes: Sequence[str]) -> GeneTrust:
-    """Return how well genes that are shown as one value were predicted: the median of their PCC."""
-    trusts = [gene_trust(_row(prediction, gene)) for gene in genes]
-    if len(trusts) == 1:
-        return trusts[0]
+def trust_of(prediction: Prediction, genes: Sequence[str]) -> GeneTrust | None:
+    """Return how well the genes of one map were predicted; None for a map of no gene.
+
+    Of two genes the weaker one counts, of more the median.
+    """
+    trusts = [gene_trust(gene_row(prediction, gene)) for gene in genes]
+    if len(trusts) <= 1:
+        return trusts[0] if trusts else None
     known = [trust.pcc for trust in trusts if math.isfinite(trust.pcc)]
-    if not known:
-        return GeneTrust("unknown", f"not known how well its {len(genes)} genes are predicted")
-    middle, worst = float(np.median(known)), min(known)
-    level = _level(middle if len(genes) > 2 else worst)
-    words = f"{level}: held-out PCC of its {len(genes)} genes, median {middle:.2f}"
-    if len(genes) == 2:
-        words = f"{level}: held-out PCC of its genes, the weaker one {worst:.2f}"
+    if not known or (len(trusts) == 2 and len(known) == 1):
+        words = f"How well these {len(genes)} genes are predicted is not known of all."
+        return GeneTrust("unknown", "not known how well", words)
+    pair = len(trusts) == 2
+    pcc = min(known) if pair else float(np.median(known))
+    level, what = _level(pcc), "the weaker" if pair else "median"
+    short = f"{level}: held-out PCC {what} {pcc:.2f}"
+    words = f"{level.capitalize()}: held-out PCC of its {len(genes)} genes, {what} {pcc:.2f}"
     if len(known) < len(genes):
-        words += f" (known for {len(known)})"
-    return GeneTrust(level, words, middle)
+        words += f", known for {len(known)}"
+    return GeneTrust(level, short, words + ".", pcc)
 
 
-def show_gene_badges(
+def trust_badge(
     prediction: Prediction, genes: Sequence[str], manifest: Manifest | None
-) -> None:
-    """Show a badge for each gene, with figures, and the protocol behind them on hover."""
-    help_text = f"{_protocol(manifest)} {_MEANING}"
-    with st.container(horizontal=True, gap="small", key="gene_badges"):
-        for gene in dict.fromkeys(genes):
-            trust = gene_trust(_row(prediction, gene))
-            icon, colour = _LOOKS[trust.level]
-            st.badge(f"{plain(gene)} {trust.words}", icon=icon, color=colour, help=help_text)
+) -> Badge | None:
+    """Return what stands beside a map of these genes; the protocol is told on hover."""
+    trust = trust_of(prediction, genes)
+    if trust is None:
+        return None
+    protocol = "The model is not installed any more, so how it was tested is not known."
+    if manifest is not None:
+        protocol = f"{manifest.held_out.protocol} {manifest.held_out.note}"
+    return Badge(
+        trust.level, f"{SIGNS[trust.level]} {trust.short}", (trust.words, protocol, _MEANING)
+    )
 
 
 def show_model(manifest: Manifest | None, name: str) -> None:
@@ -181,16 +199,5 @@ def _trained_words(manifest: Manifest) -> str:
     )
 
 
-def _protocol(manifest: Manifest | None) -> str:
-    if manifest is None:
-        return "The model is not installed any more, so how it was tested is not known."
-    return f"{plain(manifest.held_out.protocol)} {plain(manifest.held_out.note)}"
-
-
 def _level(pcc: float) -> Level:
     return "good" if pcc >= GOOD_PCC else "fair" if pcc >= FAIR_PCC else "weak"
-
-
-def _row(prediction: Prediction, gene: str) -> dict[Any, Any]:
-    table = prediction.gene_table
-    return dict(table.loc[gene].to_dict()) if gene in table.index else {}

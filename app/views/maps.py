@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import streamlit as st
 
 from app.components import map_controls
 from app.components.gene_finder import Genes
-from app.components.map_panels import pick_panels
+from app.components.gene_lists import show_gene_lists
+from app.components.grey_out import greyed_words, mutes_of, pick_limits
+from app.components.map_panels import layer_genes, pick_panels
 from app.components.maps_viewer import maps_viewer
 from app.components.measured_tools import show_measured
 from app.components.model_cards import manifests_by_name
@@ -18,12 +22,13 @@ from app.components.region_tools import (
     show_regions,
 )
 from app.components.run_choice import chosen_run, opened
-from app.components.trust import show_domain, show_model
+from app.components.trust import show_domain, show_model, trust_badge
 from app.components.wording import own_names, plain, run_words
 from app.maps.panels import Look, View, panels_of
 from app.maps.runs import measured_version, open_values
 from app.maps.tiles import slide_description
 from app.state import Keys, job_queue
+from stem_core.analysis.regions import Region
 from stem_core.errors import StemError
 
 MAP_HEIGHT_PX = 640
@@ -37,6 +42,25 @@ def view_of_address() -> View | None:
     except ValueError:
         return None
     return View(x, y, width) if np.isfinite([x, y, width]).all() and width > 0 else None
+
+
+@st.fragment
+def show_viewer(
+    run_id: str,
+    regions: tuple[Region, ...],
+    size_px: tuple[int, int],
+    outlines: list[dict[str, Any]],
+    **shown: Any,
+) -> None:
+    """Show the maps; a pause in moving them runs this part of the page again, not all of it."""
+    told = maps_viewer(
+        "maps", view=view_of_address(), regions=outlines, height_px=MAP_HEIGHT_PX, **shown
+    )
+    if told.view is not None:
+        seen = told.view
+        st.query_params["view"] = f"{seen.x_um:.0f},{seen.y_um:.0f},{seen.width_um:.0f}"
+    if add_drawing(run_id, told.drawn, regions, size_px):
+        st.rerun()
 
 
 offer_lost_regions()
@@ -73,28 +97,30 @@ with st.container(horizontal=True, vertical_alignment="center"):
             key="maps_percentiles",
         )  # fmt: skip
         look = map_controls.pick_look()
+    limits = pick_limits(run_id, has_domain=values.has_domain)
 panels = panels_of(
     values, layers, look.scale, percentiles, shared=shared, version=measured_version(run_id)
 )
-told = maps_viewer(
-    "maps",
+show_viewer(
+    run_id,
+    regions,
+    size_px,
     base=f"/api/runs/{run_id}",
     slide=slide,
     panels=panels,
     look=Look(look.opacity, look.spot_size, look.brightness, look.grey),
     spot_diameter_um=prediction.spots.diameter_um,
-    view=view_of_address(),
-    regions=[
+    outlines=[
         {"name": r.name, "colour": r.colour, "polygons": [ring.tolist() for ring in r.polygons]}
         for r in regions
         if r.polygons
     ],
     mode=mode or "pan",
-    height_px=MAP_HEIGHT_PX,
+    badges=[trust_badge(prediction, layer_genes(values, x), manifest) for x in layers],
+    mutes=[mutes_of(values, layer, limits) for layer in layers],
 )
-if told.view is not None:
-    seen = told.view
-    st.query_params["view"] = f"{seen.x_um:.0f},{seen.y_um:.0f},{seen.width_um:.0f}"
+for words in greyed_words(values, layers, limits):
+    st.caption(f":material/blur_on: {words}")
 if slide.get("note"):
     st.caption(plain(own_names(str(slide["note"]), status.request.slide_name)))
 st.caption(
@@ -103,10 +129,10 @@ st.caption(
     if look.spot_size == 1
     else "Wheel: zoom · drag: move · double click: all spots · the address keeps maps and view."
 )
-if add_drawing(run_id, told.drawn, regions, size_px):
-    st.rerun()
+with st.sidebar:
+    show_gene_lists(run_id, file.stat().st_mtime_ns, prediction, values, layers, active)
 show_regions(run_id, prediction, values, layers, regions, size_px)
-genes = [gene for layer in layers for gene in layer.split(":")[1:2] if gene in prediction.symbols]
+genes = [gene for layer in layers for gene in layer_genes(values, layer)]
 show_measured(run_id, prediction, values, genes[0] if genes else prediction.symbols[0])
 st.page_link(
     "views/results.py", label="Back to the result and its files", icon=":material/map:",
