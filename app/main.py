@@ -19,6 +19,9 @@ page = st.navigation(
         st.Page("views/runs.py", title="Runs", icon=":material/list:", url_path="runs"),
         st.Page("views/results.py", title="Results", icon=":material/map:", url_path="results"),
         st.Page("views/maps.py", title="Maps", icon=":material/grid_view:", url_path="maps"),
+        st.Page(
+            "views/compare.py", title="Compare", icon=":material/compare:", url_path="compare"
+        ),
     ],
     position="top",
 )  # fmt: skip
