@@ -16,6 +16,7 @@ from typing import Any
 
 import streamlit as st
 
+from app.maps.marks import Badge, Mute
 from app.maps.panels import Look, Panel, View
 from stem_core.errors import SettingsError
 
@@ -49,45 +50,6 @@ _component = st.components.v2.component(
     js="\n".join([*(_own_text(f"maps_viewer_{part}.js") for part in _PARTS),
                   _own_text("maps_viewer.js")]),
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Badge:
-    """How far a map can be trusted.
-
-    Parameters
-    ----------
-    level
-        `good`, `fair`, `weak` or `unknown`.
-    words
-        Beside the title; they say the level, too, since a colour is not for all.
-    more
-        Told on hover or focus, a paragraph each.
-    """
-
-    level: str
-    words: str
-    more: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Mute:
-    """Grey out the spots at which a layer is above a threshold.
-
-    Parameters
-    ----------
-    layer
-        Name of the values at the server, such as `domain`.
-    above
-        In their unit.
-    words, unit
-        What they are, for the tooltip of a spot that is grey.
-    """
-
-    layer: str
-    above: float
-    words: str
-    unit: str = ""
 
 
 @dataclass(frozen=True)
