@@ -23,6 +23,7 @@ that a page or the command line can show as it is.
     ├── SettingsError (ValueError)  a setting out of range or a combination that makes no sense
     ├── OutputError (OSError)     an output folder that cannot be written or is not empty
     ├── SectionError (ValueError)  a measured section that cannot be trained on
+    ├── TrainingError (RuntimeError)  a training that cannot go on
     ├── EvaluationError (ValueError)  prediction and truth do not fit together
     ├── JobError (LookupError)    an unknown, malformed or deleted job id
     └── Cancelled                 the user stopped the work
@@ -53,6 +54,7 @@ __all__ = [
     "SlideOpenError",
     "SpotsError",
     "StemError",
+    "TrainingError",
     "UnknownModelError",
 ]
 
@@ -139,6 +141,10 @@ class OutputError(StemError, OSError):
 
 class SectionError(StemError, ValueError):
     """A measured section is incomplete, or is not what training needs: raw counts on its image."""
+
+
+class TrainingError(StemError, RuntimeError):
+    """A training cannot go on: another of its processes ended, or its loss is no number."""
 
 
 class EvaluationError(StemError, ValueError):

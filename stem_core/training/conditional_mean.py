@@ -36,11 +36,15 @@ class TrainingSection:
         (M,C) of points all over its tissue, from `survey_condition`.
     target
         (N,G), log2(1 + count).
+    views
+        (V,N,C): the condition from V views of each patch, for the denoiser; None: the condition
+        alone.
     """
 
     condition: NDArray[np.float32]
     lattice: NDArray[np.float32]
     target: NDArray[np.float32]
+    views: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ in-sample residuals are far too small, and draws made from them too sure of them
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
@@ -15,25 +14,34 @@ from typing import ClassVar, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from stem_core.diffusion.conditional_mean import ConditionalMean
 from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
 from stem_core.diffusion.schedule import Schedule
 from stem_core.errors import SettingsError
 from stem_core.prediction.model import Bands, DomainReference, Generator
-from stem_core.prediction.sampling import draw_targets, spread
+from stem_core.prediction.sampling import draw_targets
 from stem_core.prediction.settings import SamplingSettings
+from stem_core.training.calibration import (
+    calibrate_bands,
+    domain_reference,
+    match_variance,
+    whiten,
+    within_sections,
+)
 from stem_core.training.conditional_mean import (
     MeanTraining,
     TrainingSection,
     fit_conditional_mean,
 )
 from stem_core.training.settings import STRICT, DenoiserTraining
-from stem_core.training.trainer import train_denoiser
+from stem_core.training.trainer import TrainingRun, train_denoiser
+from stem_core.training.watching import evenly, watch_sections
 
 __all__ = ["FitSettings", "Fitted", "fit"]
 
-log = logging.getLogger(__name__)
+_CALIBRATION_SPOTS = 2000  # of the published target, whose draws are costly
 Array = NDArray[np.float32]
 
 
@@ -107,93 +115,15 @@ def _out_of_fold(
     return np.concatenate(parts), np.array(doubts, np.float32)
 
 
-def _within(values: Array, section: NDArray[np.int64]) -> Array:
-    out = values.copy()
-    for s in np.unique(section):
-        out[section == s] -= values[section == s].mean(0)
-    return out
-
-
-def _whiten(residual: Array) -> tuple[Array, Array]:
-    """Find the symmetric root of the residuals' covariance, (G,G), and the whitened residuals.
-
-    The correlation is shrunk (Ledoit & Wolf 2004), since there are few more spots than genes. The
-    symmetric root keeps every whitened variable as close to its own gene as can be.
-    """
-    from sklearn.covariance import ledoit_wolf
-
-    std = residual.std(0) + 1e-3
-    scaled = (residual / std).astype(np.float64)
-    correlation, _ = ledoit_wolf(scaled, assume_centered=True)
-    values, vectors = np.linalg.eigh(correlation)
-    root = (vectors * np.sqrt(values)) @ vectors.T
-    white = scaled @ ((vectors / np.sqrt(values)) @ vectors.T)
-    return (std[:, None] * root).astype(np.float32), white.astype(np.float32)
-
-
 @torch.no_grad()
-def _set_inputs(generator: Generator, condition: Array, width: int) -> None:
-    """Whitened principal components of the standardised condition."""
-    assert generator.inputs is not None
+def _set_inputs(generator: Generator, condition: Array, width: int | None) -> None:
+    """Whitened principal components of the standardised condition, or nothing."""
+    if generator.inputs is None:
+        return
     z = generator.inputs.fit(condition, np.arange(condition.shape[1]))
     _, s, v = torch.linalg.svd(z - z.mean(0), full_matrices=False)
     scale = s[:width] / np.sqrt(len(condition))
     generator.projection.copy_(v[:width].T / scale)
-
-
-def _domain(embeddings: Array, section: NDArray[np.int64], components: int) -> DomainReference:
-    mean, std = embeddings.mean(0), embeddings.std(0) + 1e-6
-    _, s, v = np.linalg.svd((embeddings - mean) / std, full_matrices=False)
-    projection = (v[:components].T / (s[:components] / np.sqrt(len(embeddings)))) / std[:, None]
-    reference = DomainReference(mean, projection.astype(np.float32), 1.0)
-    return replace(reference, unit=float(np.quantile(reference.distance(embeddings), 0.95)))
-
-
-def _match_variance(
-    draws: Array, expected: Array, target: Array, section: NDArray[np.int64]
-) -> Array:
-    """Per gene, the factor on residual draws that makes single draws vary as the tissue does.
-
-    Over a section; the median over sections, drawn halfway to the median over genes.
-    """
-    factors = []
-    for s in np.unique(section):
-        here = section == s
-        missing = target[here].var(0) - expected[here].var(0)
-        drawn = draws[here].var(0).mean(0)
-        factors.append(missing / np.maximum(drawn, 1e-6))
-    squared = np.median(np.stack(factors), 0).clip(0.1, 3.0)
-    shrunk = (0.5 * squared + 0.5 * np.median(squared)).clip(0.2, 2.5)
-    out: Array = np.sqrt(shrunk).astype(np.float32)
-    return out
-
-
-def _calibrate(
-    draws: Array,
-    residual: Array,
-    section: NDArray[np.int64],
-    doubts: Array,
-    settings: SamplingSettings,
-) -> Bands:
-    """Fit the band to the errors of sections left out: within them per gene, of their level once.
-
-    A section's misjudged level is one error, not one a spot, so it is kept apart.
-    """
-    error = residual - draws.mean(1)
-    std = spread(draws, settings)
-    typical = np.sqrt((std**2).mean(0))
-    relative = _within(error, section) / np.sqrt((std**2 + typical**2) / 2)
-    low, high = np.quantile(relative, (0.05, 0.95), axis=0)
-    per_doubt = [
-        (error[section == s].mean(0) ** 2).mean() / max(doubt, 1e-3) ** 2
-        for s, doubt in enumerate(doubts)
-    ]
-    return Bands(
-        typical.astype(np.float32),
-        (-low).clip(0).astype(np.float32),
-        high.clip(0).astype(np.float32),
-        float(np.sqrt(np.mean(per_doubt))),
-    )
 
 
 def _new_generator(
@@ -204,7 +134,7 @@ def _new_generator(
     residual = mean is not None
     size = DenoiserSize(
         genes=genes,
-        condition_width=settings.projected_width,
+        condition_width=settings.projected_width or condition.shape[1],
         depth=settings.depth,
         width=settings.width,
         heads=settings.heads,
@@ -223,30 +153,73 @@ def _new_generator(
     return generator
 
 
+def _labels(generator: Generator, sections: Sequence[TrainingSection]) -> Array:
+    """Make what the denoiser is conditioned on: (N,P), or (V,N,P) where there are views."""
+    if any(s.views is None for s in sections):
+        condition = np.concatenate([s.condition for s in sections])
+        out: Array = generator.label(torch.from_numpy(condition)).numpy()
+        return out
+    views = np.concatenate([s.views for s in sections if s.views is not None], axis=1)
+    return np.stack([generator.label(torch.from_numpy(view)).numpy() for view in views])
+
+
+def _draw(
+    generator: Generator,
+    schedule: Schedule,
+    label: Tensor,
+    relative: Tensor | None,
+    ids: Sequence[str],
+    how: SamplingSettings,
+    device: torch.device,
+) -> Tensor:
+    """Draw from the denoiser on a device, (N,K,G) on the CPU."""
+    relative = None if relative is None else relative.to(device)
+    drawn = draw_targets(
+        generator.denoiser.to(device), schedule, label.to(device), relative, ids, how
+    ).cpu()
+    generator.denoiser.cpu()
+    return drawn
+
+
 def _fit_published(
-    condition: Array,
-    target: Array,
-    section: NDArray[np.int64],
+    sections: Sequence[TrainingSection],
     own_width: int,
     settings: FitSettings,
+    run: TrainingRun,
+    validation: Sequence[TrainingSection],
 ) -> Fitted:
     """Diffuse expression itself and predict noise, as published.
 
-    The band is calibrated on the training spots, so it is too narrow on new ones.
+    The band is calibrated on training spots, so it is too narrow on new ones.
     """
+    condition, target, section = _together(sections)
     generator = _new_generator(condition, target.shape[1], None, settings)
-    schedule, label = Schedule(), generator.label(torch.from_numpy(condition))
+    schedule, device = Schedule(), run.ranks.device
     generator.denoiser = train_denoiser(
-        generator.denoiser, schedule, target, label.numpy(), None, settings.denoiser
+        generator.denoiser,
+        schedule,
+        target,
+        _labels(generator, sections),
+        None,
+        settings.denoiser,
+        run,
+        watch_sections(generator, schedule, validation, settings.calibration, device),
     )
-    ids = [f"{s}/{i}" for i, s in enumerate(section)]
-    draws = draw_targets(
-        generator.denoiser, schedule, label, None, ids, settings.calibration
-    ).numpy()
-    no_doubt = np.full(int(section.max()) + 1, np.inf, np.float32)
-    bands = _calibrate(draws, target, section, no_doubt, settings.calibration)
-    domain = _domain(condition[:, :own_width], section, settings.domain_components)
+    chosen = evenly(len(target), _CALIBRATION_SPOTS)
+    ids = [f"{section[i]}/{i}" for i in chosen]
+    label = generator.label(torch.from_numpy(condition[chosen]))
+    draws = _draw(generator, schedule, label, None, ids, settings.calibration, device).numpy()
+    bands = calibrate_bands(draws, target[chosen], section[chosen], None, settings.calibration)
+    domain = domain_reference(condition[:, :own_width], section, settings.domain_components)
     return Fitted(generator.eval().requires_grad_(False), schedule, bands, domain)
+
+
+def _together(sections: Sequence[TrainingSection]) -> tuple[Array, Array, NDArray[np.int64]]:
+    """Condition (N,C), target (N,G) and section (N,) of all spots."""
+    condition = np.concatenate([s.condition for s in sections])
+    target = np.concatenate([s.target for s in sections])
+    section = np.repeat(np.arange(len(sections)), [len(s.target) for s in sections])
+    return condition, target, section
 
 
 def fit(
@@ -254,51 +227,72 @@ def fit(
     groups: Mapping[str, slice],
     own_width: int,
     settings: FitSettings,
+    run: TrainingRun | None = None,
+    validation: Sequence[TrainingSection] = (),
 ) -> Fitted:
     """Fit on measured sections.
 
     Parameters
     ----------
     sections
-        At least 2, since residuals come from sections left out.
+        At least 2, since residuals come from sections left out; 1 for the published target.
     groups
         Columns of the condition by meaning.
     own_width
         Width of the own-patch embedding, the first columns of the condition.
-    settings
-        See `FitSettings`.
+    settings, run
+        What to do, and where the denoiser is trained.
+    validation
+        Sections that are watched while the denoiser learns, and teach it nothing.
+
+    Raises
+    ------
+    SettingsError
+        There are too few sections.
+    StemError
+        As `train_denoiser`.
     """
-    condition = np.concatenate([s.condition for s in sections])
-    target = np.concatenate([s.target for s in sections])
-    section = np.repeat(np.arange(len(sections)), [len(s.target) for s in sections])
+    run = TrainingRun() if run is None else run
+    if len(sections) < (2 if settings.target == "residual" else 1):
+        msg = (
+            f"There are {len(sections)} sections to train on; a residual target needs 2 at least, "
+            "the published one 1."
+        )
+        raise SettingsError(msg)
     if settings.target == "published":
-        return _fit_published(condition, target, section, own_width, settings)
+        return _fit_published(sections, own_width, settings, run, validation)
+    condition, target, section = _together(sections)
     inner = replace(settings.mean, networks=settings.inner_networks)
     expected, doubts = _out_of_fold(sections, groups, inner)
     residual = target - expected
     # Level shifts between sections belong into the band, not into single draws, which are to vary
     # as tissue does.
-    within = _within(residual, section)
+    within = within_sections(residual, section)
     mean: ConditionalMean = fit_conditional_mean(sections, groups, settings.mean)
     generator = _new_generator(condition, target.shape[1], mean, settings)
-    root, white = _whiten(within)
+    root, white = whiten(within)
     generator.residual_root.copy_(torch.from_numpy(root))
     generator.gene_offset.copy_(torch.from_numpy(expected.mean(0)))
     generator.gene_scale.copy_(torch.from_numpy(expected.std(0) + 1e-3))
-    schedule = Schedule()
-    label = generator.label(torch.from_numpy(condition)).numpy()
+    schedule, device = Schedule(), run.ranks.device
     relative = generator.relative_mean(torch.from_numpy(expected))
     assert relative is not None
     generator.denoiser = train_denoiser(
-        generator.denoiser, schedule, white, label, relative.numpy(), settings.denoiser
+        generator.denoiser,
+        schedule,
+        white,
+        _labels(generator, sections),
+        relative.numpy(),
+        settings.denoiser,
+        run,
+        watch_sections(generator, schedule, validation, settings.calibration, device),
     )
     ids = [f"{s}/{i}" for i, s in enumerate(section)]
-    drawn = draw_targets(
-        generator.denoiser, schedule, torch.from_numpy(label), relative, ids, settings.calibration
-    )
+    label = generator.label(torch.from_numpy(condition))
+    drawn = _draw(generator, schedule, label, relative, ids, settings.calibration, device)
     draws = generator.residual(drawn).numpy()
-    factor = _match_variance(draws, expected, target, section)
+    factor = match_variance(draws, expected, target, section)
     generator.residual_root *= torch.from_numpy(factor)[:, None]
-    bands = _calibrate(draws * factor, residual, section, doubts, settings.calibration)
-    domain = _domain(condition[:, :own_width], section, settings.domain_components)
+    bands = calibrate_bands(draws * factor, residual, section, doubts, settings.calibration)
+    domain = domain_reference(condition[:, :own_width], section, settings.domain_components)
     return Fitted(generator.eval().requires_grad_(False), schedule, bands, domain)

@@ -1,90 +1,58 @@
-"""Train the denoiser: noise and variance loss, AdamW, EMA with a warmed-up decay.
+"""Train the denoiser: AdamW, an average of weights with a warmed-up decay, and what keeps it going.
 
-The loss is that of Nichol & Dhariwal 2021.
+Alone or in several processes, broken off and resumed or not, it makes the same steps.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
-import logging
 import math
-import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from stem_core.diffusion.denoiser import Denoiser
-from stem_core.diffusion.parameterisation import estimate_noise
 from stem_core.diffusion.schedule import Schedule
+from stem_core.errors import SettingsError, TrainingError
+from stem_core.training.batches import Batch, BatchStream
+from stem_core.training.checkpoints import Checkpoint, CheckpointFolder
+from stem_core.training.journal import Journal, TrainingProgress
+from stem_core.training.loss import DiffusionLoss
+from stem_core.training.ranks import Ranks
 from stem_core.training.settings import DenoiserTraining
 
-__all__ = ["diffusion_loss", "train_denoiser"]
+__all__ = ["TrainingRun", "Validate", "train_denoiser"]
 
-log = logging.getLogger(__name__)
+Validate = Callable[[Denoiser], Mapping[str, float]]
 
 
-def diffusion_loss(
-    denoiser: Denoiser,
-    schedule: Schedule,
-    x0: Tensor,
-    t: NDArray[np.int64],
-    noise: Tensor,
-    condition: Tensor,
-    gene_mean: Tensor | None,
-) -> Tensor:
-    """Mean squared noise error + variational bound in bits per dimension for the variance.
+@dataclass(frozen=True)
+class TrainingRun:
+    """How a training runs, which does not change what it learns.
 
-    Parameters
+    Attributes
     ----------
-    x0, noise
-        (N,1,G).
-    t
-        (N,).
-    condition
-        (N,P).
-    gene_mean
-        (N,G) or None.
-
-    Returns
-    -------
-    Tensor
-        Scalar.
+    folder
+        For checkpoints and the log; None: neither.
+    identity
+        Of recipe and data; a checkpoint of another one is refused.
+    ranks
+        The processes that share the work.
+    progress
+        Is told of each line of the log.
     """
 
-    def at(values: NDArray[np.float64]) -> Tensor:
-        return torch.from_numpy(values[t]).to(x0)[:, None, None]
-
-    alpha_bar = at(schedule.alphas_bar)
-    xt = alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * noise
-    eps, v = estimate_noise(denoiser, schedule, xt, t, condition, gene_mean)
-    # The error of the velocity is that of the noise divided by √ᾱ.
-    weight = 1 / alpha_bar if denoiser.size.predicts == "velocity" else torch.ones_like(alpha_bar)
-    simple = (weight * (eps - noise).pow(2)).mean()
-    beta, before = at(schedule.betas), at(schedule.alphas_bar_before)
-
-    def posterior_mean(x0_: Tensor) -> Tensor:
-        return (before.sqrt() * beta * x0_ + (1 - beta).sqrt() * (1 - before) * xt) / (
-            1 - alpha_bar
-        )
-
-    low, high = (at(a) for a in schedule.log_variance_range)
-    share = (v + 1) / 2
-    log_variance = share * high + (1 - share) * low
-    guess = (xt - (1 - alpha_bar).sqrt() * eps.detach()) / alpha_bar.sqrt()
-    squared = (posterior_mean(x0) - posterior_mean(guess)).pow(2)
-    kl = 0.5 * (
-        log_variance - low + torch.exp(low - log_variance) + squared * torch.exp(-log_variance) - 1
-    )
-    # The last step has no posterior to compare with: negative log-likelihood of x0 itself.
-    nll = 0.5 * (
-        math.log(2 * math.pi) + log_variance + (x0 - guess).pow(2) * torch.exp(-log_variance)
-    )
-    first = torch.from_numpy(t == 0).to(x0.device)[:, None, None]
-    bound = torch.where(first, nll, kl).mean() / math.log(2.0)
-    loss: Tensor = simple + bound
-    return loss
+    folder: Path | None = None
+    identity: str = ""
+    ranks: Ranks = field(default_factory=Ranks)
+    progress: Callable[[TrainingProgress], None] | None = None
 
 
 def train_denoiser(
@@ -94,8 +62,13 @@ def train_denoiser(
     condition: NDArray[np.float32],
     gene_mean: NDArray[np.float32] | None,
     settings: DenoiserTraining,
+    run: TrainingRun | None = None,
+    validate: Validate | None = None,
 ) -> Denoiser:
-    """Train in place and return the average of weights.
+    """Train in place and return the average of weights, on the CPU.
+
+    With a folder it goes on from the newest checkpoint there, to the same weights as if it had
+    never stopped (bit for bit on one CPU in fp32).
 
     Parameters
     ----------
@@ -104,52 +77,209 @@ def train_denoiser(
     target
         (N,G), what is diffused: log2(1 + count), or the scaled residual.
     condition
-        (N,P).
+        (N,P), or (V,N,P) for V views of each spot.
     gene_mean
         (N,G) or None, the second input of each gene's token.
+    settings, run
+        What to do, and where.
+    validate
+        Figures of the average of weights on validation sections; `crps` decides on stopping early.
+
+    Raises
+    ------
+    TrainingError
+        The loss is no number any more, or another process ended.
+    OutputError
+        A checkpoint or the log cannot be written.
+    ModelFileError
+        No checkpoint is sound.
+    SettingsError
+        The checkpoints are of another training.
     """
-    random = np.random.default_rng(settings.seed)
-    generator = torch.Generator().manual_seed(settings.seed)
-    y, c = torch.from_numpy(target), torch.from_numpy(condition)
-    g = None if gene_mean is None else torch.from_numpy(gene_mean)
-    average = copy.deepcopy(denoiser).requires_grad_(False)
-    optimiser = torch.optim.AdamW(
-        denoiser.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
+    run = TrainingRun() if run is None else run
+    ranks, device = run.ranks, run.ranks.device
+    least = ranks.world * settings.accumulate
+    if settings.batch * settings.noises < least:
+        msg = (
+            f"A batch of {settings.batch} × {settings.noises} cannot be shared by {ranks.world} "
+            f"processes in {settings.accumulate} parts each; choose a larger batch."
+        )
+        raise SettingsError(msg)
+    state = _State(denoiser.to(device), settings)
+    stream = BatchStream(
+        target, condition, gene_mean, schedule.steps, denoiser.size.symmetric, settings
     )
-    schedule_lr = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, settings.learning_rate, total_steps=settings.steps, pct_start=0.1
+    store = None
+    if run.folder is not None:
+        store = CheckpointFolder(run.folder / "checkpoints", run.identity)
+        if (found := store.newest()) is not None:
+            state.restore(found, stream)
+            state.running = state.running if ranks.first else 0.0
+    journal = Journal(
+        run.folder if ranks.first else None,
+        settings.steps,
+        state.step,
+        state.elapsed_s,
+        run.progress if ranks.first else None,
     )
+    model = ranks.wrap(DiffusionLoss(denoiser, schedule))
     denoiser.train()
-    started, running = time.monotonic(), 0.0
-    for step in range(settings.steps):
-        chosen = np.repeat(random.integers(0, len(y), settings.batch), settings.noises)
-        t = random.integers(0, schedule.steps, len(chosen))
-        x0 = y[chosen][:, None]
-        if denoiser.size.symmetric:
-            x0 = x0 * torch.from_numpy(random.choice([-1.0, 1.0], (len(chosen), 1, 1))).to(x0)
-        noise = torch.randn(x0.shape, generator=generator)
-        label = c[chosen] + settings.condition_noise * torch.randn(
-            len(chosen), c.shape[1], generator=generator
+    while state.step < settings.steps and not state.finished:
+        rate = float(state.optimiser.param_groups[0]["lr"])
+        state.running += _learn(model, stream.draw(), state, ranks, settings)
+        state.step += 1
+        state.since_line += 1
+        last = state.step == settings.steps
+        looks = validate is not None and (last or state.step % settings.validate_every == 0)
+        if looks or last or state.step % settings.log_every == 0:
+            loss = ranks.total(state.running) / state.since_line
+            if not math.isfinite(loss):
+                msg = (
+                    f"The loss is {loss} before step {state.step:,}: the training has diverged; "
+                    "choose a smaller training.denoiser.learning_rate, or precision fp32."
+                )
+                raise TrainingError(msg)
+            figures = dict(validate(state.average)) if validate is not None and looks else {}
+            if figures:
+                state.judge(ranks.from_first(figures["crps"]), settings.patience)
+            journal.line(state.step, loss, rate, figures)
+            state.running, state.since_line = 0.0, 0
+        if last or state.finished or state.step % settings.checkpoint_every == 0:
+            # The others' part of the running loss goes into the first one's checkpoint.
+            running = ranks.total(state.running)
+            if store is not None and ranks.first:
+                store.save(state.checkpoint(stream, journal.elapsed_s, running))
+            state.running = running if ranks.first else 0.0
+    return state.result().to(torch.device("cpu")).eval()
+
+
+def _learn(
+    model: nn.Module, batch: Batch, state: _State, ranks: Ranks, settings: DenoiserTraining
+) -> float:
+    """Make one step on this process's share of a batch; return its share of the loss."""
+    parts = np.array_split(np.arange(len(batch)), ranks.world * settings.accumulate)
+    mine = parts[ranks.rank * settings.accumulate : (ranks.rank + 1) * settings.accumulate]
+    state.optimiser.zero_grad(set_to_none=True)
+    total = 0.0
+    for index, rows in enumerate(mine):
+        # Gradients are averaged over processes, so each one's counts by its share of the batch.
+        weight = len(rows) / len(batch)
+        share = batch.share(slice(int(rows[0]), int(rows[-1]) + 1), ranks.device)
+        with _quiet(model, index + 1 < len(mine)):
+            with _autocast(ranks.device, settings.precision):
+                loss = model(share)
+            torch.autograd.backward(loss * (weight * ranks.world))
+        total += weight * loss.item()
+    if settings.clip is not None:
+        torch.nn.utils.clip_grad_norm_(state.denoiser.parameters(), settings.clip)
+    state.optimiser.step()
+    if state.rates is not None:
+        state.rates.step()
+    decay = min(settings.ema, (1 + state.step) / (10 + state.step))
+    with torch.no_grad():
+        for a, b in zip(state.average.parameters(), state.denoiser.parameters(), strict=True):
+            a.lerp_(b, 1 - decay)
+    return total
+
+
+@contextlib.contextmanager
+def _quiet(model: nn.Module, more: bool) -> Iterator[None]:
+    """Share gradients with the other processes at the last part of a batch alone."""
+    if more and isinstance(model, nn.parallel.DistributedDataParallel):
+        with model.no_sync():
+            yield
+    else:
+        yield
+
+
+def _autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+class _State:
+    """All that changes while training."""
+
+    def __init__(self, denoiser: Denoiser, settings: DenoiserTraining) -> None:
+        self.denoiser = denoiser
+        self.average = copy.deepcopy(denoiser).requires_grad_(False)
+        self.optimiser = torch.optim.AdamW(
+            denoiser.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
         )
-        loss = diffusion_loss(
-            denoiser, schedule, x0, t, noise, label, None if g is None else g[chosen]
-        )
-        optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(denoiser.parameters(), 1.0)
-        optimiser.step()
-        schedule_lr.step()
-        decay = min(settings.ema, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for a, b in zip(average.parameters(), denoiser.parameters(), strict=True):
-                a.lerp_(b, 1 - decay)
-        running += loss.item()
-        if (step + 1) % 100 == 0:
-            log.info(
-                "step %d loss %.4f after %.0f s",
-                step + 1,
-                running / 100,
-                time.monotonic() - started,
+        self.rates: torch.optim.lr_scheduler.OneCycleLR | None = None
+        if settings.schedule == "one-cycle":
+            self.rates = torch.optim.lr_scheduler.OneCycleLR(
+                self.optimiser, settings.learning_rate, total_steps=settings.steps, pct_start=0.1
             )
-            running = 0.0
-    return average.eval()
+        self.step = 0
+        self.running, self.since_line = 0.0, 0  # loss since the last line of the log
+        self.elapsed_s = 0.0
+        self.best: dict[str, Tensor] = {}
+        self.best_crps, self.worse, self.finished = math.inf, 0, False
+
+    def judge(self, crps: float, patience: int) -> None:
+        """Keep the best average, and stop when it has long been the best."""
+        if patience == 0:
+            return
+        self.worse = 0 if crps < self.best_crps else self.worse + 1
+        if self.worse == 0:
+            self.best_crps = crps
+            self.best = {k: v.clone() for k, v in self.average.state_dict().items()}
+        self.finished = self.worse >= patience
+
+    def result(self) -> Denoiser:
+        """Return the average, the best one where that was looked for."""
+        if self.best:
+            self.average.load_state_dict(self.best)
+        return self.average
+
+    def checkpoint(self, stream: BatchStream, elapsed_s: float, running: float) -> Checkpoint:
+        numbers, generator = stream.state()
+        optimiser = self.optimiser.state_dict()
+        tensors = {
+            **{f"weights.{k}": v for k, v in self.denoiser.state_dict().items()},
+            **{f"average.{k}": v for k, v in self.average.state_dict().items()},
+            **{f"best.{k}": v for k, v in self.best.items()},
+            **{
+                f"optimiser.{index}.{name}": value
+                for index, values in optimiser["state"].items()
+                for name, value in values.items()
+            },
+            "random.torch": generator,
+        }
+        facts = {
+            "random.numpy": numbers,
+            "groups": optimiser["param_groups"],
+            "rates": None if self.rates is None else self.rates.last_epoch,
+            "running": running,
+            "since_line": self.since_line,
+            "elapsed_s": elapsed_s,
+            "best_crps": self.best_crps if self.best else None,
+            "worse": self.worse,
+            "finished": self.finished,
+        }
+        return Checkpoint(self.step, tensors, facts)
+
+    def restore(self, found: Checkpoint, stream: BatchStream) -> None:
+        facts = found.facts
+        parts: dict[str, dict[str, Tensor]] = {}
+        for name, value in found.tensors.items():
+            kind, _, rest = name.partition(".")
+            parts.setdefault(kind, {})[rest] = value
+        self.denoiser.load_state_dict(parts["weights"])
+        self.average.load_state_dict(parts["average"])
+        states: dict[int, dict[str, Tensor]] = {}
+        for name, value in parts["optimiser"].items():
+            index, _, what = name.partition(".")
+            states.setdefault(int(index), {})[what] = value
+        groups = [{**group, "betas": tuple(group["betas"])} for group in facts["groups"]]
+        self.optimiser.load_state_dict({"state": states, "param_groups": groups})
+        if self.rates is not None:
+            self.rates.last_epoch = facts["rates"]
+        stream.restore(facts["random.numpy"], parts["random"]["torch"])
+        self.step, self.elapsed_s = found.step, facts["elapsed_s"]
+        self.running, self.since_line = facts["running"], facts["since_line"]
+        self.best = parts.get("best", {})
+        self.best_crps = math.inf if facts["best_crps"] is None else facts["best_crps"]
+        self.worse, self.finished = facts["worse"], facts["finished"]

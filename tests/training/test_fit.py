@@ -17,8 +17,8 @@ from stem_core.training.conditional_mean import (
     fit_conditional_mean,
 )
 from stem_core.training.fit import FitSettings, Fitted, fit
+from stem_core.training.loss import diffusion_loss
 from stem_core.training.settings import DenoiserTraining
-from stem_core.training.trainer import diffusion_loss
 
 GENES, WIDTH, SPOTS = 12, 30, 120
 GROUPS = {"raw": slice(0, 14), "relative": slice(14, 28), "geometry": slice(28, None)}
