@@ -37,8 +37,9 @@ def pick_runs(manifests: Mapping[str, Manifest]) -> tuple[JobStatus, JobStatus]:
     left, right = st.columns(2, gap="medium")
     first = left.selectbox(
         "Run A", list(done), index=list(done).index(last), key=f"run_a_{last}",
-        format_func=lambda run: _label(done[run], manifests),
+        format_func=lambda run: f"{done[run].request.slide_name} · {_label(done[run])}",
     )  # fmt: skip
+    left.caption(run_words(done[first], manifests.get(done[first].request.model)))
     st.query_params[Keys.RUN_PARAMETER] = first
     partners = _partners(first, slides)
     if not partners:
@@ -56,9 +57,10 @@ def pick_runs(manifests: Mapping[str, Manifest]) -> tuple[JobStatus, JobStatus]:
     second = right.selectbox(
         "Run B, of the same slide", partners, key=f"run_b_{first}_{asked}",
         index=partners.index(asked) if asked in partners else 0,
-        format_func=lambda run: _label(done[run], manifests)
+        format_func=lambda run: _label(done[run])
         + (" (no gene in common)" if _disjoint(done[first], done[run], manifests) else ""),
     )  # fmt: skip
+    right.caption(run_words(done[second], manifests.get(done[second].request.model)))
     st.query_params[OTHER_PARAMETER] = second
     _say_who_is_left_out(len(runs), len(done), len(partners))
     return done[first], done[second]
@@ -102,9 +104,12 @@ def _disjoint(one: JobStatus, other: JobStatus, manifests: Mapping[str, Manifest
     return first is not None and second is not None and first.isdisjoint(second)
 
 
-def _label(status: JobStatus, manifests: Mapping[str, Manifest]) -> str:
-    words = run_words(status, manifests.get(status.request.model))
-    return f"{status.request.slide_name} · {words} · {moment(status.created_s)}".replace("\\", "")
+def _label(status: JobStatus) -> str:
+    request = status.request
+    return (
+        f"{request.model} · {request.steps} × {request.samples}, seed {request.seed} · "
+        f"{moment(status.created_s)}"
+    )
 
 
 def _say_why_alone(done: Mapping[str, JobStatus], runs: Sequence[JobStatus]) -> None:

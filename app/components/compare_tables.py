@@ -14,7 +14,7 @@ from app.maps.pairs import PairValues
 from app.maps.panels import UNITS
 from stem_core.analysis.agreement import pcc_against
 
-__all__ = ["show_agreement", "show_gene", "show_measured_pcc", "show_spots"]
+__all__ = ["show_agreement", "show_gene", "show_measured_pcc", "show_ranking", "show_spots"]
 
 _HELP = {
     "PCC": "Pearson correlation over the spots: 1 where one map is in proportion to the other. "
@@ -54,7 +54,11 @@ def show_agreement(table: pd.DataFrame, gene_file: str) -> None:
             "sections share their mistakes."
         )
     number = st.column_config.NumberColumn
-    percent = table.assign(far=100 * table["far"], overlap=100 * table["overlap"])
+    percent = table.assign(
+        far=100 * table["far"],
+        overlap=100 * table["overlap"],
+        mean_difference=table["mean_difference"].round(2) + 0.0,  # no "−0.00"
+    )
     st.dataframe(
         percent.reset_index(), hide_index=True, height=300,
         alt="Agreement of the two runs, one row for each gene",
@@ -116,9 +120,36 @@ def show_spots(pair: PairValues, gene: str, ids: Sequence[str]) -> None:
     )  # fmt: skip
 
 
+def show_ranking(table: pd.DataFrame, gene: str) -> None:
+    """Plot the concordance of every gene with its interval, the chosen one marked."""
+    ranked = table.dropna(subset=["ccc"])
+    place = list(range(1, len(ranked) + 1))
+    figure = go.Figure()
+    for end, fill in (("ccc_low", None), ("ccc_high", "tonexty")):
+        figure.add_scatter(
+            x=place, y=ranked[end], mode="lines", line={"width": 0}, fill=fill, hoverinfo="skip",
+            fillcolor="rgba(128, 128, 128, 0.25)",
+        )  # fmt: skip
+    figure.add_scatter(
+        x=place, y=ranked["ccc"], mode="lines", text=list(ranked.index),
+        hovertemplate="%{text}: %{y:.2f}<extra></extra>",
+    )  # fmt: skip
+    if gene in ranked.index:
+        figure.add_scatter(
+            x=[ranked.index.get_loc(gene) + 1], y=[ranked["ccc"][gene]], mode="markers+text",
+            text=[gene], textposition="bottom center", marker={"size": 9}, hoverinfo="skip",
+        )  # fmt: skip
+    figure.update_layout(
+        title="Every gene, with its 95 % interval", height=380, showlegend=False,
+        xaxis_title="genes, the most alike first", yaxis_title="CCC",
+        margin={"l": 10, "r": 10, "t": 40, "b": 10},
+    )  # fmt: skip
+    st.plotly_chart(figure, key="ranking", alt="Concordance of every gene, sorted")
+
+
 def show_measured_pcc(pair: PairValues, genes: Sequence[str]) -> None:
     """Show how well A, B and the baseline go with the measured section, where one was given."""
-    measured = measured_of(pair)
+    measured = _measured_of(pair)
     if measured is None:
         return
     names = {"a": pair.one.prediction.mean, "b": pair.at_spots(pair.other.prediction.mean)}
@@ -157,7 +188,7 @@ def show_measured_pcc(pair: PairValues, genes: Sequence[str]) -> None:
     )  # fmt: skip
 
 
-def measured_of(pair: PairValues) -> np.ndarray | None:
+def _measured_of(pair: PairValues) -> np.ndarray | None:
     """Return what was measured at A's spots, in A's genes (N, G): given to A, else to B."""
     measured = pair.one.measured()
     if measured is not None or (theirs := pair.other.measured()) is None:

@@ -11,16 +11,16 @@ import streamlit as st
 from app.components import map_controls
 from app.components.compare_choice import pick_runs
 from app.components.compare_tables import (
-    measured_of,
     show_agreement,
     show_gene,
     show_measured_pcc,
+    show_ranking,
     show_spots,
 )
 from app.components.gene_choice import best_predicted_first
 from app.components.maps_viewer import maps_viewer
 from app.components.model_cards import manifests_by_name
-from app.components.wording import count, plain, run_words
+from app.components.wording import count, plain
 from app.maps.pairs import PairValues, open_pair
 from app.maps.panels import DIVERGING, Look, Panel, hex_colours, panels_of
 from app.maps.runs import measured_version
@@ -59,10 +59,13 @@ def gene_of_address(order: list[str]) -> str:
     return gene
 
 
-def panels_beside(pair: PairValues, gene: str, scale: str, version: str) -> list[Panel]:
+def panels_beside(
+    pair: PairValues, gene: str, scale: str, version: str, notes: tuple[str, str]
+) -> list[Panel]:
     """Return A, B, the baseline where it was kept, the difference, and what was measured.
 
-    All but the difference share one range of colours.
+    All but the difference share the range of colours of A, B and what was measured; a baseline
+    can go far beyond, which would leave them flat. `notes` say what A and B are.
     """
     mean = f"mean:{gene}"
     shown = [("a", "Run A", pair.one, mean), ("b", "Run B", pair.other, mean)]
@@ -76,7 +79,8 @@ def panels_beside(pair: PairValues, gene: str, scale: str, version: str) -> list
         (whose, title, panels_of(values, [layer], scale, (1, 99), shared=False, version=version)[0])
         for whose, title, values, layer in shown
     ]
-    low, high = min(panel.low for *_, panel in made), max(panel.high for *_, panel in made)
+    ends = [panel for *_, panel in made if not panel.layer.startswith("baseline:")]
+    low, high = min(panel.low for panel in ends), max(panel.high for panel in ends)
     panels = [
         replace(
             panel, layer=f"{whose}:{panel.layer}", title=f"{title} · {gene}", low=low, high=high,
@@ -92,6 +96,7 @@ def panels_beside(pair: PairValues, gene: str, scale: str, version: str) -> list
         f"apart:{gene}", f"Agreement · {gene}, A − B", "joint spreads", hex_colours(DIVERGING),
         -FAR, FAR, note="0: equal",
     )  # fmt: skip
+    panels[:2] = [replace(panels[place], note=note) for place, note in enumerate(notes)]
     after = 3 if pair.one.has_baseline else 2
     return [*panels[:after], apart, *panels[after:]]
 
@@ -109,8 +114,6 @@ except StemError as error:
     st.error(plain(str(error)), icon=":material/error:")
     st.page_link("views/runs.py", label="All runs", icon=":material/list:")
     st.stop()
-for letter, status in (("A", first), ("B", second)):
-    st.markdown(f"**{letter}** {run_words(status, manifests.get(status.request.model))}")
 one, other = pair.one.prediction, pair.other.prediction
 symbols = shared_genes(one, other)
 if not symbols:
@@ -127,12 +130,17 @@ except StemError as error:
     st.warning(plain(str(error)), icon=":material/info:")
     st.stop()
 st.caption(
-    f"{count(len(symbols), 'gene')} in common · {count(common, 'spot')} of A's "
-    f"{count(len(pair.at), 'spot')} have a spot of B within half a pitch "
-    f"({pair.one.pitch_um / 2:g} µm)"
-    + ("" if common == len(pair.at) else "; the others stay empty on B's map")
-    + "."
+    f"{count(len(symbols), 'gene')} in common · "
+    + (f"all {count(common, 'spot')}" if common == len(pair.at) else count(common, "spot"))
+    + ("" if common == len(pair.at) else f" of {len(pair.at)}")
+    + f" of A have a spot of B within half a pitch ({pair.one.pitch_um / 2:g} µm)"
+    + ("." if common == len(pair.at) else "; the others stay empty on B's map.")
 )
+if first.request.model == second.request.model:
+    st.caption(
+        ":material/info: Both runs are of one model, so this is about spots and settings, not "
+        "about models; the mean of paired draws hardly depends on their seed and number."
+    )
 if one.mpp != other.mpp:
     st.caption(
         f":material/warning: The runs took different microns per pixel ({one.mpp:.4g} and "
@@ -144,11 +152,13 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     with st.popover("Look", icon=":material/tune:"):
         look = map_controls.pick_look()
 show_gene(table, gene)
+titles = [manifests.get(status.request.model) for status in (first, second)]
+notes = (titles[0].title if titles[0] else "", titles[1].title if titles[1] else "")
 maps_viewer(
     "compare",
     base=f"/api/runs/{first.id}/with/{second.id}",
     slide=slide,
-    panels=panels_beside(pair, gene, look.scale, version),
+    panels=panels_beside(pair, gene, look.scale, version, notes),
     look=Look(look.opacity, look.spot_size, look.brightness, look.grey),
     spot_diameter_um=one.spots.diameter_um,
     height_px=MAP_HEIGHT_PX,
@@ -159,12 +169,12 @@ st.caption(
     "one range of colours." + ("" if pair.one.has_baseline else " Run A kept no ridge baseline.")
 )
 show_agreement(table, "agreement.csv")
-left, right = st.columns(2, gap="medium")
-with left:
+spots, genes = st.columns(2, gap="medium")
+with spots:
     show_spots(pair, gene, one.spots.ids)
-if measured_of(pair) is not None:
-    with right:
-        show_measured_pcc(pair, list(symbols))
+with genes:
+    show_ranking(table, gene)
+show_measured_pcc(pair, symbols)
 with st.container(horizontal=True):
     for letter, status in (("A", first), ("B", second)):
         st.page_link(

@@ -55,6 +55,8 @@ st.caption(
     f"{count(len(runs), 'run')} on this computer, newest first. Everyone who can open this page "
     "sees them."
 )
+if sum(status.state == "done" for status in runs) > 1:
+    st.page_link("views/compare.py", label="Compare two runs", icon=":material/compare:")
 pages = -(-len(runs) // RUNS_A_PAGE)
 page = st.pagination(pages, key="runs_page") if pages > 1 else 1
 shown = runs[(page - 1) * RUNS_A_PAGE : page * RUNS_A_PAGE]
