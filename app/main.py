@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import streamlit as st
 
 from app.components.wording import NOTICE
 from app.state import start_session
 
-st.set_page_config(page_title="Stem in a browser", page_icon=":material/blur_on:", layout="wide")
+# An icon of our own: browsers fetch Streamlit's from another server.
+ICON = Path(__file__).with_name("icon.svg")
+
+st.set_page_config(page_title="Stem in a browser", page_icon=ICON, layout="wide")
 start_session()
 page = st.navigation(
     [

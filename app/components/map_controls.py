@@ -8,9 +8,9 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from app.components.slide_map import COLOUR_SCALES
+from app.maps.panels import COLOUR_SCALES
 
-__all__ = ["LAYERS", "MapLook", "pick_layer", "pick_limits", "pick_look"]
+__all__ = ["LAYERS", "MapLook", "layer_of", "pick_layer", "pick_limits", "pick_look"]
 
 LAYERS = {
     "prediction": "Prediction (mean)",
@@ -37,6 +37,12 @@ def pick_layer(*, has_domain: bool) -> str:
     offered = [layer for layer in LAYERS if has_domain or layer != "domain"]
     return st.selectbox("Show", offered, format_func=LAYERS.__getitem__, key="layer",
                         persist_state="session")  # fmt: skip
+
+
+def layer_of(shown: str, gene: str) -> str:
+    """Return the name of the values (`app.maps.layers`) that a key of LAYERS stands for."""
+    kinds = {"prediction": "mean", "spread": "std", "lower": "q05", "upper": "q95"}
+    return f"{kinds[shown]}:{gene}" if shown in kinds else "domain"
 
 
 def pick_limits(values: NDArray[np.float32], unit: str) -> tuple[float, float]:

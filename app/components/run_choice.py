@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import streamlit as st
 
 from app.components.wording import plain
 from app.jobs.model import JobStatus
 from app.state import Keys, job_queue
 from stem_core.errors import StemError
-from stem_core.prediction.result import Prediction, read_prediction
 
-__all__ = ["chosen_run", "opened"]
-
-
-@st.cache_resource(max_entries=6, show_spinner=False)
-def opened(path: str, modified_ns: int) -> Prediction:
-    """Return the prediction in a file; `modified_ns` tells versions of the file apart."""
-    return read_prediction(Path(path))
+__all__ = ["chosen_run"]
 
 
 def chosen_run(title: str) -> tuple[str, JobStatus]:

@@ -1,8 +1,7 @@
-"""The map over the H&E image: one Plotly figure in microns, image y pointing down.
+"""The preview of a run: slide, tissue and spots in one Plotly figure in microns, image y down.
 
-Spots are drawn as discs of their physical size in a vector image that lies over the slide, so they
-keep their true size at every zoom; a WebGL scatter with invisible markers carries the hover texts
-and the colour bar.
+Spots are drawn at their physical size in a vector image that lies over the slide, so they keep
+their true size at every zoom.
 """
 
 from __future__ import annotations
@@ -10,30 +9,21 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 from PIL import Image
-from plotly.colors import sample_colorscale
 
 __all__ = [
     "CHART_CONFIG",
-    "COLOUR_SCALES",
     "add_anchor",
-    "add_values",
-    "box_around",
     "disc_layer",
     "jpeg_url",
-    "palette",
     "ring_layer",
     "slide_figure",
     "tissue_layer",
 ]
-
-COLOUR_SCALES = ("Viridis", "Cividis", "Magma", "Inferno")
-"""Perceptually uniform scales; Cividis is made for colour-blind readers."""
 
 CHART_CONFIG = {
     "scrollZoom": True,
@@ -47,24 +37,10 @@ CHART_CONFIG = {
 _MAX_RINGS = 20_000
 
 
-def jpeg_url(image: NDArray[np.uint8], brightness: float = 1.0, grey: bool = False) -> str:
-    """Encode an image as a JPEG data address.
-
-    Parameters
-    ----------
-    image : uint8 (h, w, 3)
-    brightness : float
-        1 leaves the image as it is, 0 is black, 2 is white.
-    grey : bool
-        Take the stain's colour away, so that it does not compete with the map's.
-    """
-    level = np.arange(256, dtype=np.float32)
-    lifted = level * brightness if brightness <= 1 else 255 - (255 - level) * (2 - brightness)
-    picture = Image.fromarray(np.clip(lifted, 0, 255).astype(np.uint8)[image])
-    if grey:
-        picture = picture.convert("L")
+def jpeg_url(image: NDArray[np.uint8]) -> str:
+    """Encode an image, uint8 (h, w, 3), as a JPEG data address."""
     out = io.BytesIO()
-    picture.save(out, "JPEG", quality=85)
+    Image.fromarray(image).save(out, "JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode("ascii")
 
 
@@ -75,12 +51,6 @@ def tissue_layer(mask: NDArray[np.bool_]) -> str:
     out = io.BytesIO()
     Image.fromarray(veil).save(out, "PNG")
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode("ascii")
-
-
-@lru_cache(maxsize=16)
-def palette(scale: str) -> tuple[str, ...]:
-    """Return 256 colours `rgb(r, g, b)` of a Plotly colour scale."""
-    return tuple(sample_colorscale(scale, [i / 255 for i in range(256)]))
 
 
 def _svg_url(body: str, size_um: tuple[float, float]) -> str:
@@ -169,7 +139,6 @@ def slide_figure(
     *,
     height_px: int,
     view: str,
-    box_um: tuple[float, float, float, float] | None = None,
 ) -> go.Figure:
     """Lay pictures over each other on axes in microns, with a scale bar.
 
@@ -182,11 +151,8 @@ def slide_figure(
         Height of the figure on the page.
     view : str
         Name of what is shown: figures of the same name share the zoom (Plotly's `uirevision`).
-    box_um : (left, top, right, bottom), optional
-        What is seen at first; the whole slide by default.
     """
     width, height = size_um
-    left, top, right, bottom = box_um or (0.0, 0.0, width, height)
     figure = go.Figure()
     for place, (source, opacity) in enumerate(layers):
         # plotly.js takes pictures of the very same place for one: a nanometre tells them apart
@@ -199,15 +165,12 @@ def slide_figure(
             "separatethousands": True, "exponentformat": "none"}  # fmt: skip
     figure.update_layout(
         height=height_px, margin={"l": 76, "r": 8, "t": 8, "b": 60, "autoexpand": False},
-        uirevision=view, dragmode="pan", showlegend=False, hovermode="closest",
-        hoverdistance=30,
-        hoverlabel={"bgcolor": "#ffffff", "bordercolor": "#7a8794",
-                    "font": {"color": "#111111", "size": 13}},
+        uirevision=view, dragmode="pan", showlegend=False, hovermode=False,
         modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#7a8794", "activecolor": "#0b6577"},
         plot_bgcolor="rgba(0,0,0,0)", paper_bgcolor="rgba(0,0,0,0)", separators=".\u202f",
-        xaxis={**axis, "range": [left, right],
+        xaxis={**axis, "range": [0.0, width],
                "constrain": "domain", "constraintoward": "left"},
-        yaxis={**axis, "range": [bottom, top],
+        yaxis={**axis, "range": [height, 0.0],
                "scaleanchor": "x", "constrain": "domain", "constraintoward": "top"},
     )  # fmt: skip
     # Axis titles as annotations: plotly.js puts its own on top of the tick labels here.
@@ -216,76 +179,24 @@ def slide_figure(
     figure.add_annotation(
         title, text="y (µm)", x=0, y=0.5, xshift=-48, xanchor="right", textangle=-90
     )
-    _add_scale_bar(figure, left, bottom, right - left)
+    _add_scale_bar(figure, width, height)
     return figure
 
 
-def box_around(
-    x_um: NDArray[np.float64],
-    y_um: NDArray[np.float64],
-    diameter_um: float,
-    size_um: tuple[float, float],
-) -> tuple[float, float, float, float]:
-    """Return (left, top, right, bottom) around the spots with a margin, within the slide."""
-    margin = diameter_um + 0.06 * max(np.ptp(x_um), np.ptp(y_um))
-    return (
-        max(0.0, float(x_um.min()) - margin),
-        max(0.0, float(y_um.min()) - margin),
-        min(size_um[0], float(x_um.max()) + margin),
-        min(size_um[1], float(y_um.max()) + margin),
-    )
-
-
-def _add_scale_bar(figure: go.Figure, left: float, bottom: float, width: float) -> None:
-    """Draw the bar into the lower left corner of the first view, on a pale ground."""
+def _add_scale_bar(figure: go.Figure, width: float, bottom: float) -> None:
+    """Draw the bar into the lower left corner of the slide, on a pale ground."""
     bar = _round_length(width)
     label = f"{bar / 1000:g} mm" if bar >= 1000 else f"{bar:g} µm"
     pad = 0.02 * width
     figure.add_annotation(
-        x=left + pad, y=bottom - pad, text=f"<b>{label}</b>", showarrow=False, xanchor="left",
+        x=pad, y=bottom - pad, text=f"<b>{label}</b>", showarrow=False, xanchor="left",
         yanchor="bottom", yshift=5, font={"size": 13, "color": "#111"},
         bgcolor="rgba(255,255,255,0.8)", borderpad=3,
     )  # fmt: skip
     figure.add_shape(
-        type="line", x0=left + pad, x1=left + pad + bar, y0=bottom - pad, y1=bottom - pad,
+        type="line", x0=pad, x1=pad + bar, y0=bottom - pad, y1=bottom - pad,
         line={"width": 5, "color": "#111"},
     )  # fmt: skip
-
-
-def add_values(
-    figure: go.Figure,
-    x_um: NDArray[np.float64],
-    y_um: NDArray[np.float64],
-    values: NDArray[np.float32],
-    *,
-    ids: Sequence[str],
-    details: NDArray[np.float32],
-    hover: str,
-    scale: str,
-    limits: tuple[float, float],
-    title: str,
-) -> None:
-    """Add hover texts and the colour bar: a WebGL scatter whose markers are invisible.
-
-    `details` (N, k) is what `hover`, a Plotly template, shows as `%{customdata[i]}`.
-    """
-    figure.add_trace(
-        go.Scattergl(
-            x=np.asarray(x_um, np.float32), y=np.asarray(y_um, np.float32), mode="markers",
-            text=list(ids), customdata=np.asarray(details, np.float32), hovertemplate=hover,
-            marker={
-                "size": 14, "opacity": 0, "color": np.asarray(values, np.float32),
-                "colorscale": [[i / 8, palette(scale)[round(i * 255 / 8)]] for i in range(9)],
-                "cmin": limits[0], "cmax": limits[1], "showscale": True,
-                "colorbar": {
-                    "orientation": "h", "x": 0, "xanchor": "left", "y": 1.0, "yanchor": "bottom",
-                    "len": 0.62, "thickness": 14, "outlinewidth": 0, "ypad": 4, "xpad": 0,
-                    "title": {"text": title, "side": "top"}, "nticks": 7,
-                },
-            },
-        )
-    )  # fmt: skip
-    figure.update_layout(margin_t=74)
 
 
 def add_anchor(figure: go.Figure, size_um: tuple[float, float]) -> None:

@@ -11,6 +11,7 @@ from app.maps.values import MapValues
 from stem_core.errors import SettingsError
 
 __all__ = [
+    "COLOUR_SCALES",
     "DIVERGING",
     "UNITS",
     "Detail",
@@ -28,6 +29,8 @@ UNITS = "log2(1 + count)"
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _COLOURS = 32
 _AROUND_ZERO = ("difference:", "error:", "score:")
+COLOUR_SCALES = ("Viridis", "Cividis", "Magma", "Inferno")
+"""Perceptually uniform scales; Cividis is made for colour-blind readers."""
 DIVERGING = "RdBu_r"  # told apart with colour blindness, too
 _OF_MEASURED = ("measured:", "error:")
 

@@ -11,7 +11,7 @@ from app.components import map_controls
 from app.components.gene_finder import Genes
 from app.components.gene_lists import show_gene_lists
 from app.components.grey_out import greyed_words, mutes_of, pick_limits
-from app.components.map_panels import layer_genes, pick_panels
+from app.components.map_panels import layer_genes, offer_more_panels, pick_panels
 from app.components.maps_viewer import maps_viewer
 from app.components.measured_tools import show_measured
 from app.components.model_cards import manifests_by_name
@@ -21,7 +21,7 @@ from app.components.region_tools import (
     regions_of,
     show_regions,
 )
-from app.components.run_choice import chosen_run, opened
+from app.components.run_choice import chosen_run
 from app.components.trust import show_domain, show_model, trust_badge
 from app.components.wording import own_names, plain, run_words
 from app.maps.panels import Look, View, panels_of
@@ -74,11 +74,11 @@ if status.state != "done":
     st.stop()
 file = job_queue().result_dir(run_id) / "prediction.h5ad"
 try:
-    prediction = opened(str(file), file.stat().st_mtime_ns)
     values, slide = open_values(run_id), slide_description(run_id)
 except StemError as error:
     st.error(plain(str(error)), icon=":material/error:")
     st.stop()
+prediction = values.prediction
 size_px = (int(slide["width_px"]), int(slide["height_px"]))
 regions = regions_of(run_id)
 
@@ -98,6 +98,7 @@ with st.container(horizontal=True, vertical_alignment="center"):
         )  # fmt: skip
         look = map_controls.pick_look()
     limits = pick_limits(run_id, has_domain=values.has_domain)
+    offer_more_panels(layers, active)
 panels = panels_of(
     values, layers, look.scale, percentiles, shared=shared, version=measured_version(run_id)
 )
@@ -130,11 +131,15 @@ st.caption(
     else "Wheel: zoom · drag: move · double click: all spots · the address keeps maps and view."
 )
 with st.sidebar:
-    show_gene_lists(run_id, file.stat().st_mtime_ns, prediction, values, layers, active)
+    show_gene_lists(run_id, prediction, values, layers, active)
 show_regions(run_id, prediction, values, layers, regions, size_px)
 genes = [gene for layer in layers for gene in layer_genes(values, layer)]
 show_measured(run_id, prediction, values, genes[0] if genes else prediction.symbols[0])
 st.page_link(
     "views/results.py", label="Back to the result and its files", icon=":material/map:",
+    query_params={Keys.RUN_PARAMETER: run_id},
+)  # fmt: skip
+st.page_link(
+    "views/compare.py", label="Compare with another run of this slide", icon=":material/compare:",
     query_params={Keys.RUN_PARAMETER: run_id},
 )  # fmt: skip

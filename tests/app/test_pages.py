@@ -122,18 +122,16 @@ def words(at: AppTest) -> str:
     return " ".join(str(part.value) for part in (*at.markdown, *at.caption))
 
 
+def shown_map(at: AppTest) -> dict[str, Any]:
+    """What the page told the map viewer to show."""
+    [viewer] = at.get("bidi_component")
+    return dict(json.loads(viewer.proto.json))
+
+
 def figure(at: AppTest) -> dict[str, Any]:
     charts = at.get("plotly_chart")
     assert len(charts) == 1
     return dict(json.loads(charts[0].proto.spec))
-
-
-def typed(array: dict[str, Any]) -> np.ndarray:
-    import base64
-
-    values = np.frombuffer(base64.b64decode(array["bdata"]), dtype=array["dtype"])
-    shape = [int(side) for side in str(array.get("shape", "")).split(",") if side.strip()]
-    return values.reshape(shape) if shape else values
 
 
 def upload(at: AppTest, name: str, content: bytes) -> AppTest:
@@ -248,31 +246,27 @@ def test_spots_files(model: str, picture: bytes) -> None:
 def test_an_unknown_run_is_refused_in_one_sentence(model: str, page: str, run: str) -> None:
     at = start(page, run=run)
     assert len(at.error) == 1
-    assert not at.get("plotly_chart")
+    assert not at.get("plotly_chart") and not at.get("bidi_component")
 
 
-def test_the_map_shows_what_the_file_says(finished: tuple[str, Prediction]) -> None:
+def test_the_map_shows_what_was_chosen(finished: tuple[str, Prediction]) -> None:
     run, prediction = finished
     at = start("results", run=run, gene="KRT19")
     assert at.selectbox(key="gene").value == "KRT19"
-    spec = figure(at)
-    [trace] = spec["data"]
-    assert trace["type"] == "scattergl"
-    np.testing.assert_allclose(typed(trace["marker"]["color"]), prediction.mean[:, 2])
-    np.testing.assert_allclose(typed(trace["x"]), prediction.spots.x_px * 2, rtol=1e-6)
-    np.testing.assert_allclose(typed(trace["y"]), prediction.spots.y_px * 2, rtol=1e-6)
-    np.testing.assert_allclose(typed(trace["customdata"])[:, 1], prediction.std[:, 2])
-    assert trace["text"] == list(prediction.spots.ids)
-    assert "log2(1 + count)" in trace["hovertemplate"]
-    bottom, top = spec["layout"]["yaxis"]["range"]
-    assert bottom > top  # the image's y points down
-    assert spec["layout"]["yaxis"]["scaleanchor"] == "x"
-    assert spec["layout"]["uirevision"] == run
-    slide, discs = spec["layout"]["images"]
-    assert (slide["sizex"], slide["sizey"]) == (1800, 1400)  # microns
-    assert discs["opacity"] == 0.85
-    titles = [note["text"] for note in spec["layout"]["annotations"]]
-    assert {"x (µm)", "y (µm)"} <= set(titles)
+    shown = shown_map(at)
+    assert shown["base"] == f"/api/runs/{run}"
+    assert shown["spot_diameter_um"] == 100
+    slide = shown["slide"]
+    assert (slide["width_px"], slide["height_px"], slide["mpp"]) == (900, 700, 2)
+    assert slide["tiles"]
+    [panel] = shown["panels"]
+    assert panel["layer"] == "mean:KRT19" and panel["spread"] == "std:KRT19"
+    assert panel["title"] == "KRT19: prediction (mean)" and panel["unit"] == "log2(1 + count)"
+    details = {detail["words"]: detail["layers"] for detail in panel["details"]}
+    assert details == {"90 % band": ["q05:KRT19", "q95:KRT19"], "domain distance": ["domain"]}
+    limits = np.percentile(prediction.mean[:, 2], (1, 99))
+    np.testing.assert_allclose((panel["low"], panel["high"]), limits, rtol=1e-6)
+    assert shown["look"]["opacity"] == 0.85
 
 
 def test_genes_are_sorted_by_how_well_they_are_predicted(finished: tuple[str, Prediction]) -> None:
@@ -284,18 +278,28 @@ def test_genes_are_sorted_by_how_well_they_are_predicted(finished: tuple[str, Pr
     assert at.selectbox(key="gene").value == "ERBB2"  # the choice stays
 
 
-@pytest.mark.parametrize("layer", ["spread", "lower", "upper", "domain"])
-def test_other_layers(finished: tuple[str, Prediction], layer: str) -> None:
+@pytest.mark.parametrize(
+    ("shown", "layer", "unit"),
+    [
+        ("spread", "std:ERBB2", "log2(1 + count)"),
+        ("lower", "q05:ERBB2", "log2(1 + count)"),
+        ("upper", "q95:ERBB2", "log2(1 + count)"),
+        ("domain", "domain", "× edge of training"),
+    ],
+)
+def test_other_layers(finished: tuple[str, Prediction], shown: str, layer: str, unit: str) -> None:
     run, prediction = finished
     at = start("results", run=run, gene="ERBB2")
-    at.selectbox(key="layer").set_value(layer).run()
-    expected = {
+    at.selectbox(key="layer").set_value(shown).run()
+    [panel] = shown_map(sound(at))["panels"]
+    assert (panel["layer"], panel["unit"], panel["spread"]) == (layer, unit, "")
+    values = {
         "spread": prediction.std[:, 1], "lower": prediction.q05[:, 1],
         "upper": prediction.q95[:, 1], "domain": prediction.domain_distance,
-    }[layer]  # fmt: skip
-    np.testing.assert_allclose(
-        typed(figure(sound(at))["data"][0]["marker"]["color"]), expected, rtol=1e-6
-    )
+    }[shown]  # fmt: skip
+    assert values is not None
+    limits = np.percentile(values, (1, 99))
+    np.testing.assert_allclose((panel["low"], panel["high"]), limits, rtol=1e-6)
 
 
 def test_a_range_of_ones_own(finished: tuple[str, Prediction]) -> None:
@@ -303,8 +307,8 @@ def test_a_range_of_ones_own(finished: tuple[str, Prediction]) -> None:
     at.segmented_control(key="range_mode").set_value("Manual").run()
     at.number_input(key="range_low").set_value(1.0)
     at.number_input(key="range_high").set_value(4.0).run()
-    marker = figure(sound(at))["data"][0]["marker"]
-    assert (marker["cmin"], marker["cmax"]) == (1, 4)
+    [panel] = shown_map(sound(at))["panels"]
+    assert (panel["low"], panel["high"]) == (1, 4)
     at.number_input(key="range_high").set_value(0.5).run()
     assert "must be above" in words(sound(at))
 

@@ -48,17 +48,9 @@ def test_very_many_spots_stay_a_small_picture() -> None:
     n = 200_000
     place = np.linspace(0, 50_000, n)
     shade = np.arange(n).astype(np.uint8)
-    address = slide_map.disc_layer(
-        place, place, 55.0, shade, slide_map.palette("Viridis"), (5e4, 5e4)
-    )
+    colours = [f"rgb({level},{level},{level})" for level in range(256)]
+    address = slide_map.disc_layer(place, place, 55.0, shade, colours, (5e4, 5e4))
     assert len(address) < 6_000_000
-
-
-@pytest.mark.parametrize(("brightness", "level"), [(0.0, 0), (0.5, 50), (1.0, 100), (2.0, 255)])
-def test_brightness(brightness: float, level: int) -> None:
-    image = np.full((8, 8, 3), 100, np.uint8)
-    shown = np.asarray(Image.open(io.BytesIO(decoded(slide_map.jpeg_url(image, brightness)))))
-    assert abs(int(shown.mean()) - level) <= 1
 
 
 def test_the_veil_lies_off_the_tissue() -> None:
