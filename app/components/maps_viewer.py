@@ -11,13 +11,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from app.maps.marks import Badge, Mute
 from app.maps.panels import Look, Panel, View
+from app.maps.viewer_text import viewer_script, viewer_style
 from stem_core.errors import SettingsError
 
 __all__ = [
@@ -36,20 +36,9 @@ MODES = ("pan", "lasso", "box")
 """What dragging does: move the maps, or draw a region around spots."""
 MOST_PANELS = 6
 MOST_POINTS = 2000
-_PARTS = ("data", "place", "slide", "paint", "panel", "hover", "gestures")
 
 
-def _own_text(name: str) -> str:
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")
-
-
-_component = st.components.v2.component(
-    "stem_maps_viewer",
-    css=_own_text("maps_viewer.css"),
-    # A component takes one text: the parts are written to share a module, the last one exports.
-    js="\n".join([*(_own_text(f"maps_viewer_{part}.js") for part in _PARTS),
-                  _own_text("maps_viewer.js")]),
-)  # fmt: skip
+_component = st.components.v2.component("stem_maps_viewer", css=viewer_style(), js=viewer_script())
 
 
 @dataclass(frozen=True)

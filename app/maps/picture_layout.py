@@ -16,7 +16,7 @@ _MOST_HEIGHT_PX = 12_000
 _LEAST_DPI, _MOST_DPI = 50, 1200
 _NARROWEST_PT = 90.0  # of a map: what its title and numbers need
 _HEADER, _FOOT_LINE = 4.3, 1.2  # in font sizes
-_LETTER = 0.5  # width of one, of the font size
+_LETTER = 0.58  # width of one, of the font size
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ _HALO = (1.0, 1.0, 1.0, 0.9)
 _BAR_INK = "#16262c"
 _BAR_SHARE = 0.28  # of a map's width, at the most
 _LEAST_SPOT_PX = 2.0
+_MUTED_COLOUR, _MUTED_COVER = (0x86 / 255, 0x8D / 255, 0x91 / 255), 0.4  # as in the viewer
 SlidePart = tuple[NDArray[np.uint8], tuple[int, int, int, int]]
 """An image, uint8 (h, w, 3), and its box on the slide: x, y, width, height in level-0 pixels."""
 _ONE_AT_A_TIME = threading.Lock()
@@ -106,7 +107,10 @@ def draw_picture(
         msg = f"A picture cannot be written as {kind!r}; choose {' or '.join(KINDS)}."
         raise SettingsError(msg)
     frame = frame_of(scene)
-    foot = (written(scene.slide_name), scene.model, NOTICE, f"{datetime.now(UTC):%d %b %Y}")
+    foot = (
+        written(scene.slide_name), scene.model, *_greyed_words(scene), NOTICE,
+        f"{datetime.now(UTC):%d %b %Y}",
+    )  # fmt: skip
     layout = lay_out(
         len(scene.maps), frame.height_um / frame.width_um, width_px, dpi, foot, titled=bool(title)
     )
@@ -198,9 +202,9 @@ def _draw_header(page: Axes, one: Map, stage: Stage, layout: Layout, ink: str) -
 
     panel, font, top = one.panel, layout.font, stage.header_top
     title = _write(page, stage.left, top, panel.title, font, ink, weight="bold", room=stage.width)
-    if panel.note:
-        after = stage.left + _width(title) + font * layout.unit * 0.6
-        _write(page, after, top + font * layout.unit * 0.15, panel.note, font * 0.8, ink,
+    if note := "  ".join(filter(None, (one.badge.words if one.badge else "", panel.note))):
+        after = stage.left + _width(title) + font * layout.unit * 0.8
+        _write(page, after, top + font * layout.unit * 0.15, note, font * 0.8, ink,
                alpha=0.75, room=stage.left + stage.width - after)  # fmt: skip
     ramp_top, ramp_height = top + layout.points(1.75), layout.points(0.75)
     ramp = min(0.62 * stage.width, layout.points(20))
@@ -245,53 +249,56 @@ def _draw_spots(
         _LEAST_SPOT_PX * frame.width_um / stage.width,
     )
     panel = one.panel
-    shades = shades_of(one.values[shown], panel.low, panel.high, len(panel.palette))
+    shades = _shades(one.values[shown], panel.low, panel.high, len(panel.palette))
     colours = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in panel.palette]) / 255
+    inks = np.column_stack([colours[shades], np.full(len(shades), scene.look.opacity)])
+    inks[scene.muted(one)[shown]] = (*_MUTED_COLOUR, _MUTED_COVER * scene.look.opacity)
     spots = EllipseCollection(
         [diameter], [diameter], [0.0], units="xy",
-        offsets=one.positions[shown].astype(np.float64) * scene.mpp,
-        offset_transform=axes.transData, facecolors=colours[shades], edgecolors="none",
-        linewidths=0, alpha=scene.look.opacity, zorder=2,
+        offsets=scene.positions[shown].astype(np.float64) * scene.mpp,
+        offset_transform=axes.transData, facecolors=inks, edgecolors="none",
+        linewidths=0, zorder=2,
     )  # fmt: skip
     spots.set_gid(f"spots-{number}")
     spots.set_rasterized(not vector)
     axes.add_collection(spots, autolim=False)
 
 
-def shades_of(values: NDArray[np.float32], low: float, high: float, colours: int) -> NDArray[Any]:
+def _shades(
+    values: NDArray[np.float32], low: float, high: float, colours: int
+) -> NDArray[np.int64]:
     """Return the palette's index of each value; what lies beyond the ends takes their colours."""
-    return np.clip((values - low) * (colours / ((high - low) or 1.0)), 0, colours - 1).astype(int)
+    places = (values - low) * (colours / ((high - low) or 1.0))
+    shades: NDArray[np.int64] = np.clip(places, 0, colours - 1).astype(np.int64)
+    return shades
 
 
 def _visible(one: Map, scene: Scene, frame: Frame) -> NDArray[np.bool_]:
     """Which spots have a value and touch the frame, bool (N,)."""
-    x, y = one.positions.T * scene.mpp
+    x, y = scene.positions.T * scene.mpp
     reach = scene.spot_diameter_um * scene.look.spot_size / 2
-    return (
-        np.isfinite(one.values)
-        & (x > frame.left_um - reach)
-        & (x < frame.left_um + frame.width_um + reach)
-        & (y > frame.top_um - reach)
-        & (y < frame.top_um + frame.height_um + reach)
-    )
+    shown: NDArray[np.bool_] = np.isfinite(one.values)
+    shown &= (x > frame.left_um - reach) & (x < frame.left_um + frame.width_um + reach)
+    shown &= (y > frame.top_um - reach) & (y < frame.top_um + frame.height_um + reach)
+    return shown
 
 
 def _draw_regions(axes: Axes, one: Map, scene: Scene, frame: Frame, layout: Layout) -> None:
     """Outlines with a light edge, so that they stand out from any colour, and their names."""
     from matplotlib.patheffects import Normal, Stroke
 
-    width = layout.font * 0.17
+    width = layout.font * 0.14
     outlined = [Stroke(linewidth=width * 2.2, foreground=_HALO), Normal()]
     lettered = [Stroke(linewidth=layout.font * 0.3, foreground=_HALO), Normal()]
     for region in scene.regions:
-        rings = [ring * scene.mpp for ring in region.polygons]
+        rings = [np.asarray(ring, np.float64) * scene.mpp for ring in region.polygons]
         for ring in rings:
             closed = np.vstack([ring, ring[:1]])
             axes.plot(closed[:, 0], closed[:, 1], color=region.colour, linewidth=width,
                       path_effects=outlined, zorder=3)  # fmt: skip
         if not rings:
-            inside = region.inside(*one.positions.T)
-            rings = [one.positions[inside] * scene.mpp]
+            places = scene.positions.astype(np.float64)
+            rings = [places[region.inside(*places.T)] * scene.mpp]
             axes.plot(*rings[0].T, "o", color="none", markeredgecolor=region.colour, zorder=3,
                       markeredgewidth=width, markersize=layout.font * 0.6)  # fmt: skip
         corners = np.concatenate(rings)
@@ -328,6 +335,15 @@ def _draw_scale_bar(axes: Axes, frame: Frame, layout: Layout) -> None:
     bar.set_gid("scale-bar")
     axes.add_patch(bar)
     label.set_position((left + length / 2, bottom - 1.15 * unit * um))
+
+
+def _greyed_words(scene: Scene) -> list[str]:
+    """Say what grey spots are, if there are any."""
+    why = dict.fromkeys(
+        f"{mute.words} above {mute.above:g} {mute.unit}".strip()
+        for one in scene.maps for mute in one.mutes
+    )  # fmt: skip
+    return [f"Grey spots: {' or '.join(why)}"] if why else []
 
 
 def _toned(picture: NDArray[np.uint8], brightness: float, grey: bool) -> NDArray[np.uint8]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.maps.marks import Badge, Mute
 from app.maps.panels import Look, Panel, View
 from app.maps.pyramid import Tile
 from app.maps.runs import open_values
@@ -29,11 +31,12 @@ Values = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Map:
-    """One map: its panel, the spots' centres (N,2) in level-0 pixels, a value for each (N,)."""
+    """One map: its panel, a value for each of N spots, and what is said of its trust."""
 
     panel: Panel
-    positions: Values
     values: Values
+    mutes: tuple[Mute, ...] = ()
+    badge: Badge | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,10 @@ class Scene:
         Size of the slide at level 0, microns per pixel.
     spot_diameter_um
         Diameter of a spot.
+    positions
+        Centres x, y of the N spots in level-0 pixels, float32 (N,2).
+    ids
+        Their names.
     maps
         One to six.
     look
@@ -58,6 +65,8 @@ class Scene:
         Outlines to draw.
     read
         Gives the H&E image of a box of the slide as uint8 (h, w, 3).
+    layer
+        Gives the values of any layer of the result, float32 (N,).
     """
 
     slide_name: str
@@ -66,11 +75,21 @@ class Scene:
     height_px: int
     mpp: float
     spot_diameter_um: float
+    positions: Values
+    ids: tuple[str, ...]
     maps: tuple[Map, ...]
     look: Look
     view: View | None
     regions: tuple[Region, ...]
     read: Callable[[Tile], NDArray[np.uint8]]
+    layer: Callable[[str], Values]
+
+    def muted(self, one: Map) -> NDArray[np.bool_]:
+        """Return which spots of a map are greyed out, bool (N,)."""
+        grey = np.zeros(len(self.positions), bool)
+        for mute in one.mutes:
+            grey |= self.layer(mute.layer) > np.float32(mute.above)
+        return grey
 
 
 @dataclass(frozen=True)
@@ -95,15 +114,15 @@ def frame_of(scene: Scene) -> Frame:
     """Return the box that a scene's view shows.
 
     A view says where its centre is and how wide it is; its height follows the shape of all the
-    spots together, which is what the box shows where there is no view.
+    spots together with a margin on the slide, which is what is shown where there is no view.
     """
-    places = np.concatenate([one.positions for one in scene.maps]) * scene.mpp
-    if not len(places):
-        places = np.array([[0.0, 0.0], [scene.width_px, scene.height_px]]) * scene.mpp
-    (left, top), (right, bottom) = places.min(axis=0), places.max(axis=0)
-    margin = scene.spot_diameter_um + _MARGIN * max(right - left, bottom - top)
-    width, height = float(right - left + 2 * margin), float(bottom - top + 2 * margin)
-    x, y = float(left + right) / 2, float(top + bottom) / 2
+    whole = np.array([[0.0, 0.0], [scene.width_px, scene.height_px]]) * scene.mpp
+    places = scene.positions * scene.mpp
+    box = np.array([places.min(axis=0), places.max(axis=0)]) if len(places) else whole
+    margin = scene.spot_diameter_um + _MARGIN * float((box[1] - box[0]).max())
+    box = np.array([np.maximum(box[0] - margin, whole[0]), np.minimum(box[1] + margin, whole[1])])
+    width, height = (float(side) for side in np.maximum(box[1] - box[0], scene.spot_diameter_um))
+    x, y = (float(middle) for middle in box.mean(axis=0))
     shape = min(_TALLEST, max(_FLATTEST, height / width))
     if scene.view is not None:
         x, y, width = scene.view.x_um, scene.view.y_um, scene.view.width_um
@@ -131,6 +150,9 @@ def scene_of_run(
     look: Look,
     view: View | None,
     regions: Sequence[Region] = (),
+    *,
+    mutes: Sequence[Sequence[Mute]] = (),
+    badges: Sequence[Badge | None] = (),
 ) -> Scene:
     """Gather what a view of a finished run shows.
 
@@ -141,20 +163,11 @@ def scene_of_run(
     SettingsError
         The result does not have one of the layers.
     """
-    values, slide = open_values(run_id), slide_description(run_id)
-    return Scene(
-        slide_name=prediction.slide_name,
-        model=_model_words(prediction.run),
-        width_px=int(slide["width_px"]),
-        height_px=int(slide["height_px"]),
-        mpp=values.mpp,
-        spot_diameter_um=values.spot_diameter_um,
-        maps=tuple(Map(p, values.positions(), values.layer(p.layer)) for p in panels),
-        look=look,
-        view=view,
-        regions=tuple(regions),
-        read=lambda box: slide_box(run_id, box),
-    )
+    slide = slide_description(run_id)
+    return _scene(
+        prediction, open_values(run_id), panels, look, view, regions, mutes, badges,
+        (int(slide["width_px"]), int(slide["height_px"])), lambda box: slide_box(run_id, box),
+    )  # fmt: skip
 
 
 def scene_of_result(
@@ -192,11 +205,25 @@ def scene_of_result(
             box.x_px, box.y_px, box.width_px, box.height_px, box.out_width, box.out_height
         )
 
+    return _scene(
+        prediction, values, panels, look, view, regions, (), (), (width_px, height_px), read
+    )
+
+
+def _scene(
+    prediction: Prediction, values: MapValues, panels: Sequence[Panel], look: Look,
+    view: View | None, regions: Sequence[Region], mutes: Sequence[Sequence[Mute]],
+    badges: Sequence[Badge | None], size_px: tuple[int, int],
+    read: Callable[[Tile], NDArray[np.uint8]],
+) -> Scene:  # fmt: skip
+    maps = tuple(
+        Map(panel, values.layer(panel.layer), tuple(muting or ()), badge)
+        for panel, muting, badge in zip_longest(panels, mutes, badges)
+    )
     return Scene(
-        prediction.slide_name, _model_words(prediction.run), width_px, height_px, values.mpp,
-        values.spot_diameter_um,
-        tuple(Map(p, values.positions(), values.layer(p.layer)) for p in panels),
-        look, view, tuple(regions), read,
+        prediction.slide_name, _model_words(prediction.run), *size_px, values.mpp,
+        values.spot_diameter_um, values.positions(), prediction.spots.ids, maps, look, view,
+        tuple(regions), read, values.layer,
     )  # fmt: skip
 
 
