@@ -12,12 +12,18 @@ from scipy import stats
 
 from stem_core.analysis.variogram import Floats, lag_pairs, median_pitch
 from stem_core.errors import EvaluationError
-from stem_core.evaluation.metrics import pearson_by_gene, relative_variance_difference
+from stem_core.evaluation.metrics import (
+    evaluate_arrays,
+    pearson_by_gene,
+    relative_variance_difference,
+    spearman_by_gene,
+)
 
 __all__ = [
     "LEVELS",
     "calibration",
     "compare_genes",
+    "compare_panel",
     "effective_number",
     "gene_variation",
 ]
@@ -55,7 +61,7 @@ def compare_genes(
     -------
     DataFrame
         Indexed by gene in the order given: `pcc`, `pcc_low`, `pcc_high` (95 % interval),
-        `n_effective`, `rvd`, `mse`, `predicted_mean`, `measured_mean`.
+        `spearman`, `n_effective`, `rvd`, `mse`, `predicted_mean`, `measured_mean`.
 
     Raises
     ------
@@ -75,6 +81,7 @@ def compare_genes(
             "pcc": pcc,
             "pcc_low": np.tanh(np.arctanh(clipped) - half),
             "pcc_high": np.tanh(np.arctanh(clipped) + half),
+            "spearman": spearman_by_gene(p, m),
             "n_effective": n,
             "rvd": relative_variance_difference(p, m),
             "mse": ((p - m) ** 2).mean(0),
@@ -86,6 +93,40 @@ def compare_genes(
     table = table.reindex(pd.Index(symbols, dtype=object))
     table.index.name = "gene"
     return table
+
+
+def compare_panel(
+    predicted: NDArray[np.floating[Any]],
+    q05: NDArray[np.floating[Any]],
+    q95: NDArray[np.floating[Any]],
+    measured: NDArray[np.floating[Any]],
+) -> dict[str, float | int | None]:
+    """Summarise a prediction over all genes of the panel that were measured.
+
+    Parameters
+    ----------
+    predicted, q05, q95
+        (N,G): mean and the bounds of the 90 % band.
+    measured
+        (N,G); NaN where nothing was measured.
+
+    Returns
+    -------
+    dict
+        The figures of `stem_core.evaluation.metrics.evaluate_arrays`, over the spots and genes
+        that were measured, and `spearman_all`, the mean of Spearman's correlation.
+
+    Raises
+    ------
+    EvaluationError
+        Fewer than 3 spots were measured, or no gene varies.
+    """
+    rows, genes = _shared(measured)
+    p, low, high, m = (
+        part[rows][:, genes].astype(np.float64) for part in (predicted, q05, q95, measured)
+    )
+    figures = evaluate_arrays(p, m, low, high)
+    return figures | {"spearman_all": float(np.nanmean(spearman_by_gene(p, m)))}
 
 
 def effective_number(

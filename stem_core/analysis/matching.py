@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,12 @@ from stem_core.analysis.variogram import Floats
 from stem_core.errors import EvaluationError
 from stem_core.prediction.result import Prediction
 
-__all__ = ["Measured", "match_measured"]
+__all__ = ["Measured", "are_counts", "match_measured"]
+
+_HUMAN = re.compile(r"(?:[A-Z0-9]+[-.])*[A-Z][A-Z0-9]{2,}")
+_MOUSE = re.compile(r"[A-Z][a-z0-9]*[a-z][a-z0-9]*")
+_SPECIES = re.compile(r"(ENS[A-Z]*?)G\d{6,}")
+_FRACTIONS = 0.01  # share of values that may be no whole numbers before they are no counts
 
 
 @dataclass(frozen=True)
@@ -51,9 +57,11 @@ def match_measured(
 ) -> Measured:
     """Bring a measured section into the order of a prediction.
 
-    Spots are matched by name if at least half of the measured or of the predicted ones share one,
-    else by position: the nearest measured spot within half a pitch, each used once. Genes are
-    matched by symbol or Ensembl id; of a gene that the section names twice the first counts.
+    Spots are matched by name if at least half of the measured or of the predicted ones share one
+    and, where positions are known, lie in the same place: the barcodes of Visium and the names of
+    older arrays are the same on every section. Else they are matched by position: the nearest
+    measured spot within half a pitch, each used once. Genes are matched by symbol or Ensembl id; of
+    a gene that the section names twice the first counts.
 
     Parameters
     ----------
@@ -73,7 +81,8 @@ def match_measured(
     Raises
     ------
     EvaluationError
-        Fewer than half of the spots match, no gene is shared, or the counts are none.
+        Fewer than half of the spots match, no gene is shared, the genes are of another species, or
+        the counts are none.
     """
     found, way = _match_spots(prediction, ids, x_px, y_px, source)
     accessions = [""] * len(gene_names) if gene_ids is None else list(gene_ids)
@@ -82,6 +91,12 @@ def match_measured(
         msg = (
             f"{source} and the prediction have no gene in common; check that both are one species "
             "and that genes are named by symbol or Ensembl id."
+        )
+        raise EvaluationError(msg)
+    if _other_species(prediction, gene_names, accessions, columns):
+        msg = (
+            f"{source} names its genes as another species than the prediction does "
+            f"({_pair(prediction, gene_names, columns)}); give the measured section of this slide."
         )
         raise EvaluationError(msg)
     spots, genes = found >= 0, columns >= 0
@@ -94,9 +109,60 @@ def match_measured(
             f"{source} holds values below 0 or not finite, so they are no counts; give raw counts."
         )
         raise EvaluationError(msg)
+    if not are_counts(dense):
+        msg = (
+            f"{source} holds values that are no whole numbers, so they were normalised or "
+            "transformed; give raw counts, in X or in layers['counts']."
+        )
+        raise EvaluationError(msg)
     values = np.full(prediction.mean.shape, np.nan, dtype=np.float32)
     values[np.ix_(spots, genes)] = np.log2(1 + dense)
     return Measured(values, spots, genes, way)
+
+
+def are_counts(values: NDArray[Any]) -> bool:
+    """Whether values can be raw counts: finite, not below 0, and whole but for 1 in 100."""
+    some = np.asarray(values)
+    if some.dtype.kind in "iub":
+        return bool((some >= 0).all())
+    if some.dtype.kind != "f" or not np.isfinite(some).all() or (some < 0).any():
+        return False
+    present = some[some > 0]
+    whole = np.abs(present - np.rint(present)) < 1e-3
+    return not len(present) or float(1 - whole.mean()) <= _FRACTIONS
+
+
+def _other_species(
+    prediction: Prediction,
+    names: Sequence[str],
+    accessions: Sequence[str],
+    columns: NDArray[np.int64],
+) -> bool:
+    """Whether genes were only found because case was not looked at: Gnas is not GNAS."""
+    found = [(place, column) for place, column in enumerate(columns.tolist()) if column >= 0]
+    same = other = 0
+    for place, column in found:
+        ours, theirs = prediction.symbols[place], names[column]
+        one, two = (
+            _SPECIES.match(text) for text in (prediction.ensembl[place], accessions[column])
+        )
+        if one and two:
+            same, other = same + (one[1] == two[1]), other + (one[1] != two[1])
+        elif ours == theirs:
+            same += 1
+        else:
+            kinds = {_HUMAN: _MOUSE, _MOUSE: _HUMAN}
+            other += any(a.fullmatch(ours) and b.fullmatch(theirs) for a, b in kinds.items())
+    return other > same
+
+
+def _pair(prediction: Prediction, names: Sequence[str], columns: NDArray[np.int64]) -> str:
+    """Name a gene as both have it."""
+    place = next(
+        (i for i, c in enumerate(columns) if c >= 0 and prediction.symbols[i] != names[c]),
+        int(np.argmax(columns >= 0)),
+    )
+    return f"{names[columns[place]]}, {prediction.symbols[place]}"
 
 
 def _match_spots(
@@ -114,23 +180,44 @@ def _match_spots(
         rows.setdefault(name, row)
     by_name = np.array([rows.get(name, -1) for name in spots.ids], dtype=np.int64)
     shared = int((by_name >= 0).sum())
-    if fewer and shared >= fewer / 2:
+    pitch_px = spots.pitch_um / prediction.mpp
+    if not np.isfinite(pitch_px):
+        pitch_px = spots.diameter_um / prediction.mpp
+    off_px = _distance(prediction, by_name, x_px, y_px)
+    named = fewer > 0 and shared >= fewer / 2
+    if named and off_px <= pitch_px / 2:
         return by_name, "name"
     number = shared
     if x_px is not None and y_px is not None and len(x_px):
-        pitch_px = spots.pitch_um / prediction.mpp
-        if not np.isfinite(pitch_px):
-            pitch_px = spots.diameter_um / prediction.mpp
         by_place = _nearest(spots.x_px, spots.y_px, x_px, y_px, pitch_px / 2)
         number = int((by_place >= 0).sum())
         if number >= fewer / 2:
             return by_place, "position"
+    if named:
+        msg = (
+            f"{source} names its spots as the prediction does, but they lie elsewhere, half of "
+            f"them more than {off_px:,.0f} px off; is it another section? If it is this one, give "
+            "positions in level-0 pixels of this slide, or none."
+        )
+        raise EvaluationError(msg)
     msg = (
         f"{source} and the prediction share {number:,} of {fewer:,} spots, by name or within half "
         "a pitch; is it another section? If it is this one, predict at its measured spots (give "
         "the file as the spots)."
     )
     raise EvaluationError(msg)
+
+
+def _distance(
+    prediction: Prediction, rows: NDArray[np.int64], x_px: Floats | None, y_px: Floats | None
+) -> float:
+    """Median distance of the spots that share a name, pixels; 0 where it cannot be told."""
+    there = rows >= 0
+    if x_px is None or y_px is None or not there.any():
+        return 0.0
+    spots = prediction.spots
+    off = np.hypot(spots.x_px[there] - x_px[rows[there]], spots.y_px[there] - y_px[rows[there]])
+    return float(np.median(off))
 
 
 def _nearest(

@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
+from scipy.sparse import issparse
 
-from stem_core.analysis.matching import Measured, match_measured
-from stem_core.errors import EvaluationError
+from stem_core.analysis.matching import Measured, are_counts, match_measured
+from stem_core.analysis.measured_archives import unpack_space_ranger
+from stem_core.analysis.variogram import Floats
+from stem_core.errors import EvaluationError, SectionError, SpotsError
 from stem_core.prediction.result import Prediction
+from stem_core.slides.counts_files import MATRIX_NAME, read_counts_h5ad, read_counts_matrix
+from stem_core.slides.spots_files import read_table
 
-__all__ = ["read_measured"]
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+__all__ = ["read_measured", "space_ranger_outs"]
+
+_MOST_BYTES = 8_000_000_000  # of an h5ad, unpacked
+_SIZE_SLACK = 0.01  # of an image's side: small pictures are rounded
+_COUNT_LAYERS = ("counts", "raw_counts")
+_ZIP_MAGIC = b"PK\x03\x04"
+_EXPECTED = "give an h5ad, or a zip of Space Ranger's outs folder"
 
 
 def read_measured(path: Path, prediction: Prediction, source: str = "") -> Measured:
-    """Read raw counts from an h5ad file and bring them into the order of a prediction.
+    """Read raw counts of a measured section and bring them into the order of a prediction.
 
     Parameters
     ----------
     path
-        An h5ad file: raw counts in `X`, positions in `obsm["spatial"]` (level-0 pixels) where spots
-        are not to be matched by name, gene symbols as `var_names`, Ensembl ids in
-        `var["gene_ids"]` where they are known.
+        One of
+
+        - an h5ad file: raw counts in `X` (or in `layers["counts"]` where `X` is none), positions in
+          `obsm["spatial"]` (level-0 pixels) where spots are not to be matched by name, gene symbols
+          as `var_names`, Ensembl ids in `var["gene_ids"]` where they are known;
+        - Space Ranger's folder, with `outs` or what lies in it: `filtered_feature_bc_matrix.h5` and
+          `spatial/tissue_positions.csv` (or `tissue_positions_list.csv`);
+        - a zip of such a folder.
     prediction
         Of the same slide.
     source
@@ -32,40 +54,183 @@ def read_measured(path: Path, prediction: Prediction, source: str = "") -> Measu
     Raises
     ------
     EvaluationError
-        The file cannot be read, points into other files, or does not fit the prediction.
+        The file cannot be read, points into other files, or does not fit the prediction. Where it
+        has a picture of its tissue and spots are matched by position, the picture has to be of an
+        image as large as the slide.
     """
-    import anndata
-
     source = source or path.name
     try:
-        with h5py.File(path, "r") as file:
-            _refuse_links(file, source)
-        table = anndata.read_h5ad(path)
-        spatial = table.obsm["spatial"] if "spatial" in table.obsm else None
-    except EvaluationError:
-        raise
-    except Exception as error:
-        msg = (
-            f"{source} cannot be read as h5ad ({type(error).__name__}); give a file written by "
-            "anndata."
-        )
+        if path.is_dir():
+            return _read_space_ranger(path, prediction, source)
+        with path.open("rb") as file:
+            head = file.read(4)
+        if head == _ZIP_MAGIC:
+            with tempfile.TemporaryDirectory() as folder:
+                unpack_space_ranger(path, Path(folder), source)
+                return _read_space_ranger(Path(folder), prediction, source)
+        return _read_h5ad(path, prediction, source)
+    except (SectionError, SpotsError) as error:
+        raise EvaluationError(str(error)) from error
+    except OSError as error:
+        msg = f"{source} cannot be read ({error.strerror or error}); {_EXPECTED}."
         raise EvaluationError(msg) from error
-    x_px, y_px = (None, None) if spatial is None else np.asarray(spatial, np.float64)[:, :2].T
-    ids = table.var["gene_ids"].astype(str).tolist() if "gene_ids" in table.var else None
-    if table.X is None:
-        msg = f"{source} has no counts in X; write the raw counts there."
+
+
+def space_ranger_outs(folder: Path) -> Path | None:
+    """Return where a folder has Space Ranger's matrix: in itself or in its `outs`; else None."""
+    for place in (folder, folder / "outs"):
+        if (place / MATRIX_NAME).is_file():
+            return place
+    return None
+
+
+def _read_space_ranger(folder: Path, prediction: Prediction, source: str) -> Measured:
+    outs = space_ranger_outs(folder)
+    if outs is None:
+        msg = f"{source} holds no {MATRIX_NAME}; {_EXPECTED}."
         raise EvaluationError(msg)
-    return match_measured(
-        prediction, list(table.obs_names), x_px, y_px, list(table.var_names), ids, table.X, source
-    )
+    table = read_counts_matrix(outs / MATRIX_NAME, f"{MATRIX_NAME} of {source}")
+    positions = read_table(outs)
+    rows = {name: row for row, name in enumerate(positions.ids)}
+    places = np.array([rows.get(name, -1) for name in table.obs_names], dtype=np.int64)
+    known = places >= 0
+    if not known.any():
+        msg = (
+            f"The matrix and the positions of {source} have no barcode in common; give both from "
+            "one outs folder."
+        )
+        raise EvaluationError(msg)
+    x_px, y_px = (part[places[known]] for part in (positions.x_px, positions.y_px))
+    return _match(prediction, table[known], x_px, y_px, _image_of_outs(outs), source)
 
 
-def _refuse_links(group: h5py.Group, source: str) -> None:
-    """Refuse a file that reaches into other files: they are not the user's to show."""
-    for name in group:
-        link: Any = group.get(name, getlink=True)
-        if isinstance(link, h5py.ExternalLink):
-            msg = f"{source} points to data in another file; write it again as one file."
+def _read_h5ad(path: Path, prediction: Prediction, source: str) -> Measured:
+    _check_h5ad(path, source)
+    table = read_counts_h5ad(path, source)
+    spatial = table.obsm["spatial"] if "spatial" in table.obsm else None
+    x_px = y_px = None
+    if spatial is not None:
+        places = np.asarray(spatial)
+        if places.ndim != 2 or places.shape[1] < 2 or places.dtype.kind not in "iuf":
+            msg = f"{source} has positions that are no numbers (x, y); write obsm['spatial'] anew."
             raise EvaluationError(msg)
-        if isinstance(link, h5py.HardLink) and isinstance(child := group.get(name), h5py.Group):
-            _refuse_links(child, source)
+        x_px, y_px = places[:, :2].astype(np.float64).T
+    return _match(prediction, table, x_px, y_px, _image_of_table(table), source)
+
+
+def _check_h5ad(path: Path, source: str) -> None:
+    """Refuse what is too large, or Space Ranger's matrix alone; damaged files are the reader's."""
+    try:
+        with h5py.File(path, "r") as file:
+            matrix_alone = "matrix" in file and "X" not in file
+            size = _unpacked_bytes(file)
+    except (OSError, RuntimeError, ValueError):
+        return
+    if matrix_alone:
+        msg = (
+            f"{source} is Space Ranger's matrix, which does not say where its spots lie; give a "
+            "zip of the outs folder, with spatial/tissue_positions.csv in it."
+        )
+        raise EvaluationError(msg)
+    if size > _MOST_BYTES:
+        msg = (
+            f"{source} unpacks to {size / 1e9:.0f} GB, and at most {_MOST_BYTES / 1e9:g} are read; "
+            "write it sparse, with the counts of this one section."
+        )
+        raise EvaluationError(msg)
+
+
+def _match(
+    prediction: Prediction,
+    table: AnnData,
+    x_px: Floats | None,
+    y_px: Floats | None,
+    image_px: Floats | None,
+    source: str,
+) -> Measured:
+    ids = table.var["gene_ids"].astype(str).tolist() if "gene_ids" in table.var else None
+    found = match_measured(
+        prediction, list(table.obs_names), x_px, y_px, list(table.var_names), ids,
+        _counts(table), source,
+    )  # fmt: skip
+    # A dense array has a spot near any place, so positions alone fit sections of other slides.
+    if found.matched_by == "position" and image_px is not None:
+        slide_px = np.array(prediction.thumbnail.shape[1::-1]) / prediction.thumbnail_scale
+        slack_px = _SIZE_SLACK * slide_px + 2 / prediction.thumbnail_scale
+        if (np.abs(image_px - slide_px) > slack_px).any():
+            msg = (
+                f"{source} was measured on an image of about {image_px[0]:,.0f} × "
+                f"{image_px[1]:,.0f} px, and this slide has {slide_px[0]:,.0f} × "
+                f"{slide_px[1]:,.0f}; is it another section? If it is this one, give positions in "
+                "level-0 pixels of this slide."
+            )
+            raise EvaluationError(msg)
+    return found
+
+
+def _image_of_table(table: AnnData) -> Floats | None:
+    """Return width and height of the image that the spots of an h5ad lie on, in its pixels."""
+    sections = table.uns.get("spatial")
+    if not isinstance(sections, Mapping) or len(sections) != 1:
+        return None
+    [section] = sections.values()
+    images, scales = (
+        section.get(key, {}) if isinstance(section, Mapping) else {}
+        for key in ("images", "scalefactors")
+    )
+    for name, image in images.items() if isinstance(images, Mapping) else ():
+        scale = scales.get(f"tissue_{name}_scalef") if isinstance(scales, Mapping) else None
+        if np.ndim(image) >= 2 and (size := _full_size(np.shape(image)[1::-1], scale)) is not None:
+            return size
+    return None
+
+
+def _image_of_outs(outs: Path) -> Floats | None:
+    """Return width and height of the image that Space Ranger was given, from its small picture."""
+    from PIL import Image
+
+    for folder in (outs / "spatial", outs):
+        try:
+            scales = json.loads((folder / "scalefactors_json.json").read_bytes())
+            with Image.open(folder / "tissue_lowres_image.png") as picture:
+                return _full_size(picture.size, scales.get("tissue_lowres_scalef"))
+        except (OSError, ValueError, AttributeError, Image.DecompressionBombError):
+            continue
+    return None
+
+
+def _full_size(shown_px: tuple[int, ...], scale: Any) -> Floats | None:
+    try:
+        size = np.asarray(shown_px, np.float64) / float(scale)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return size if np.isfinite(size).all() and (size > 0).all() else None
+
+
+def _counts(table: AnnData) -> Any:
+    """Return `X`, or where that holds no counts, a layer that does."""
+    if not are_counts(_some(table.X)):
+        for name in _COUNT_LAYERS:
+            if name in table.layers and are_counts(_some(table.layers[name])):
+                return table.layers[name]
+    return table.X
+
+
+def _some(values: Any) -> Any:
+    """Return the values of a table, or of a long one the first rows'."""
+    part = values[:2000]
+    return part.data if issparse(part) else np.asarray(part)
+
+
+def _unpacked_bytes(group: h5py.Group) -> int:
+    """Return the size of all data of a file, as it is in memory; links are not followed."""
+    total = 0
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            continue
+        child = group.get(name)
+        if isinstance(child, h5py.Group):
+            total += _unpacked_bytes(child)
+        elif isinstance(child, h5py.Dataset) and child.size is not None:
+            total += int(child.size) * child.dtype.itemsize
+    return total

@@ -1,0 +1,245 @@
+"""Measured sections from files: h5ad, Space Ranger's folder and a zip of it; and wrong ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import stat
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from PIL import Image
+from scipy.sparse import csc_matrix, csr_matrix
+
+from stem_core.analysis.measured_files import read_measured
+from stem_core.errors import EvaluationError
+from stem_core.prediction.result import Prediction
+from stem_core.slides.counts_files import read_counts_matrix
+from stem_core.slides.spots import Spots
+from stem_core.slides.spots_files import read_table
+
+N = 30
+SYMBOLS = ("GNAS", "ERBB2", "KRT19", "TMSB10")
+COUNTS = np.random.default_rng(0).poisson(4, (N, 4)).astype(np.int32)
+MATRIX = "filtered_feature_bc_matrix.h5"
+
+
+def a_prediction(
+    ids: Sequence[str], x_px: np.ndarray, y_px: np.ndarray, symbols: Sequence[str], mpp: float = 1.0
+) -> Prediction:
+    n, shape = len(ids), (len(ids), len(symbols))
+    mean = np.random.default_rng(1).random(shape, dtype=np.float32)
+    spots = Spots(
+        ids=tuple(ids), x_px=x_px, y_px=y_px, diameter_um=55.0, pitch_um=100.0, source="measured",
+        array_row=np.arange(n, dtype=np.int32), array_col=np.arange(n, dtype=np.int32),
+        in_tissue=np.ones(n, bool), tissue_fraction=np.ones(n, np.float32),
+    )  # fmt: skip
+    return Prediction(
+        slide_name="a", spots=spots, mpp=mpp, symbols=tuple(symbols), ensembl=("",) * len(symbols),
+        mean=mean, std=mean, q05=mean, q95=mean, domain_distance=None,
+        gene_table=pd.DataFrame(index=list(symbols)), run={},
+        thumbnail=np.zeros((2, 2, 3), dtype=np.uint8), thumbnail_scale=0.01,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def prediction() -> Prediction:
+    row, col = np.divmod(np.arange(N), 6)
+    ids = [f"ACGT{n:04d}-1" for n in range(N)]
+    return a_prediction(ids, 300.0 + col * 100, 900.0 + row * 100, SYMBOLS)
+
+
+def write_outs(folder: Path, prediction: Prediction, *, header: bool) -> Path:
+    """Write what Space Ranger writes of a section: here the first 20 spots lie in tissue."""
+    outs = folder / "case" / "outs"
+    (outs / "spatial").mkdir(parents=True)
+    kept = np.arange(20)[::-1]  # the matrix has an order of its own
+    matrix = csc_matrix(np.column_stack([COUNTS, COUNTS[:, :1]])[kept].T)  # and an antibody
+    with h5py.File(outs / MATRIX, "w") as file:
+        group = file.create_group("matrix")
+        for name in ("data", "indices", "indptr"):
+            group[name] = getattr(matrix, name)
+        group["shape"] = matrix.shape
+        group["barcodes"] = [prediction.spots.ids[n].encode() for n in kept]
+        group["features/id"] = [b"ENSG%011d" % n for n in range(4)] + [b"CD3"]
+        group["features/name"] = [s.encode() for s in SYMBOLS] + [b"CD3"]
+        group["features/feature_type"] = [b"Gene Expression"] * 4 + [b"Antibody Capture"]
+    lines = [
+        f"{name},{int(n < 20)},{n},{n},{y:.0f},{x:.0f}"
+        for n, (name, x, y) in enumerate(
+            zip(prediction.spots.ids, prediction.spots.x_px, prediction.spots.y_px, strict=True)
+        )
+    ]
+    if header:
+        lines.insert(
+            0, "barcode,in_tissue,array_row,array_col,pxl_row_in_fullres,pxl_col_in_fullres"
+        )
+    name = "tissue_positions.csv" if header else "tissue_positions_list.csv"
+    (outs / "spatial" / name).write_text("\n".join(lines))
+    (outs / "spatial" / "scalefactors_json.json").write_text('{"spot_diameter_fullres": 55.0}')
+    return outs
+
+
+def zipped(folder: Path, archive: Path) -> Path:
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as out:
+        for path in sorted(folder.rglob("*")):
+            out.write(path, path.relative_to(folder))
+    return archive
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_a_space_ranger_section_is_read_from_folder_and_zip(
+    prediction: Prediction, tmp_path: Path, header: bool
+) -> None:
+    outs = write_outs(tmp_path, prediction, header=header)
+    archive = zipped(tmp_path / "case", tmp_path / "case.zip")
+    for given in (outs, outs.parent, archive):
+        found = read_measured(given, prediction)
+        assert found.matched_by == "name" and found.genes.all()
+        assert list(np.flatnonzero(found.spots)) == list(range(20))
+        np.testing.assert_allclose(found.values[:20], np.log2(1 + COUNTS[:20]), rtol=1e-6)
+    other_names = dataclasses.replace(
+        prediction.spots,
+        ids=tuple(f"p{n}" for n in range(N)), x_px=prediction.spots.x_px + 20,
+    )  # fmt: skip
+    found = read_measured(archive, dataclasses.replace(prediction, spots=other_names))
+    assert found.matched_by == "position"
+    np.testing.assert_allclose(found.values[:20], np.log2(1 + COUNTS[:20]), rtol=1e-6)
+
+
+def test_barcodes_are_the_same_on_every_section(prediction: Prediction, tmp_path: Path) -> None:
+    outs = write_outs(tmp_path, prediction, header=True)
+    moved = dataclasses.replace(prediction.spots, x_px=prediction.spots.x_px + 5000)
+    with pytest.raises(EvaluationError, match=r"lie elsewhere.*5,000 px off; is it another sec"):
+        read_measured(outs, dataclasses.replace(prediction, spots=moved))
+
+
+def test_archives_that_are_not_what_they_say(prediction: Prediction, tmp_path: Path) -> None:
+    outs = write_outs(tmp_path, prediction, header=True)
+    matrix, positions = outs / MATRIX, outs / "spatial" / "tissue_positions.csv"
+    archive = tmp_path / "x.zip"
+
+    def refused(match: str) -> None:
+        with pytest.raises(EvaluationError, match=match):
+            read_measured(archive, prediction)
+
+    with zipfile.ZipFile(archive, "w") as out:
+        out.write(positions, "outs/spatial/tissue_positions.csv")
+    refused("x.zip holds no filtered_feature_bc_matrix.h5")
+    with zipfile.ZipFile(archive, "w") as out:
+        out.write(matrix, f"outs/{MATRIX}")
+    refused("holds no tissue_positions.csv")
+    with zipfile.ZipFile(archive, "a") as out:
+        out.write(positions, "a/tissue_positions.csv")
+        out.write(positions, "b/tissue_positions.csv")
+    refused("tissue_positions.csv more than once")
+    with zipfile.ZipFile(archive, "w") as out:
+        link = zipfile.ZipInfo(f"outs/{MATRIX}")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        out.writestr(link, "/etc/passwd")
+    refused("as a link to another file")
+    whole = zipped(tmp_path / "case", archive).read_bytes()
+    archive.write_bytes(whole[: len(whole) // 2])
+    refused("damaged or unusual zip")
+    # names that lead out of the folder are read by their last part, and nothing is written there
+    with zipfile.ZipFile(archive, "w") as out:
+        out.write(matrix, f"../../../{MATRIX}")
+        out.write(positions, "/etc/tissue_positions.csv")
+    assert read_measured(archive, prediction).spots.sum() == 20
+    assert not (tmp_path.parent / MATRIX).exists()
+
+
+def test_an_archive_that_swells_is_refused(
+    prediction: Prediction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stem_core.analysis import measured_archives
+
+    outs = write_outs(tmp_path, prediction, header=True)
+    (outs / "spatial" / "tissue_positions.csv").write_bytes(b"0" * 3_000_000)
+    archive = zipped(tmp_path / "case", tmp_path / "x.zip")
+    assert archive.stat().st_size < 100_000
+    monkeypatch.setitem(measured_archives._WANTED_BYTES, "tissue_positions.csv", 1_000_000)
+    with pytest.raises(EvaluationError, match="too large for one section"):
+        read_measured(archive, prediction)
+
+
+def written(prediction: Prediction, path: Path, values: object, names: Sequence[str]) -> Path:
+    table = AnnData(values)
+    table.obs_names, table.var_names = list(prediction.spots.ids), list(names)
+    table.write_h5ad(path)
+    return path
+
+
+def test_values_that_are_no_counts(prediction: Prediction, tmp_path: Path) -> None:
+    normalised = np.log1p(COUNTS / COUNTS.sum(1, keepdims=True) * 1e4).astype(np.float32)
+    for values in (normalised, csr_matrix(normalised)):
+        path = written(prediction, tmp_path / "n.h5ad", values, SYMBOLS)
+        with pytest.raises(EvaluationError, match="no whole numbers, so they were normalised"):
+            read_measured(path, prediction)
+    table = AnnData(normalised, layers={"counts": csr_matrix(COUNTS)})
+    table.obs_names, table.var_names = list(prediction.spots.ids), list(SYMBOLS)
+    table.write_h5ad(tmp_path / "layer.h5ad")
+    found = read_measured(tmp_path / "layer.h5ad", prediction)
+    np.testing.assert_allclose(found.values, np.log2(1 + COUNTS), rtol=1e-6)
+
+
+def test_genes_of_another_species(prediction: Prediction, tmp_path: Path) -> None:
+    mouse = [symbol.capitalize() for symbol in SYMBOLS]
+    path = written(prediction, tmp_path / "m.h5ad", COUNTS, mouse)
+    with pytest.raises(EvaluationError, match=r"another species.*\(Gnas, GNAS\)"):
+        read_measured(path, prediction)
+    path = written(prediction, tmp_path / "low.h5ad", COUNTS, [s.lower() for s in SYMBOLS])
+    assert read_measured(path, prediction).genes.all()  # careless writing is no species
+
+
+def test_files_that_are_no_section(prediction: Prediction, tmp_path: Path) -> None:
+    outs = write_outs(tmp_path, prediction, header=True)
+    with pytest.raises(EvaluationError, match="does not say where its spots lie; give a zip"):
+        read_measured(outs / MATRIX, prediction)
+    (tmp_path / "empty.h5ad").write_bytes(b"")
+    whole = written(prediction, tmp_path / "whole.h5ad", COUNTS, SYMBOLS).read_bytes()
+    (tmp_path / "half.h5ad").write_bytes(whole[: len(whole) // 2])
+    for name in ("empty.h5ad", "half.h5ad"):
+        with pytest.raises(EvaluationError, match=f"{name} cannot be read as h5ad"):
+            read_measured(tmp_path / name, prediction)
+    with h5py.File(tmp_path / "huge.h5ad", "w") as file:
+        file.create_dataset("X", (10_000_000, 1000), "f4", chunks=(1000, 1000))
+    with pytest.raises(EvaluationError, match="unpacks to 40 GB"):
+        read_measured(tmp_path / "huge.h5ad", prediction)
+    empty = tmp_path / "nothing"
+    empty.mkdir()
+    with pytest.raises(EvaluationError, match="nothing holds no filtered_feature"):
+        read_measured(empty, prediction)
+
+
+def test_a_real_space_ranger_section(real_data: Path, tmp_path: Path) -> None:
+    outs = real_data / "spaceranger_crc" / "outs"
+    counts, places = read_counts_matrix(outs / MATRIX), read_table(outs)
+    rows = [places.ids.index(name) for name in counts.obs_names]
+    x_px, y_px = places.x_px[rows], places.y_px[rows]
+    genes = ("EPCAM", "COL1A1", "KRT20", "MUC2")
+    columns = [list(counts.var_names).index(gene) for gene in genes]
+    # Visium's spots are 100 µm apart: that gives the scale of its image
+    pitch_px = np.median(np.sort(np.hypot(x_px - x_px[0], y_px - y_px[0]))[1:7])
+    ids = [f"p{n}" for n in range(len(rows))]
+    shifted = a_prediction(ids, x_px + 0.3 * pitch_px, y_px, genes, mpp=100 / pitch_px)
+    named = a_prediction(list(counts.obs_names), x_px, y_px, genes, mpp=100 / pitch_px)
+    with Image.open(outs / "spatial" / "tissue_lowres_image.png") as picture:
+        width, height = (round(0.05 * side / 0.08580009) for side in picture.size)
+    slide = {"thumbnail": np.zeros((height, width, 3), np.uint8), "thumbnail_scale": 0.05}
+    named, shifted = (dataclasses.replace(made, **slide) for made in (named, shifted))
+    archive = zipped(outs.parent, tmp_path / "crc.zip")
+    expected = np.log2(1 + np.asarray(counts.X[:, columns].todense()))
+    for given, made, way in ((outs, named, "name"), (archive, shifted, "position")):
+        found = read_measured(given, made)
+        assert found.matched_by == way and found.spots.all() and found.genes.all()
+        np.testing.assert_allclose(found.values, expected, rtol=1e-6)
+    other = real_data / "her2st" / "st" / "C5.h5ad"
+    # its spots would find neighbours here: the size of its image tells
+    with pytest.raises(EvaluationError, match=r"image of about 9,267 × 9,901 px.*another section"):
+        read_measured(other, named)
