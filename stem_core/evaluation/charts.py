@@ -133,7 +133,7 @@ class Chart:
     ) -> None:
         """Draw dots; hints appear under the mouse."""
         across, up = self._at(x, y)
-        known = np.flatnonzero(np.isfinite(across))
+        known = np.flatnonzero(np.isfinite(across)).tolist()
         if hints is None:
             path = "".join(f"M{across[i]:.1f} {up[i]:.1f}h0" for i in known)
             self.marks.append(f'<path class="dots {colour}" d="{path}"/>')
@@ -191,6 +191,7 @@ class Chart:
 
 def _frame(x: Axis, y: Axis) -> str:
     bottom, right = HEIGHT - _BOTTOM, WIDTH - _RIGHT
+    middle = (_LEFT + right) / 2
     parts = []
     for value, text in x.ticks():
         at = float(x.place([value], _LEFT, right)[0])
@@ -201,7 +202,7 @@ def _frame(x: Axis, y: Axis) -> str:
         parts.append(f'<path class="grid" d="M{_LEFT} {at:.1f}H{right}"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{at + 4:.1f}" class="tick end">{text}</text>')
     parts.append(
-        f'<text x="{(_LEFT + right) / 2}" y="{HEIGHT - 8}" class="name mid">{escape(x.label)}</text>'
+        f'<text x="{middle}" y="{HEIGHT - 8}" class="name mid">{escape(x.label)}</text>'
         f'<text x="13" y="{(_TOP + bottom) / 2}" class="name mid" '
         f'transform="rotate(-90 13 {(_TOP + bottom) / 2})">{escape(y.label)}</text>'
     )

@@ -308,8 +308,8 @@ def _pairs(given: EvaluationInput, measured: _Measured) -> dict[str, Any]:
     return {"edges": PAIR_EDGES.tolist(), "counts": counts}
 
 
-def _finite(figures: Mapping[str, float | None]) -> Figures:
-    """Figures with None where one is not finite, in the order of `FIGURES`."""
+def _finite(figures: Mapping[str, float | None]) -> dict[str, float]:
+    """Figures that are finite, in the order of `FIGURES`."""
     return {
         key: float(value)
         for key in FIGURES

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stem_core.errors import EvaluationError
 
-__all__ = ["Difference", "EvaluationInput", "MethodReport", "SectionReport"]
+__all__ = ["Difference", "EvaluationInput", "MethodReport", "SectionReport", "plain"]
 
 Array = NDArray[np.float32]
 Kind = Literal["model", "draws", "baseline"]
@@ -127,14 +127,14 @@ class MethodReport:
     name, kind
         Such as "ridge", "baseline".
     figures
-        By the keys of `stem_core.evaluation.figures.FIGURES`; None where it cannot be computed.
+        By the keys of `stem_core.evaluation.figures.FIGURES`; left out where it cannot be computed.
     intervals
         95 % block bootstrap interval over spots of some of them.
     """
 
     name: str
     kind: Kind
-    figures: Mapping[str, float | None]
+    figures: Mapping[str, float]
     intervals: Mapping[str, tuple[float, float]]
 
 
@@ -206,26 +206,27 @@ class SectionReport:
     pairs: Mapping[str, Any]
 
     @property
-    def figures(self) -> Mapping[str, float | None]:
+    def figures(self) -> Mapping[str, float]:
         """Figures of the model."""
         return self.methods[0].figures
 
     @property
-    def baselines(self) -> dict[str, Mapping[str, float | None]]:
+    def baselines(self) -> dict[str, Mapping[str, float]]:
         """Figures of each baseline."""
         return {m.name: m.figures for m in self.methods if m.kind == "baseline"}
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON takes, of six digits; not a finite number is None."""
-        cleaned: dict[str, Any] = _plain(asdict(self))
+        cleaned: dict[str, Any] = plain(asdict(self))
         return cleaned
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return plain values that JSON takes, floats with six digits, None for one not finite."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray | list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float | np.floating):
         return float(f"{value:.6g}") if np.isfinite(value) else None
     if isinstance(value, np.integer | np.bool_):

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-from stem_core.evaluation.records import SectionReport
+from stem_core.errors import OutputError
+from stem_core.evaluation.figures import FIGURES
+from stem_core.evaluation.records import SectionReport, plain
+from stem_core.evaluation.report_page import NOTICE, report_page
+from stem_core.evaluation.summary import (
+    LEFT_OUT,
+    LEFT_OUT_MEANS,
+    PROTOCOLS,
+    standings,
+    summarise,
+    verdicts,
+)
 
 __all__ = ["write_report"]
 
@@ -37,4 +51,44 @@ def write_report(
     OutputError
         The files cannot be written.
     """
-    raise NotImplementedError
+    page, data = out_dir / "report.html", out_dir / "report.json"
+    record = {
+        "notice": NOTICE,
+        "title": title,
+        "provenance": dict(provenance),
+        "figures": {
+            key: {"name": f.name, "unit": f.unit, "wanted": f.wanted, "what": f.what}
+            for key, f in FIGURES.items()
+        },
+        "words": {
+            report.section: {
+                "protocol": PROTOCOLS[report.protocol],
+                "left_out": f"{LEFT_OUT[report.left_out]}: {LEFT_OUT_MEANS[report.left_out]}",
+                "verdicts": verdicts(report),
+            }
+            for report in reports
+        },
+        "over_sections": plain([asdict(summary) for summary in summarise(reports)]),
+        "standings": [asdict(standing) for standing in standings(reports)],
+        "sections": [report.to_dict() for report in reports],
+    }
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        _write(page, report_page(reports, title, provenance))
+        _write(data, json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+    except OSError as error:
+        msg = (
+            f"The report cannot be written to {out_dir} ({error.strerror or error}); "
+            "name another folder."
+        )
+        raise OutputError(msg) from error
+    return page, data
+
+
+def _write(path: Path, text: str) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
