@@ -98,7 +98,7 @@ def find_gene(label: str, genes: Genes, now: str, key: str, take: Callable[[str]
         listed = (now, *listed)
     st.session_state[key] = now
     st.selectbox(
-        label, listed, key=key, format_func=genes.label, accept_new_options=True, required=True,
+        label, listed, key=key, format_func=genes.label, accept_new_options=True,
         on_change=_look_up, args=(key, genes, take),
         placeholder="Symbol or Ensembl id", icon=":material/search:",
         help=f"Type a symbol or an Ensembl id of the panel's {len(genes.symbols)} genes, in any "

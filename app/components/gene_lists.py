@@ -79,16 +79,12 @@ _HEIGHT_PX = 440
 
 def show_gene_lists(
     run_id: str,
-    version: int,
     prediction: Prediction,
     values: MapValues,
     layers: list[str],
     active: int,
 ) -> None:
-    """Show the choice of a list and its genes; a chosen one is shown in the active panel.
-
-    `version` tells results that a run had at different times apart.
-    """
+    """Show the choice of a list and its genes; a chosen one is shown in the active panel."""
     shown = (*layer_genes(values, layers[active]), *prediction.symbols[:1])[0]
     reference = _reference(prediction.symbols, shown)
     known = any(math.isfinite(_pcc(prediction, gene)) for gene in prediction.symbols)
@@ -109,7 +105,7 @@ def show_gene_lists(
         )  # fmt: skip
     column = prediction.symbols.index(reference) if listed.kind == "correlation" else 0
     figures = (
-        _figures(run_id, version, listed.kind, column, prediction)
+        _figures(run_id, listed.kind, column, prediction)
         if listed.kind
         else np.array([_pcc(prediction, gene) for gene in prediction.symbols])
     )
@@ -184,9 +180,8 @@ def list_table(
 
 
 @st.cache_data(max_entries=32, show_spinner="Ranking the genes …")
-def _figures(
-    run_id: str, version: int, kind: str, column: int, _prediction: Prediction
-) -> NDArray[np.float64]:
+def _figures(run_id: str, kind: str, column: int, _prediction: Prediction) -> NDArray[np.float64]:
+    """Rank once for each run, whose result never changes."""
     spots, mpp = _prediction.spots, _prediction.mpp
     return gene_figure(
         kind, _prediction.mean, spots.x_px * mpp, spots.y_px * mpp, spots.pitch_um, column

@@ -11,10 +11,10 @@ from app.components.gene_finder import Genes
 from app.components.wording import count, plain
 from app.maps.layers import MOST_SCORE_GENES
 from app.state import Keys
-from stem_core.analysis.gene_sets import GeneSet, match_genes, read_gene_list, read_gmt
+from stem_core.analysis.gene_sets import GeneSet, Match, match_genes, read_gene_list, read_gmt
 from stem_core.errors import SettingsError
 
-__all__ = ["pick_gene_set"]
+__all__ = ["note_missing", "pick_gene_set"]
 
 GMT_MB = 50
 
@@ -67,6 +67,14 @@ def pick_gene_set(genes: Genes, now: str, key: str, take: Callable[[str], None])
     if not said.sentence:
         return ""
     return f":red[:material/error: {plain(said.sentence)}]" if said.fault else plain(said.sentence)
+
+
+def note_missing(key: str, layer: str, missing: tuple[str, ...]) -> None:
+    """Have a panel say which genes of the address its layer had to leave out."""
+    match = Match((), tuple(layer.removeprefix("score:").split(",")), missing)
+    notes: dict[str, _Said] = st.session_state.setdefault(Keys.GENE_SETS, {})
+    notes[key] = _Said(layer, match.sentence())
+    st.session_state[f"set_{key}"] = layer.removeprefix("score:").replace(",", ", ")
 
 
 def _pick_from_file(
@@ -127,10 +135,10 @@ def _score(
     match = match_genes(names, genes.symbols, genes.ensembl)
     notes: dict[str, _Said] = st.session_state[Keys.GENE_SETS]
     if not match.symbols:
+        first = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
         sentence = (
-            f"{title}none of the {count(len(names), 'gene')} ({', '.join(names[:3])}"
-            f"{' …' if len(names) > 3 else ''}) is in this model's panel, so the map stays as it "
-            "was; give genes of the panel."
+            f"{title or 'List: '}none of the {count(len(names), 'gene')} ({first}) is in this "
+            "model's panel, so the map stays as it was; give genes of the panel."
         )
         notes[key] = _Said(now, sentence, fault=True)
     elif len(match.symbols) > MOST_SCORE_GENES:

@@ -14,8 +14,8 @@ import numpy as np
 import streamlit as st
 
 from app.components.map_panels import layer_genes
-from app.components.maps_viewer import Mute
 from app.components.wording import count, plain
+from app.maps.marks import Mute
 from app.maps.panels import UNITS, layer_title
 from app.maps.values import MapValues
 

@@ -7,7 +7,7 @@ from functools import partial
 import streamlit as st
 
 from app.components.gene_finder import Genes, find_gene, show_not_found
-from app.components.gene_set_choice import pick_gene_set
+from app.components.gene_set_choice import note_missing, pick_gene_set
 from app.components.maps_viewer import MOST_PANELS
 from app.maps.layers import parse_layer
 from app.maps.panels import layer_title
@@ -15,7 +15,7 @@ from app.maps.values import MapValues
 from app.state import Keys
 from stem_core.errors import SettingsError
 
-__all__ = ["KINDS", "layer_genes", "pick_panels", "show_gene", "shown_layers"]
+__all__ = ["KINDS", "layer_genes", "offer_more_panels", "pick_panels", "show_gene"]
 
 KINDS = {
     "mean": "Prediction (mean)",
@@ -31,6 +31,7 @@ KINDS = {
     "baseline": "Ridge baseline",
 }
 _NEEDS_MEASURED = ("measured", "error")
+_WIDE = ("difference", "draw", "score")  # these ask for more than a gene
 _PARAMETER = "maps"
 
 
@@ -43,6 +44,9 @@ def shown_layers(values: MapValues, first_gene: str) -> list[str]:
             read = parse_layer(layer, places)
         except SettingsError:
             continue
+        if read.missing:  # no title must name what is left out
+            layer = f"score:{','.join(read.genes)}"
+            note_missing(str(len(found)), layer, read.missing)
         if _has(values, read.kind) and read.number <= values.n_draws:
             found.append(layer)
     return found[:MOST_PANELS] or [f"mean:{first_gene}"]
@@ -68,25 +72,31 @@ def pick_panels(values: MapValues, genes: Genes, model: str) -> tuple[list[str],
     layers = shown_layers(values, genes.symbols[0])
     st.query_params[_PARAMETER] = ";".join(layers)
     active = min(int(st.session_state.get(Keys.ACTIVE_MAP, 0)), len(layers) - 1)
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        if len(layers) > 1:
-            key = f"active_of_{len(layers)}"
-            st.session_state[key] = active
-            st.segmented_control(
-                "Map to change", range(len(layers)), required=True, key=key, width="content",
-                format_func=lambda i: f"{i + 1} · {layer_title(layers[i])}",
-                on_change=_activate, args=(key,),
-            )  # fmt: skip
-        st.button(
-            "Add a map", icon=":material/add:", disabled=len(layers) >= MOST_PANELS,
-            on_click=_put, args=([*layers, layers[active]], len(layers)), key="add_map",
-        )  # fmt: skip
-        st.button(
-            "Remove this map", icon=":material/remove:", disabled=len(layers) == 1, key="drop_map",
-            on_click=_put, args=([x for i, x in enumerate(layers) if i != active], 0),
+    if len(layers) > 1:
+        key = f"active_of_{len(layers)}"
+        st.session_state[key] = active
+        st.segmented_control(
+            "Map to change", range(len(layers)), required=True, key=key, width="stretch",
+            format_func=lambda i: f"{i + 1} · {layer_title(layers[i])}",
+            on_change=_activate, args=(key,), label_visibility="collapsed",
         )  # fmt: skip
     _pick_layer(values, layers, active, genes, model)
     return layers, active
+
+
+def offer_more_panels(layers: list[str], active: int) -> None:
+    """Show the buttons that add a map and take the active one away."""
+    st.button(
+        "Add a map", icon=":material/add:", disabled=len(layers) >= MOST_PANELS, key="add_map",
+        on_click=_put, args=([*layers, layers[active]], len(layers)),
+        help="Show one more map beside the others, to be changed next.",
+    )  # fmt: skip
+    if len(layers) > 1:
+        st.button(
+            "Remove this map", icon=":material/remove:", key="drop_map",
+            on_click=_put, args=([x for i, x in enumerate(layers) if i != active], 0),
+            help=f"Take away map {active + 1}, {layer_title(layers[active])}.",
+        )  # fmt: skip
 
 
 def layer_genes(values: MapValues, layer: str) -> tuple[str, ...]:
@@ -148,7 +158,7 @@ def _pick_layer(
     now = layers[active]
     kind, shown = now.partition(":")[0], layer_genes(values, now)
     offered = [k for k in KINDS if _has(values, k)]
-    what, others = st.columns([2, 4], vertical_alignment="bottom")
+    what, others = st.columns([1, 2] if kind in _WIDE else 2, vertical_alignment="bottom")
     key = f"kind_{active}"
     st.session_state[key] = kind
     what.selectbox(
@@ -165,7 +175,9 @@ def _pick_layer(
         return
     among = genes.only(values.measured_genes) if kind in _NEEDS_MEASURED else genes
     take = partial(show_gene, values, layers, active)
-    gene_place, other_place = others.columns(2, vertical_alignment="bottom")
+    gene_place = other_place = others
+    if kind in _WIDE:
+        gene_place, other_place = others.columns(2, vertical_alignment="bottom")
     with gene_place:
         find_gene("Gene", among, shown[0], f"gene_{active}", take)
     if kind == "draw":

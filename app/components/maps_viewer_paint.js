@@ -6,8 +6,8 @@ const LARGEST_STAMP_PX = 48
 const PARTS = 4 // a stamp for each quarter of a pixel that a disc's centre can be off
 
 const MUTED = 254 // a spot whose value is not to be trusted: grey, and the tissue shows through
-const MUTED_COLOUR = "#868d91"
-const MUTED_COVER = 0.4
+const MUTED_COLOUR = "#c4c9cc"
+const MUTED_COVER = 0.6
 
 let pixels = null // shared by all panels: one is painted at a time
 

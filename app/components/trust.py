@@ -16,8 +16,8 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from app.components.gene_choice import gene_number
-from app.components.maps_viewer import Badge
 from app.components.wording import NOTICE, band_words, count, plain
+from app.maps.marks import Badge
 from stem_core.prediction.result import Prediction
 from zoo.manifest import Manifest
 
@@ -28,6 +28,7 @@ __all__ = [
     "GeneTrust",
     "gene_row",
     "gene_trust",
+    "offer_model_details",
     "show_domain",
     "show_model",
     "trust_badge",
@@ -136,27 +137,30 @@ def trust_badge(
 
 
 def show_model(manifest: Manifest | None, name: str) -> None:
-    """Say in one line what the model was trained and tested on; all the rest is a click away."""
+    """Say in one line what the model was trained and tested on."""
     if manifest is None:
         st.caption(
             f"The model {plain(name)} is not installed any more, so nothing here tells what it was "
             f"trained and tested on. {NOTICE}"
         )
         return
+    st.caption(f":material/school: {_trained_words(manifest)} {NOTICE}")
+
+
+def offer_model_details(manifest: Manifest) -> None:
+    """Show the button behind which stand sections, protocol and licences of a model."""
     held = manifest.held_out
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.caption(f":material/school: {_trained_words(manifest)} {NOTICE}", width="stretch")
-        with st.popover("What it was tested on", icon=":material/fact_check:", type="tertiary"):
-            sections = ", ".join(fold.held_out for fold in held.folds) or "none by this program"
-            st.markdown(
-                f"**Trained on** {plain(', '.join(manifest.training_slides) or 'not stated')}  \n"
-                f"**Held-out sections** {plain(sections)}  \n"
-                f"**PCC over the panel** {plain(held.summary)}  \n"
-                f"**Protocol** {plain(held.protocol)}  \n{plain(held.note)}  \n"
-                f"**Licences** weights {plain(manifest.licences.weights)}; training data "
-                f"{plain(manifest.licences.data)}"
-            )
-            st.caption(band_words(manifest))
+    with st.popover("How it was tested", icon=":material/fact_check:", type="tertiary"):
+        sections = ", ".join(fold.held_out for fold in held.folds) or "none by this program"
+        st.markdown(
+            f"**Trained on** {plain(', '.join(manifest.training_slides) or 'not stated')}  \n"
+            f"**Held-out sections** {plain(sections)}  \n"
+            f"**PCC over the panel** {plain(held.summary)}  \n"
+            f"**Protocol** {plain(held.protocol)}  \n{plain(held.note)}  \n"
+            f"**Licences** weights {plain(manifest.licences.weights)}; training data "
+            f"{plain(manifest.licences.data)}"
+        )
+        st.caption(band_words(manifest))
 
 
 def show_domain(domain: NDArray[np.float32] | None) -> None:

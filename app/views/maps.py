@@ -22,7 +22,7 @@ from app.components.region_tools import (
     show_regions,
 )
 from app.components.run_choice import chosen_run
-from app.components.trust import show_domain, show_model, trust_badge
+from app.components.trust import offer_model_details, show_domain, show_model, trust_badge
 from app.components.wording import own_names, plain, run_words
 from app.maps.panels import Look, View, panels_of
 from app.maps.runs import measured_version, open_values
@@ -32,6 +32,11 @@ from stem_core.analysis.regions import Region
 from stem_core.errors import StemError
 
 MAP_HEIGHT_PX = 640
+# On a narrow page the gene lists leave the maps little room: no wide margins there.
+NARROW_STYLE = (
+    "<style>@media (max-width: 1100px) {[data-testid=stMainBlockContainer] "
+    "{padding-left: 1.5rem; padding-right: 1.5rem}}</style>"
+)
 MODES = {"pan": "Move", "lasso": "Lasso", "box": "Box"}
 
 
@@ -63,10 +68,14 @@ def show_viewer(
         st.rerun()
 
 
+st.html(NARROW_STYLE)
 offer_lost_regions()
 run_id, status = chosen_run("Maps")
 manifest = manifests_by_name().get(status.request.model)
-st.subheader(f"Maps of {plain(status.request.slide_name)}")
+with st.container(horizontal=True, vertical_alignment="center"):
+    st.subheader(f"Maps of {plain(status.request.slide_name)}", width="content")
+    if manifest is not None:
+        offer_model_details(manifest)
 st.caption(run_words(status, manifest))
 if status.state != "done":
     st.markdown("This run has no result (yet).")
@@ -90,7 +99,10 @@ with st.container(horizontal=True, vertical_alignment="center"):
         "Dragging", list(MODES), default="pan", required=True, format_func=MODES.__getitem__,
         key="maps_mode", label_visibility="collapsed", width="content",
     )  # fmt: skip
-    shared = st.toggle("One colour range for maps of one unit", value=True, key="maps_shared")
+    shared = st.toggle(
+        "Shared colour range", value=True, key="maps_shared",
+        help="Maps of one unit have one range; spreads have one of their own.",
+    )  # fmt: skip
     with st.popover("Look", icon=":material/tune:"):
         percentiles = st.slider(
             "Colour range, percentiles of the spots", 0, 100, (1, 99), format="%d %%",
