@@ -52,10 +52,10 @@ def main(address: str, folder: Path, slide: Path, gene: str | None = None) -> No
         keep(page, folder / "predict.png")
         page.get_by_role("button", name="Run prediction").click()
         page.wait_for_url(re.compile(r"/results\?.*run="))
-        expect(page.locator(".js-plotly-plot image")).to_have_count(2)
+        expect(page.locator(".viewer[data-painted-layer]")).to_be_visible()
         if gene:
             page.goto(f"{page.url}&gene={gene}")
-            expect(page.locator(".js-plotly-plot image")).to_have_count(2)
+            expect(page.locator(".viewer[data-painted-layer]")).to_be_visible()
         page.set_viewport_size({"width": 1280, "height": 1010})
         keep(page, folder / "results.png")
         [run] = parse_qs(urlsplit(page.url).query)["run"]

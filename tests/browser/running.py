@@ -35,11 +35,8 @@ def real_section() -> Path | None:
 
 
 def map_of(page: Page) -> None:
-    """Wait until the map is drawn: slide, discs and the scatter that carries the values."""
-    expect(page.locator(".js-plotly-plot .colorbar, .js-plotly-plot .cbfills").first).to_be_visible(
-        timeout=RUN_LIMIT_MS
-    )
-    expect(page.locator(".js-plotly-plot image")).to_have_count(2)
+    """Wait until the map is painted."""
+    expect(page.locator(".viewer[data-painted-layer]")).to_be_visible(timeout=RUN_LIMIT_MS)
 
 
 def result_of(app: RunningApp, run_address: str) -> Path:

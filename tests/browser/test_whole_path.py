@@ -18,7 +18,6 @@ from stem_core.prediction.export import FILE_NAMES
 from .running import RunningApp, map_of, result_of
 
 pytestmark = pytest.mark.browser
-RUN_LIMIT_MS = 150_000
 
 
 def test_the_csv_says_what_the_h5ad_says(
@@ -50,23 +49,32 @@ def test_hovering_tells_value_spread_and_place(
     truth = read_h5ad(result_of(app, run_address) / "prediction.h5ad")
     page.goto(run_address)
     map_of(page)
-    place = page.evaluate(
-        """() => { const g = document.querySelector('.js-plotly-plot'), f = g._fullLayout;
-        const box = g.getBoundingClientRect(), t = g._fullData[0];
-        return [box.left + f.xaxis._offset + f.xaxis.l2p(t.x[0]),
-                box.top + f.yaxis._offset + f.yaxis.l2p(t.y[0])]; }"""
-    )
-    page.mouse.move(place[0] - 3, place[1])
-    page.mouse.move(*place)
-    told = page.locator(".hoverlayer .hovertext")
+    stage = page.locator(".stage").bounding_box()
+    assert stage is not None
+    # The viewer starts with all spots and a margin around them.
+    places = truth.obsm["spatial"]
+    facts = next(iter(truth.uns["spatial"].values()))["metadata"]
+    low, high = places.min(0), places.max(0)
+    margin = facts["spot_diameter_um"] / facts["mpp"] + 0.04 * (high - low).max()
+    per_px = ((high - low + 2 * margin) / [stage["width"], stage["height"]]).max()
+    middle = np.array([stage["x"] + stage["width"] / 2, stage["y"] + stage["height"] / 2])
+    at = middle + (places[0] - (low + high) / 2) / per_px
+    page.mouse.move(at[0] - 3, at[1])
+    page.mouse.move(at[0], at[1])
+    told = page.locator(".tip")
     expect(told).to_be_visible()
-    words = told.text_content() or ""
-    gene = page.evaluate("document.querySelector('.js-plotly-plot').data[0].hovertemplate")
-    symbol = re.match(r"<b>(\S+)", gene)[1]  # type: ignore[index]
+    expect(told).to_contain_text(f"spot {truth.obs_names[0]} ")
+    layer = page.locator(".viewer").get_attribute("data-painted-layer") or ""
+    symbol = layer.removeprefix("mean:")
     column = truth.var_names.get_loc(symbol)
     value, spread = truth.X[0, column], truth.layers["std"][0, column]
-    assert f"{value:.2f} ± {spread:.2f}" in words.replace("−", "-")
-    assert "log2(1 + count)" in words and "µm" in words and str(truth.obs_names[0]) in words
+    expect(told).to_contain_text(f"{value:.2f} ± {spread:.2f} log2(1 + count)")
+    band = [truth.layers[name][0, column] for name in ("q05", "q95")]
+    words = (told.text_content() or "").replace("−", "-").replace("\u202f", "")
+    assert f"90 % band {band[0]:.2f} to {band[1]:.2f}" in words
+    assert f"domain distance {truth.obs['domain_distance'].iloc[0]:.2f}" in words
+    x_um, y_um = places[0] * facts["mpp"]
+    assert f"x {x_um:.0f}, y {y_um:.0f} µm" in words
 
 
 def test_refresh_and_another_browser_find_the_run(
@@ -89,39 +97,36 @@ def test_a_gene_is_found_by_typing_and_stays_in_the_address(
     symbols = read_h5ad(result_of(app, run_address) / "prediction.h5ad").var_names
     page.goto(run_address)
     map_of(page)
-    shown = page.evaluate("document.querySelector('.js-plotly-plot').data[0].hovertemplate")
-    wanted = next(symbol for symbol in symbols if f"<b>{symbol} " not in shown)
-    page.get_by_role("combobox", name=re.compile("^Gene \\(")).or_(
-        page.get_by_role("combobox", name=re.compile("Gene \\(type"))
-    ).first.click()
+    shown = page.locator(".viewer").get_attribute("data-painted-layer")
+    wanted = next(symbol for symbol in symbols if f"mean:{symbol}" != shown)
+    page.get_by_role("combobox", name=re.compile(r"Gene \(type")).click()
     page.keyboard.type(wanted)
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile(f"gene={re.escape(wanted)}"))
-    expect(page.get_by_text(f"{wanted}: prediction (mean), log2(1 + count)")).to_be_visible()
+    expect(page.locator(".viewer")).to_have_attribute("data-painted-layer", f"mean:{wanted}")
+    expect(page.get_by_text(f"{wanted}: prediction (mean)", exact=True)).to_be_visible()
 
 
 def test_the_zoom_stays_when_the_layer_changes(page: Page, run_address: str) -> None:
-    plot = "document.querySelector('.js-plotly-plot')"
-    seen = f"{plot}.layout.xaxis.range.map(Math.round)"
     page.goto(run_address)
     map_of(page)
-    page.wait_for_function(f"{plot}.dataset.watched")
-    home = page.evaluate(seen)
-    box = page.locator(".js-plotly-plot").bounding_box()
-    assert box is not None
-    page.mouse.move(box["x"] + 250, box["y"] + 250)
-    page.mouse.wheel(0, -600)
-    page.wait_for_function(f"{plot}.layout.xaxis.range[1] < {home[1]} - 10")
-    page.wait_for_timeout(5000)  # the wheel ends, the page hears of it
-    zoomed = page.evaluate(seen)
-    page.evaluate(f"{plot}.dataset.before = 1")
+    bar = page.locator(".scale")
+    home = bar.text_content() or ""
+    stage = page.locator(".stage").bounding_box()
+    assert stage is not None
+    page.mouse.move(stage["x"] + 250, stage["y"] + 250)
+    for _ in range(4):
+        page.mouse.wheel(0, -300)
+    expect(bar).not_to_have_text(home)
+    page.mouse.move(1, 1)  # away from the map, so that nothing is told over it
+    page.wait_for_timeout(600)  # the wheel ends, the page hears of it
+    zoomed = bar.text_content() or ""
     page.get_by_role("combobox", name="Show").click()
     page.get_by_role("option", name="Spread").click()
-    page.wait_for_function(f"{plot} && {plot}.layout && !{plot}.dataset.before")
-    map_of(page)
-    assert page.evaluate(seen) == zoomed
-    page.mouse.dblclick(box["x"] + 250, box["y"] + 250)
-    page.wait_for_function(f"Math.abs({plot}.layout.xaxis.range[1] - {home[1]}) < 2")
+    expect(page.locator(".viewer")).to_have_attribute("data-painted-layer", re.compile("^std:"))
+    expect(bar).to_have_text(zoomed)
+    page.mouse.dblclick(stage["x"] + 250, stage["y"] + 250)
+    expect(bar).to_have_text(home)
 
 
 def test_an_unknown_run_is_refused_in_one_sentence(page: Page, app: RunningApp) -> None:
@@ -129,7 +134,7 @@ def test_an_unknown_run_is_refused_in_one_sentence(page: Page, app: RunningApp) 
     refusal = page.get_by_test_id("stAlert")
     expect(refusal).to_have_count(1)
     expect(refusal).to_contain_text("no such run")
-    expect(page.locator(".js-plotly-plot")).to_have_count(0)
+    expect(page.locator(".viewer")).to_have_count(0)
 
 
 def test_what_is_no_image_is_refused_in_one_sentence(

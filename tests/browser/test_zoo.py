@@ -17,13 +17,12 @@ from tests.tiny import write_tiny_model
 from zoo.entries import HubSource, ModelEntry, describe_files, entry_from_manifest
 from zoo.manifest import read_manifest
 
-from .running import started_app
+from .running import map_of, started_app
 
 pytestmark = pytest.mark.browser
 NAME, OTHER, REPO = "tiny-hub", "tiny-other", "somebody/tiny"
 TISSUE, SPECIES = "placenta", "Rattus norvegicus"
 SLOW_BYTES_PER_S = 120_000
-RUN_LIMIT_MS = 150_000
 
 
 @dataclass(frozen=True)
@@ -145,10 +144,7 @@ def test_from_the_hub_to_a_map(
     page.get_by_text("Preview", exact=True).click()
     button(page, "Run prediction").click()
     page.wait_for_url(re.compile(r"/results\?.*run=[0-9a-f]{32}"))
-    expect(page.locator(".js-plotly-plot .colorbar, .js-plotly-plot .cbfills").first).to_be_visible(
-        timeout=RUN_LIMIT_MS
-    )
-    expect(page.locator(".js-plotly-plot image")).to_have_count(2)
+    map_of(page)
 
     page.goto(f"{zoo.address}/models")
     button(tiny, "Delete").click()
