@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,16 +14,11 @@ from stem_core.analysis.region_files import MAX_REGIONS, write_regions
 from stem_core.analysis.regions import Region
 
 from .conftest import GENES, HEIGHT_PX, WIDTH_PX, Run
+from .page import MAIN, charts, faults, open_maps, sound, words
 
-MAIN = Path(__file__).resolve().parents[3] / "app" / "main.py"
 LEFT = np.array([(0, 0), (600, 0), (600, HEIGHT_PX), (0, HEIGHT_PX)], dtype=float)
 RIGHT = LEFT + np.array([800.0, 0.0])
 NOWHERE = np.array([(1, 1), (2, 1), (2, 2)], dtype=float)
-
-
-@pytest.fixture(autouse=True)
-def fresh_queue(home: Path) -> None:
-    job_queue.clear()
 
 
 @pytest.fixture
@@ -34,36 +28,10 @@ def regions(run: Run) -> tuple[Region, ...]:
     return made
 
 
-def open_maps(run: Run, maps: str = f"mean:{GENES[0]}") -> AppTest:
-    at = AppTest.from_file(str(MAIN), default_timeout=60)
-    at.query_params["run"], at.query_params["maps"] = run.id, maps
-    at.run()
-    at.switch_page("views/maps.py")
-    at.query_params["run"], at.query_params["maps"] = run.id, maps
-    return sound(at.run())
-
-
-def sound(at: AppTest) -> AppTest:
-    assert not at.exception, at.exception[0].message
-    return at
-
-
-def words(at: AppTest) -> str:
-    return " ".join(str(part.value) for part in (*at.markdown, *at.caption))
-
-
-def faults(at: AppTest) -> str:
-    return " ".join(error.value for error in at.error)
-
-
 def draw(at: AppTest, run: Run, ring: np.ndarray, turn: int = 1) -> AppTest:
     told = {"base": run.base, "kind": "lasso", "points": ring.tolist(), "turn": turn}
     at.session_state["maps"] = {"drawn": told}
     return sound(at.run())
-
-
-def charts(at: AppTest) -> list[dict]:
-    return [json.loads(chart.proto.spec) for chart in at.get("plotly_chart")]
 
 
 def test_regions_are_renamed_recoloured_combined_and_deleted(
@@ -218,6 +186,7 @@ def test_a_run_deleted_meanwhile_gives_a_sentence_and_the_regions(
 
 @pytest.mark.parametrize("run_id", ["1" * 32, "../../etc/passwd"])
 def test_unknown_and_guessed_runs_give_one_sentence(run_id: str) -> None:
+    job_queue.clear()
     at = AppTest.from_file(str(MAIN), default_timeout=60).run()
     at.switch_page("views/maps.py")
     at.query_params["run"] = run_id
