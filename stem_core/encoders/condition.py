@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from scipy.ndimage import distance_transform_edt
 
+from stem_core.encoders.reading_ahead import embed_places
 from stem_core.errors import NoTissueError
-from stem_core.slides.patches import paper_side_px, read_patches
+from stem_core.slides.patches import paper_side_px
 from stem_core.slides.reading import Slide
 from stem_core.slides.spots import Spots
 from stem_core.slides.tissue import TissueMask
@@ -40,7 +41,6 @@ __all__ = [
 _RINGS_UM = (300.0, 600.0, 1200.0, 2400.0)
 _MAX_TILES = 20_000
 _MAX_LEVEL_POINTS = 1000
-_CHUNK = 64
 
 
 class Encoder(Protocol):
@@ -77,7 +77,7 @@ class ConditionSpec:
     Attributes
     ----------
     side_um, size_px
-        Side of a patch in microns, and in pixels as encoded.
+        Side of a patch in microns, and in pixels as read in `physical` mode.
     survey_pitch_um
         Distance of the survey's lattice points; None for a model that sees patches alone, as
         published.
@@ -85,7 +85,7 @@ class ConditionSpec:
         Standard deviations of the Gaussian averages around a spot.
     patch_mode
         `physical`: patches are `side_um` wide. `paper`: they are max(224, spot diameter) pixels of
-        the slide wide, whatever that is in microns.
+        the slide wide, whatever that is in microns, and read pixel by pixel.
     """
 
     side_um: float
@@ -197,19 +197,13 @@ def survey_slide(
     if len(x) == 0:
         msg = f"No tissue was found on {slide.path.name}; choose an image with stained tissue."
         raise NoTissueError(msg)
-    parts = []
-    for start in range(0, len(x), _CHUNK):
-        stop = start + _CHUNK
-        patches = read_patches(
-            slide, x[start:stop], y[start:stop], side_um=spec.side_um, size_px=spec.size_px
-        )
-        parts.append(encoder.encode(patches))
-        if progress is not None:
-            progress(min(stop, len(x)), len(x))
+    embeddings = embed_places(
+        slide, x, y, encoder.encode, side_um=spec.side_um, size_px=spec.size_px, progress=progress
+    )
     return SlideSurvey(
         (x * mpp).astype(np.float32),
         (y * mpp).astype(np.float32),
-        np.concatenate(parts),
+        embeddings,
         tissue.mask,
         tissue.scale_px * mpp,
     )
@@ -274,10 +268,12 @@ def spot_condition(
     x_px, y_px = spots.x_px, spots.y_px
     if spec.patch_mode == "paper":
         side_px = paper_side_px(slide, spots.diameter_um)
-        patches = read_patches(slide, x_px, y_px, side_px=side_px, size_px=spec.size_px)
+        # Pixel by pixel: each encoder resizes by its own rule, as published.
+        own = embed_places(slide, x_px, y_px, encoder.encode, side_px=side_px, size_px=side_px)
     else:
-        patches = read_patches(slide, x_px, y_px, side_um=spec.side_um, size_px=spec.size_px)
-    own = encoder.encode(patches)
+        own = embed_places(
+            slide, x_px, y_px, encoder.encode, side_um=spec.side_um, size_px=spec.size_px
+        )
     if spec.survey_pitch_um is None:
         return own
     return _assemble(own, spots.x_px * mpp, spots.y_px * mpp, survey, spec)

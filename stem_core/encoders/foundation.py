@@ -1,0 +1,191 @@
+"""The published encoders: patches to embeddings, with a safetensors file as it was published."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from stem_core.encoders.catalogue import EncoderFacts, InputRule, encoder_facts
+from stem_core.encoders.compact import load_compact_encoder
+from stem_core.encoders.condition import Encoder
+from stem_core.encoders.preparation import is_resized, normalise, resize_patch
+from stem_core.encoders.weights import load_network
+from stem_core.errors import SettingsError
+
+__all__ = ["FoundationEncoder", "Precision", "load_encoder", "load_published"]
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_MOST_THREADS = 8
+
+
+@dataclass(frozen=True)
+class FoundationEncoder:
+    """A published encoder with its weights.
+
+    Attributes
+    ----------
+    facts
+        Of the catalogue.
+    network
+        (N,3,P,P) normalised -> (N,width).
+    sha256
+        Of the published weights file.
+    precision
+        Of the matrix products; `auto` is the published one on a GPU and fp32 on a CPU.
+    """
+
+    facts: EncoderFacts
+    network: nn.Module
+    sha256: str
+    precision: Precision = "auto"
+
+    @property
+    def name(self) -> str:
+        """By which manifests refer to it."""
+        return self.facts.name
+
+    @property
+    def width(self) -> int:
+        """Values per patch."""
+        return self.facts.width
+
+    @torch.inference_mode()
+    def encode(self, patches: NDArray[np.uint8], *, batch: int = 64) -> NDArray[np.float32]:
+        """Embed patches.
+
+        While the network works on a batch, threads resize the next one.
+
+        Parameters
+        ----------
+        patches
+            uint8, shape (N,3,P,P), of any P: they are resized as the encoder was published with.
+        batch
+            Patches at a time.
+
+        Returns
+        -------
+        float32 array, shape (N, width)
+
+        Raises
+        ------
+        SettingsError
+            fp16 was asked for on a CPU.
+        """
+        assert self.facts.input is not None
+        device = next(self.network.parameters()).device
+        dtype = self._dtype(device)
+        parts = [np.zeros((0, self.width), np.float32)]
+        with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
+            for resized in _resized_ahead(patches, self.facts.input, batch, pool):
+                x = normalise(resized, self.facts.input, device)
+                with torch.autocast(device.type, dtype, enabled=dtype is not None):
+                    embedded = self.network(x)
+                parts.append(embedded.float().cpu().numpy())
+        return np.concatenate(parts)
+
+    def to(self, device: torch.device) -> None:
+        """Move the weights."""
+        self.network.to(device)
+
+    def _dtype(self, device: torch.device) -> torch.dtype | None:
+        """Of the matrix products; None for float32 throughout."""
+        precision = self.precision
+        if precision == "auto":
+            precision = "fp32" if device.type == "cpu" else self.facts.precision
+        if precision == "fp16" and device.type == "cpu":
+            msg = f"{self.facts.title} in fp16 needs a GPU; take fp32 or bf16 on this CPU."
+            raise SettingsError(msg)
+        return _DTYPES.get(precision)
+
+
+def _resized_ahead(
+    patches: NDArray[np.uint8], rule: InputRule, batch: int, pool: Executor
+) -> Iterator[NDArray[np.uint8]]:
+    """Give batches of the network's size, the next one in the making."""
+    if not is_resized(patches.shape[-1], rule):
+        for start in range(0, len(patches), batch):
+            yield patches[start : start + batch]
+        return
+    starts = range(0, len(patches), batch)
+
+    def begin(start: int) -> list[Future[NDArray[np.uint8]]]:
+        return [pool.submit(resize_patch, p, rule) for p in patches[start : start + batch]]
+
+    ahead = begin(0)
+    for start in starts:
+        made, ahead = ahead, begin(start + batch)
+        yield np.stack([future.result() for future in made])
+
+
+def load_encoder(
+    name: str,
+    weights: Path,
+    *,
+    precision: Precision = "fp32",
+    device: str = "cpu",
+    sha256: str | None = None,
+) -> Encoder:
+    """Load an encoder of the catalogue.
+
+    Parameters
+    ----------
+    name
+        As in the catalogue.
+    weights
+        A safetensors file with the published names.
+    precision
+        Of the matrix products; `auto` is the published one on a GPU and fp32 on a CPU.
+    device
+        Where to.
+    sha256
+        Of the published file, where `weights` was converted from it; else that of `weights`.
+
+    Raises
+    ------
+    SettingsError
+        The name or precision is not known.
+    ModelFileError
+        The file is missing, damaged, or not the published network.
+    EncoderMissingError
+        timm is not installed.
+    """
+    facts = encoder_facts(name)
+    if facts is None:
+        msg = f"There is no encoder '{name}'; see stem doctor --gated for those there are."
+        raise SettingsError(msg)
+    if precision not in ("auto", "fp32", *_DTYPES):
+        msg = f"The precision '{precision}' is not known; choose auto, fp32, bf16 or fp16."
+        raise SettingsError(msg)
+    encoder: Encoder
+    if facts.shape is None:
+        encoder = load_compact_encoder(weights)
+    else:
+        encoder = load_published(facts, weights, precision=precision, sha256=sha256)
+    encoder.to(torch.device(device))
+    return encoder
+
+
+def load_published(
+    facts: EncoderFacts,
+    weights: Path,
+    *,
+    precision: Precision = "auto",
+    sha256: str | None = None,
+) -> FoundationEncoder:
+    """Load an encoder from its facts; errors as `load_encoder`."""
+    network = load_network(facts, weights)
+    if sha256 is None:
+        with weights.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return FoundationEncoder(facts, network, sha256, precision)
