@@ -33,7 +33,7 @@ def pick_runs(manifests: Mapping[str, Manifest]) -> tuple[JobStatus, JobStatus]:
     slides = _slides(list(done))
     last = st.query_params.get(Keys.RUN_PARAMETER) or st.session_state[Keys.LAST_RUN]
     if last not in done:
-        last = next((run for run in done if _partners(run, slides)), next(iter(done)))
+        last = _first_that_fits(done, slides, manifests)
     left, right = st.columns(2, gap="medium")
     first = left.selectbox(
         "Run A", list(done), index=list(done).index(last), key=f"run_a_{last}",
@@ -59,11 +59,25 @@ def pick_runs(manifests: Mapping[str, Manifest]) -> tuple[JobStatus, JobStatus]:
         index=partners.index(asked) if asked in partners else 0,
         format_func=lambda run: _label(done[run])
         + (" (no gene in common)" if _disjoint(done[first], done[run], manifests) else ""),
+        help="Runs are compared spot by spot, so both must be finished and of one slide file.",
     )  # fmt: skip
     right.caption(run_words(done[second], manifests.get(done[second].request.model)))
     st.query_params[OTHER_PARAMETER] = second
     _say_who_is_left_out(len(runs), len(done), len(partners))
     return done[first], done[second]
+
+
+def _first_that_fits(
+    done: Mapping[str, JobStatus], slides: Mapping[str, str], manifests: Mapping[str, Manifest]
+) -> str:
+    """Return the newest run that has another one to be compared with, at best in some genes."""
+
+    def merit(run: str) -> int:
+        partners = _partners(run, slides)
+        alike = any(not _disjoint(done[run], done[other], manifests) for other in partners)
+        return bool(partners) + alike
+
+    return max(done, key=merit)
 
 
 def _refuse_unknown(done: Mapping[str, JobStatus]) -> None:
@@ -136,8 +150,11 @@ def _say_who_is_left_out(all_runs: int, done: int, partners: int) -> None:
         reasons.append(f"{count(elsewhere, 'finished run')} {_are(elsewhere)} of other slides")
     if unfinished := all_runs - done:
         reasons.append(f"{count(unfinished, 'run')} {_have(unfinished)} no result (yet)")
-    words = "Runs are compared spot by spot, so both must be finished and of the same slide file"
-    st.caption(f"{words}; not offered: {' and '.join(reasons)}." if reasons else f"{words}.")
+    if reasons:
+        st.caption(
+            "Runs are compared spot by spot, so both must be finished and of the same slide file; "
+            f"not offered: {' and '.join(reasons)}."
+        )
 
 
 def _are(number: int) -> str:

@@ -125,15 +125,15 @@ def show_ranking(table: pd.DataFrame, gene: str) -> None:
     ranked = table.dropna(subset=["ccc"])
     place = list(range(1, len(ranked) + 1))
     figure = go.Figure()
+    figure.add_scatter(
+        x=place, y=ranked["ccc"], mode="lines", text=list(ranked.index),
+        hovertemplate="%{text}: %{y:.2f}<extra></extra>",
+    )  # fmt: skip
     for end, fill in (("ccc_low", None), ("ccc_high", "tonexty")):
         figure.add_scatter(
             x=place, y=ranked[end], mode="lines", line={"width": 0}, fill=fill, hoverinfo="skip",
             fillcolor="rgba(128, 128, 128, 0.25)",
         )  # fmt: skip
-    figure.add_scatter(
-        x=place, y=ranked["ccc"], mode="lines", text=list(ranked.index),
-        hovertemplate="%{text}: %{y:.2f}<extra></extra>",
-    )  # fmt: skip
     if gene in ranked.index:
         figure.add_scatter(
             x=[ranked.index.get_loc(gene) + 1], y=[ranked["ccc"][gene]], mode="markers+text",
