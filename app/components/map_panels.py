@@ -38,7 +38,7 @@ _PARAMETER = "maps"
 def shown_layers(values: MapValues, first_gene: str) -> list[str]:
     """Return the layers of the address that this result has; the first gene's map for none."""
     places = {symbol: place for place, symbol in enumerate(values.symbols)}
-    found = []
+    found: list[str] = []
     for layer in st.query_params.get(_PARAMETER, "").split(";"):
         try:
             read = parse_layer(layer, places)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import streamlit as st
 
 from app.components import map_controls
@@ -12,11 +9,10 @@ from app.components.gene_finder import Genes
 from app.components.gene_lists import show_gene_lists
 from app.components.grey_out import greyed_words, mutes_of, pick_limits
 from app.components.map_panels import layer_genes, offer_more_panels, pick_panels
-from app.components.maps_viewer import maps_viewer
+from app.components.map_stage import show_stage
 from app.components.measured_tools import show_measured
 from app.components.model_cards import manifests_by_name
 from app.components.region_tools import (
-    add_drawing,
     offer_lost_regions,
     regions_of,
     show_regions,
@@ -24,49 +20,18 @@ from app.components.region_tools import (
 from app.components.run_choice import chosen_run
 from app.components.trust import offer_model_details, show_domain, show_model, trust_badge
 from app.components.wording import own_names, plain, run_words
-from app.maps.panels import Look, View, panels_of
+from app.maps.panels import Look, panels_of
 from app.maps.runs import measured_version, open_values
 from app.maps.tiles import slide_description
 from app.state import Keys, job_queue
-from stem_core.analysis.regions import Region
 from stem_core.errors import StemError
 
-MAP_HEIGHT_PX = 640
 # On a narrow page the gene lists leave the maps little room: no wide margins there.
 NARROW_STYLE = (
     "<style>@media (max-width: 1100px) {[data-testid=stMainBlockContainer] "
     "{padding-left: 1.5rem; padding-right: 1.5rem}}</style>"
 )
 MODES = {"pan": "Move", "lasso": "Lasso", "box": "Box"}
-
-
-def view_of_address() -> View | None:
-    """Return the part of the slide that the address names, if it names one."""
-    try:
-        x, y, width = (float(part) for part in st.query_params.get("view", "").split(","))
-    except ValueError:
-        return None
-    return View(x, y, width) if np.isfinite([x, y, width]).all() and width > 0 else None
-
-
-@st.fragment
-def show_viewer(
-    run_id: str,
-    regions: tuple[Region, ...],
-    size_px: tuple[int, int],
-    outlines: list[dict[str, Any]],
-    **shown: Any,
-) -> None:
-    """Show the maps; a pause in moving them runs this part of the page again, not all of it."""
-    told = maps_viewer(
-        "maps", view=view_of_address(), regions=outlines, height_px=MAP_HEIGHT_PX, **shown
-    )
-    if told.view is not None:
-        seen = told.view
-        st.query_params["view"] = f"{seen.x_um:.0f},{seen.y_um:.0f},{seen.width_um:.0f}"
-    if add_drawing(run_id, told.drawn, regions, size_px):
-        st.rerun()
-
 
 st.html(NARROW_STYLE)
 offer_lost_regions()
@@ -114,7 +79,7 @@ with st.container(horizontal=True, vertical_alignment="center"):
 panels = panels_of(
     values, layers, look.scale, percentiles, shared=shared, version=measured_version(run_id)
 )
-show_viewer(
+show_stage(
     run_id,
     regions,
     size_px,
@@ -129,7 +94,12 @@ show_viewer(
         if r.polygons
     ],
     mode=mode or "pan",
-    badges=[trust_badge(prediction, layer_genes(values, x), manifest) for x in layers],
+    badges=[
+        None  # the figures are those of the mean of all draws
+        if x.startswith(("draw:", "baseline:"))
+        else trust_badge(prediction, layer_genes(values, x), manifest)
+        for x in layers
+    ],
     mutes=[mutes_of(values, layer, limits) for layer in layers],
 )
 for words in greyed_words(values, layers, limits):

@@ -1,0 +1,45 @@
+"""The maps of the page: a part of it that runs again alone when the user moves them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from app.components.maps_viewer import maps_viewer
+from app.components.region_tools import add_drawing
+from app.maps.panels import View
+from stem_core.analysis.regions import Region
+
+__all__ = ["show_stage", "view_of_address"]
+
+MAP_HEIGHT_PX = 640
+
+
+def view_of_address() -> View | None:
+    """Return the part of the slide that the address names, if it names one."""
+    try:
+        x, y, width = (float(part) for part in st.query_params.get("view", "").split(","))
+    except ValueError:
+        return None
+    return View(x, y, width) if np.isfinite([x, y, width]).all() and width > 0 else None
+
+
+@st.fragment
+def show_stage(
+    run_id: str,
+    regions: tuple[Region, ...],
+    size_px: tuple[int, int],
+    outlines: list[dict[str, Any]],
+    **shown: Any,
+) -> None:
+    """Show the maps; a pause in moving them runs this part of the page again, not all of it."""
+    told = maps_viewer(
+        "maps", view=view_of_address(), regions=outlines, height_px=MAP_HEIGHT_PX, **shown
+    )
+    if told.view is not None:
+        seen = told.view
+        st.query_params["view"] = f"{seen.x_um:.0f},{seen.y_um:.0f},{seen.width_um:.0f}"
+    if add_drawing(run_id, told.drawn, regions, size_px):
+        st.rerun()
