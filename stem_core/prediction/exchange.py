@@ -1,0 +1,284 @@
+"""A prediction for other programs: GeoJSON for QuPath, a project folder for TissUUmaps.
+
+Both are written aside and renamed, so that what exists is whole. SpatialData: `exchange_zarr`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import tempfile
+import uuid
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stem_core.errors import OutputError, SettingsError
+from stem_core.prediction.result import NOTICE, Prediction, clean_text, run_record_json
+
+__all__ = ["UNIT", "chosen_genes", "replaced_whole", "write_qupath", "write_tissuumaps"]
+
+UNIT = "log2(1 + count)"
+_CORNERS = 16
+_IDS = uuid.UUID("6f0f4c1e-8c5a-4f43-9a0e-4a1f2c7c54d1")
+
+
+def chosen_genes(prediction: Prediction, genes: Sequence[str] | None) -> tuple[str, ...]:
+    """Return genes to write, each once, in panel order; all of the panel for None.
+
+    Raises
+    ------
+    SettingsError
+        None was named, or one is not in the panel.
+    """
+    if genes is None:
+        return prediction.symbols
+    wanted = set(genes)
+    if missing := sorted(wanted - set(prediction.symbols)):
+        msg = (
+            f"This result has no gene {missing[0]!r}"
+            f"{f' (nor {len(missing) - 1} more of those named)' if len(missing) > 1 else ''}; "
+            "name genes of its panel."
+        )
+        raise SettingsError(msg)
+    if not wanted:
+        msg = "No gene was named to write; name at least one, or none of the option for all."
+        raise SettingsError(msg)
+    return tuple(symbol for symbol in prediction.symbols if symbol in wanted)
+
+
+def write_qupath(prediction: Prediction, path: Path, *, genes: Sequence[str] | None = None) -> Path:
+    """Write the spots as detections that QuPath 0.4 and newer import, with a number for each gene.
+
+    Coordinates are level-0 pixels, as QuPath has them. A detection carries the prediction and the
+    spread of each gene, the share of tissue and the domain distance as measurements.
+
+    Parameters
+    ----------
+    prediction
+        What to write.
+    path
+        The GeoJSON file; replaced where it exists.
+    genes
+        Which genes; all for None. All 200 of a model make about 8 kB a spot.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    SettingsError
+        A gene is not in the panel.
+    OutputError
+        The file cannot be written.
+
+    Notes
+    -----
+    The structure is that of QuPath's own export: `objectType`, `measurements` as an object,
+    an ellipse as a polygon of which `isEllipse` says what it was.
+    """
+    shown = chosen_genes(prediction, genes)
+    places = [prediction.symbols.index(gene) for gene in shown]
+    spots = prediction.spots
+    angles = np.linspace(0, 2 * math.pi, _CORNERS, endpoint=False)
+    radius = spots.diameter_um / prediction.mpp / 2
+    circle = radius * np.column_stack([np.cos(angles), np.sin(angles)])
+    with replaced_whole(path) as aside, aside.open("w", encoding="utf-8", newline="\n") as file:
+        file.write('{"type":"FeatureCollection","features":[')
+        for row, name in enumerate(spots.ids):
+            centre = (spots.x_px[row], spots.y_px[row])
+            ring = np.round(circle + centre, 2).tolist()
+            measured: dict[str, float] = {}
+            for place, gene in zip(places, shown, strict=True):
+                measured[f"{gene}: prediction, {UNIT}"] = _short(prediction.mean[row, place])
+                measured[f"{gene}: spread, {UNIT}"] = _short(prediction.std[row, place])
+            measured["Tissue fraction"] = _short(spots.tissue_fraction[row])
+            if prediction.domain_distance is not None:
+                distance = _short(prediction.domain_distance[row])
+                measured["Domain distance, edges of training"] = distance
+            feature = {
+                "type": "Feature",
+                "id": str(uuid.uuid5(_IDS, f"{clean_text(prediction.slide_name)} {row} {name}")),
+                "geometry": {
+                    "type": "Polygon",
+                    "coordinates": [[*ring, ring[0]]],
+                    "isEllipse": True,
+                },
+                "properties": {
+                    "objectType": "detection",
+                    "name": clean_text(name),
+                    "measurements": measured,
+                },
+            }
+            file.write(",\n" if row else "\n")
+            json.dump(feature, file, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        file.write("\n]}\n")
+    return path
+
+
+def write_tissuumaps(
+    prediction: Prediction, path: Path, *, genes: Sequence[str] | None = None
+) -> Path:
+    """Write a project that TissUUmaps 3 opens: `stem.tmap`, `spots.csv`, `slide.tif`, `run.json`.
+
+    Parameters
+    ----------
+    prediction
+        What to write.
+    path
+        A folder to make, or a file to end in `.zip` that holds the same.
+    genes
+        Which genes can be chosen in the project; all for None.
+
+    Returns
+    -------
+    Path
+        The folder or file.
+
+    Raises
+    ------
+    SettingsError
+        A gene is not in the panel.
+    OutputError
+        The folder is there already, or nothing can be written.
+    """
+    shown = chosen_genes(prediction, genes)
+    if path.suffix.lower() == ".zip":
+        with replaced_whole(path) as aside, tempfile.TemporaryDirectory() as held:
+            folder = Path(held)
+            _write_project(prediction, shown, folder)
+            with zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as archive:
+                for file in sorted(folder.iterdir()):
+                    archive.write(file, file.name)
+        return path
+    with replaced_whole(path, folder=True) as aside:
+        _write_project(prediction, shown, aside)
+    return path
+
+
+def _write_project(prediction: Prediction, genes: tuple[str, ...], folder: Path) -> None:
+    import tifffile
+
+    spots, scale = prediction.spots, prediction.thumbnail_scale
+    columns: dict[str, Any] = {
+        "spot": [clean_text(name) for name in spots.ids],
+        "x": spots.x_px * scale,
+        "y": spots.y_px * scale,
+        "x_um": spots.x_px * prediction.mpp,
+        "y_um": spots.y_px * prediction.mpp,
+    }
+    choices = []
+    if prediction.domain_distance is not None:
+        columns["domain distance"] = prediction.domain_distance
+        choices.append(("Domain distance, edges of training", "domain distance"))
+    for gene in genes:
+        place = prediction.symbols.index(gene)
+        columns[f"gene {gene}"] = prediction.mean[:, place]
+        columns[f"spread {gene}"] = prediction.std[:, place]
+        choices.append((f"{gene}, {UNIT}", f"gene {gene}"))
+    choices += [(f"{gene}, spread, {UNIT}", f"spread {gene}") for gene in genes]
+    pd.DataFrame(columns).to_csv(folder / "spots.csv", index=False, lineterminator="\n")
+    tifffile.imwrite(
+        folder / "slide.tif", prediction.thumbnail, photometric="rgb", tile=(256, 256),
+        compression="zlib",
+    )  # fmt: skip
+    (folder / "run.json").write_text(
+        run_record_json(prediction, indent=2) + "\n", encoding="utf-8", newline="\n"
+    )
+    project = _project(prediction, choices)
+    (folder / "stem.tmap").write_text(
+        json.dumps(project, indent=1, ensure_ascii=False), encoding="utf-8", newline="\n"
+    )
+
+
+def _project(prediction: Prediction, choices: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Return the project file; one drop-down list chooses what colours the spots."""
+    name = clean_text(prediction.slide_name)
+    first = next(column for _, column in choices if column.startswith("gene "))
+    return {
+        "filename": name,
+        "layers": [{"name": name, "tileSource": "slide.tif.dzi"}],
+        "layerOpacities": {"0": 1},
+        "layerVisibilities": {"0": True},
+        "layerFilters": {"0": []},
+        "filters": ["Brightness", "Contrast"],
+        "compositeMode": "source-over",
+        "mpp": prediction.mpp / prediction.thumbnail_scale,
+        "markerFiles": [
+            {
+                "title": "Predicted expression",
+                "name": "Predicted expression",
+                "comment": NOTICE,
+                "uid": "stem",
+                "path": "spots.csv",
+                "autoLoad": True,
+                "hideSettings": True,
+                "expectedHeader": {
+                    "X": "x", "Y": "y", "gb_col": "null", "gb_name": "null",
+                    "cb_cmap": "interpolateViridis", "cb_col": first, "cb_gr_dict": "",
+                    "scale_col": "null", "scale_factor": "1", "coord_factor": "1",
+                    "pie_col": "null", "pie_dict": "", "shape_col": "null", "shape_fixed": "disc",
+                    "shape_gr_dict": "", "opacity_col": "null", "opacity": "0.85",
+                    "tooltip_fmt": "",
+                },
+                "expectedRadios": {
+                    "cb_col": True, "cb_gr": False, "cb_gr_rand": False, "cb_gr_dict": False,
+                    "cb_gr_key": True, "pie_check": False, "scale_check": False,
+                    "shape_col": False, "shape_gr": False,
+                    "shape_gr_rand": False, "shape_gr_dict": False, "shape_fixed": True,
+                    "opacity_check": False, "_no_outline": True,
+                },
+                "dropdownOptions": [
+                    {"optionName": words, "name": words, "expectedHeader.cb_col": column}
+                    for words, column in choices
+                ],
+            }
+        ],
+        "regions": {},
+        "plugins": [],
+        "hideTabs": True,
+        "settings": [],
+    }  # fmt: skip
+
+
+@contextlib.contextmanager
+def replaced_whole(path: Path, *, folder: bool = False) -> Iterator[Path]:
+    """Give a place beside `path` to write to; it takes the name when all went well.
+
+    Raises
+    ------
+    OutputError
+        A folder is there already, or nothing can be written.
+    """
+    path = path.expanduser().absolute()
+    if path.exists() and (folder or path.is_dir()):
+        msg = f"The output {path} is there already; name another one."
+        raise OutputError(msg)
+    if not path.parent.is_dir():
+        msg = f"The folder of {path} does not exist; make it or name another one."
+        raise OutputError(msg)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as held:
+            aside = Path(held) / path.name
+            if folder:
+                aside.mkdir()
+            yield aside
+            aside.replace(path)
+    except OutputError:
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error).splitlines()[0]
+        msg = f"The output {path} cannot be written ({reason}); name another one or free its disk."
+        raise OutputError(msg) from error
+
+
+def _short(value: Any) -> float:
+    """Return a number with the digits that a float32 has."""
+    return float(f"{float(value):.6g}")

@@ -1,0 +1,77 @@
+"""A prediction as SpatialData zarr, for napari and the scverse tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from stem_core.errors import OutputError
+from stem_core.prediction.exchange import replaced_whole
+from stem_core.prediction.result import Prediction, to_anndata
+
+__all__ = ["INSTALL", "write_spatialdata"]
+
+INSTALL = "pip install 'stem-in-a-browser[spatialdata]'"
+_REGION = "spots"
+
+
+def write_spatialdata(prediction: Prediction, path: Path) -> Path:
+    """Write a SpatialData store: the picture of the slide, the spots as circles, and the table.
+
+    Coordinate systems: `global` is level-0 pixels, `microns` is microns from the slide's corner.
+
+    Parameters
+    ----------
+    prediction
+        What to write.
+    path
+        The zarr folder to make.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    OutputError
+        The package spatialdata is not installed, the folder is there already or cannot be written.
+    """
+    try:
+        from spatialdata import SpatialData
+        from spatialdata.models import Image2DModel, ShapesModel, TableModel
+        from spatialdata.transformations import Identity, Scale
+    except ImportError as error:
+        msg = (
+            "SpatialData cannot be written, since the package spatialdata is not installed here; "
+            f"run {INSTALL}."
+        )
+        raise OutputError(msg) from error
+
+    spots, mpp = prediction.spots, prediction.mpp
+    per_thumbnail_px = 1 / prediction.thumbnail_scale
+    image = Image2DModel.parse(
+        np.moveaxis(prediction.thumbnail, 2, 0), dims=("c", "y", "x"), c_coords=["r", "g", "b"],
+        transformations={
+            "global": Scale([per_thumbnail_px] * 2, axes=("x", "y")),
+            "microns": Scale([per_thumbnail_px * mpp] * 2, axes=("x", "y")),
+        },
+    )  # fmt: skip
+    circles = ShapesModel.parse(
+        np.column_stack([spots.x_px, spots.y_px]), geometry=0,
+        radius=spots.diameter_um / mpp / 2, index=pd.Index(spots.ids, dtype=object),
+        transformations={"global": Identity(), "microns": Scale([mpp] * 2, axes=("x", "y"))},
+    )  # fmt: skip
+    table = to_anndata(prediction)
+    del table.uns["spatial"]  # the picture is an element of its own here
+    table.obs["region"] = pd.Categorical([_REGION] * table.n_obs)
+    table.obs["spot"] = pd.Index(spots.ids, dtype=object)
+    table = TableModel.parse(table, region=_REGION, region_key="region", instance_key="spot")
+    with replaced_whole(path, folder=True) as aside:
+        aside.rmdir()  # a store makes its own folder
+        SpatialData(
+            images={"slide": image}, shapes={_REGION: circles}, tables={"table": table}
+        ).write(aside)
+    return path
