@@ -52,9 +52,11 @@ class Axis:
     def ticks(self) -> list[tuple[float, str]]:
         """Round values along the axis with their texts."""
         if self.logarithmic:
-            first, last = math.ceil(math.log10(self.low)), math.floor(math.log10(self.high))
+            first, last = math.floor(math.log10(self.low)), math.floor(math.log10(self.high))
             every = max(1, (last - first) // 5)
-            return [(10.0**e, f"{10.0**e:g}") for e in range(first, last + 1, every)]
+            parts = (1, 2, 5) if last - first < 3 else (1,)
+            found = [m * 10.0**e for e in range(first, last + 1, every) for m in parts]
+            return [(v, f"{v:g}") for v in found if self.low * 0.999 <= v <= self.high * 1.001]
         raw = (self.high - self.low) / 5
         power = 10.0 ** math.floor(math.log10(raw))
         step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * (1 - 1e-9))
@@ -79,8 +81,8 @@ def axis_over(
         found = found[found > 0]
         if not len(found):
             return Axis(label, 0.1, 1.0, True)
-        low, high = 10 ** math.floor(np.log10(found.min())), 10 ** math.ceil(np.log10(found.max()))
-        return Axis(label, max(low, high * 1e-6), high if high > low else 10 * low, True)
+        low, high = float(found.min()) / 1.15, float(found.max()) * 1.15
+        return Axis(label, max(low, high * 1e-6), high, True)
     if not len(found):
         return Axis(label, 0.0, 1.0)
     room = 0.04 * float(np.ptp(found)) or 0.5

@@ -78,8 +78,8 @@ def evaluate_section(given: EvaluationInput, *, seed: int = 0) -> SectionReport:
     Returns
     -------
     SectionReport
-        Methods in this order: `model`; `one draw` (figures of single draws, averaged), `median of
-        draws` and `mode of draws` where there are draws; baselines.
+        Methods in this order: `model`; baselines; `one draw` (figures of single draws, averaged),
+        `median of draws` and `mode of draws` where there are draws.
 
     Raises
     ------
@@ -99,13 +99,14 @@ def evaluate_section(given: EvaluationInput, *, seed: int = 0) -> SectionReport:
     probability = no_count_probability(given.predicted, given.samples, given.band)
     model, resampled = _method("model", "model", given.predicted, measured, probability)
     _judge_spread(given, model, resampled, measured)
-    methods = [_report(model, resampled, measured), *_of_draws(given, measured)]
+    methods = [_report(model, resampled, measured)]
     differences: list[Difference] = []
     for name, values in given.baselines.items():
         baseline, replicates = _method(name, "baseline", values, measured, None)
         baseline.figures["crps"], replicates["crps"] = baseline.figures["mae"], replicates["mae"]
         methods.append(_report(baseline, replicates, measured))
         differences += _differences(model, resampled, baseline, replicates, measured)
+    methods += _of_draws(given, measured)
     return SectionReport(
         section=given.section,
         patient=given.patient,

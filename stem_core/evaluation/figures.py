@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["FIGURES", "Figure", "better", "shown"]
+__all__ = ["FIGURES", "Figure", "better", "method_name", "shown"]
 
 Group = Literal["correlation", "error", "pattern", "zeros", "draws"]
 
@@ -51,17 +51,19 @@ FIGURES: dict[str, Figure] = {
                "The same of 50 genes named before."),
         Figure("spearman_all", "Spearman", "", "correlation", "high",
                "Mean rank correlation over spots of all genes."),
-        Figure("mse", "MSE", f"{_LOG} squared", "error", "low",
+        Figure("mse", "MSE", f"({_LOG})²", "error", "low",
                "Mean squared error over spots and genes."),
         Figure("mae", "MAE", _LOG, "error", "low", "Mean absolute error over spots and genes."),
         Figure("rvd", "RVD", "", "error", "low",
-               "Mean over genes of ((variance predicted - measured) / measured) squared."),
+               "Mean over genes of ((variance predicted − measured) / measured)²."),
         Figure("rvd_median", "RVD, median", "", "error", "low",
                "The median over genes instead: a few genes that hardly vary cannot blow it up."),
         Figure("moran_error", "Moran's I, error", "", "pattern", "low",
-               "Mean over genes of the distance between Moran's I predicted and measured."),
+               "Mean over genes of the distance between Moran's I predicted and measured; a constant "
+               "map counts as 0."),
         Figure("moran_shift", "Moran's I, shift", "", "pattern", 0.0,
-               "Mean over genes of Moran's I predicted minus measured: above 0 is too smooth."),
+               "Mean over genes of Moran's I predicted minus measured: above 0 is too smooth, below "
+               "too rough; a constant map counts as 0."),
         Figure("svg_overlap", "Patterned genes found", "", "pattern", "high",
                "Share of the most patterned genes (highest measured Moran's I; 50, or a quarter "
                "of a small panel) among as many of the prediction's."),
@@ -105,4 +107,10 @@ def shown(value: float | None) -> str:
     """Write a value with three decimals, a large one with none."""
     if value is None:
         return "–"
-    return f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}"
+    text = f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}"
+    return text.replace("-", "−")
+
+
+def method_name(name: str) -> str:
+    """Name a method for people: the baseline `mean` is not the mean of draws."""
+    return {"mean": "training mean"}.get(name, name)

@@ -62,7 +62,7 @@ def fold_input(
     measured
         (N,G), log2(1 + count).
     generator, schedule, bands
-        What the fold learned.
+        What the fold learned; it predicts on the device that the generator is on.
     settings
         Of the prediction itself: the model's standard preset.
     training_conditions, training_targets
@@ -71,12 +71,13 @@ def fold_input(
         Independent single draws of each spot, besides the preset's own: for what single draws are
         judged by (CRPS, calibration, variance, pattern).
     """
-    given = torch.from_numpy(condition)
-    level = generator.slide_level(torch.from_numpy(lattice))
+    device = next(generator.parameters()).device
+    given = torch.from_numpy(condition).to(device)
+    level = generator.slide_level(torch.from_numpy(lattice).to(device))
     mean = generator.regression_mean(given, level)
 
     def draw(how: SamplingSettings) -> Array:
-        out: Array = draw_expression(generator, schedule, given, mean, spot_ids, how).numpy()
+        out: Array = draw_expression(generator, schedule, given, mean, spot_ids, how).cpu().numpy()
         return out
 
     samples = draw(settings)

@@ -177,7 +177,7 @@ class SectionReport:
     block_um
         Side of the blocks of the bootstrap, in microns.
     methods
-        The model first, then its single draws, then baselines.
+        The model first, then baselines, then other uses of the draws.
     differences
         Model against each baseline.
     calibration

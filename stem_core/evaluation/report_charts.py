@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stem_core.evaluation.charts import Axis, Chart, axis_over, interval_chart
-from stem_core.evaluation.figures import FIGURES
+from stem_core.evaluation.figures import FIGURES, method_name
 from stem_core.evaluation.records import SectionReport
 
 __all__ = ["section_charts"]
@@ -39,15 +39,14 @@ def _column(report: SectionReport, name: str) -> Floats:
 def _intervals(report: SectionReport, key: str) -> str:
     figure = FIGURES[key]
     rows = [
-        (m.name, m.kind, m.figures[key], m.intervals.get(key))
+        (method_name(m.name), m.kind, m.figures[key], m.intervals.get(key))
         for m in report.methods
         if key in m.figures
     ]
-    unit = f", {figure.unit}" if figure.unit else ", Pearson r"
     way = "higher is better" if figure.wanted == "high" else "lower is better"
     return interval_chart(
-        f"{figure.name} with 95 % interval",
-        f"{figure.name}{unit} ({way})",
+        f"{figure.name} with 95 % interval; {way}",
+        f"{figure.name}, {figure.unit or 'Pearson r'}",
         rows,
         f"{figure.name} of each method on {report.section}; the values are in the table.",
         _COLOURS.__getitem__,

@@ -7,7 +7,7 @@ from html import escape
 
 import numpy as np
 
-from stem_core.evaluation.figures import FIGURES, Figure, better, shown
+from stem_core.evaluation.figures import FIGURES, Figure, better, method_name, shown
 from stem_core.evaluation.records import MethodReport, SectionReport
 from stem_core.evaluation.report_charts import section_charts
 from stem_core.evaluation.summary import (
@@ -57,15 +57,18 @@ body{margin:0 auto;max-width:1280px;padding:2rem 1.5rem 4rem;background:var(--ba
 color:var(--text);font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 h1{font-size:1.75rem;margin:0 0 .3rem}h2{font-size:1.3rem;margin:2.6rem 0 .6rem;
 border-top:1px solid var(--line);padding-top:1.6rem}h3{font-size:1.05rem;margin:1.6rem 0 .5rem}
-p,ul{margin:.4rem 0;max-width:78ch}li{margin:.2rem 0}.quiet{color:var(--quiet)}
+a,summary{color:var(--model)}p,ul{margin:.4rem 0;max-width:78ch}li{margin:.2rem 0}.quiet{color:var(--quiet)}
 .scroll{overflow-x:auto;margin:.6rem 0}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
 th,td{padding:.28rem .7rem;text-align:right;border-bottom:1px solid var(--line);
 vertical-align:top;white-space:nowrap}
 th:first-child,td:first-child{text-align:left}
-thead th{border-bottom:2px solid var(--line);font-weight:600}
+thead th{border-bottom:2px solid var(--line);font-weight:600;white-space:normal;
+vertical-align:bottom}
+@media(max-width:1100px){body{padding:1.5rem 1rem 3rem}table{font-size:.84rem}
+th,td{padding:.28rem .4rem}td small{font-size:.7rem}}
 th.group{text-align:left;color:var(--quiet);font-weight:600;padding-top:.9rem}
-th.row{font-weight:400}td small{display:block;color:var(--quiet);font-size:.78rem}
+th.row{font-weight:400}th.left,td.left{text-align:left}td small{display:block;color:var(--quiet);font-size:.78rem}
 td.best{background:var(--best);font-weight:650}td.best small{font-weight:400;color:var(--text)}
 th.draws,td.draws{color:var(--quiet)}th.own{color:var(--model)}
 table.words td,table.words th{text-align:left;white-space:normal;min-width:9rem}
@@ -88,7 +91,7 @@ figcaption{display:flex;flex-wrap:wrap;gap:.2rem 1rem;font-size:.82rem;justify-c
 .dots{stroke:var(--c);stroke-width:4.5;stroke-linecap:round;stroke-opacity:.65;fill:none}
 .dots.big{stroke-width:8;stroke-opacity:1}.dot{fill:var(--c);fill-opacity:.6}
 .area{fill:var(--c);fill-opacity:.14}.cell{fill:var(--c)}
-details{margin:.8rem 0}summary{cursor:pointer;color:var(--model)}
+details{margin:.8rem 0}summary{cursor:pointer}
 @media print{body{max-width:none}figure{break-inside:avoid}}
 """
 
@@ -103,14 +106,14 @@ def report_page(reports: Sequence[SectionReport], title: str, provenance: Mappin
     """
     parts = [
         f"<h1>{escape(title)}</h1>",
-        f'<p class="quiet">{NOTICE} Every value is log2(1 + count); N counts spots.</p>',
+        f'<p class="quiet">{NOTICE} Expression is compared as log2(1 + raw count).</p>',
         _sections(reports),
         "<h3>Where baselines are better</h3>",
         _losses(reports),
-        '<p class="quiet">Bold: beyond chance, that is, the 95 % interval of the difference, by a block '
-        "bootstrap over the spots of that section, leaves out 0. In grey: figures without an "
+        '<p class="quiet">Bold: beyond chance, that is, the 95 % interval of the difference, by a '
+        "block bootstrap over the spots of that section, leaves out 0. In grey: figures without an "
         "interval. The values are with each section. Baselines see the same condition "
-        "as the model: the average of the training spots (mean), ridge and kernel ridge "
+        "as the model: the average of the training spots (training mean), ridge and kernel ridge "
         "regression, and the 20 most similar training spots (kNN).</p>",
     ]
     if any(report.baselines for report in reports):
@@ -140,7 +143,7 @@ def _sections(reports: Sequence[SectionReport]) -> str:
     rows = "".join(
         f"<tr><th class='row'><a href='#s{place}'>{escape(r.section)}</a></th>"
         f"<td>{escape(r.patient) or '–'}</td><td>{r.n_spots:,}</td><td>{r.n_genes:,}</td>"
-        f"<td>{LEFT_OUT[r.left_out]}</td></tr>"
+        f"<td class='left'>{LEFT_OUT[r.left_out]}</td></tr>"
         for place, r in enumerate(reports)
     )
     kinds = dict.fromkeys(r.left_out for r in reports)
@@ -148,7 +151,7 @@ def _sections(reports: Sequence[SectionReport]) -> str:
     words = [PROTOCOLS[protocol] for protocol in dict.fromkeys(r.protocol for r in reports)]
     return (
         '<div class="scroll"><table><thead><tr><th>section</th><th>patient</th><th>spots</th>'
-        f"<th>genes</th><th>seen by the model</th></tr></thead><tbody>{rows}</tbody></table></div>"
+        f"<th>genes</th><th class='left'>the model</th></tr></thead><tbody>{rows}</tbody></table></div>"
         + _list(f"{text[0].upper()}{text[1:]}." for text in (*words, *means))
     )
 
@@ -170,7 +173,7 @@ def _losses(reports: Sequence[SectionReport]) -> str:
             )
             cells.append(f"<td>{told or 'in nothing'}</td>")
         rows.append(f"<tr><th class='row'>{escape(report.section)}</th>{''.join(cells)}</tr>")
-    head = "".join(f"<th>{escape(name)} is better in</th>" for name in names)
+    head = "".join(f"<th>{escape(method_name(name))} is better in</th>" for name in names)
     return (
         f'<div class="scroll"><table class="words"><thead><tr><th>section</th>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
@@ -185,7 +188,7 @@ def _list(sentences: Iterable[str]) -> str:
 def _standings(reports: Sequence[SectionReport]) -> str:
     found = standings(reports)
     names = list(dict.fromkeys(s.baseline for s in found))
-    head = "".join(f"<th>than {escape(name)}</th>" for name in names)
+    head = "".join(f"<th>than {escape(method_name(name))}</th>" for name in names)
     rows = []
     for key in dict.fromkeys(s.figure for s in found):
         cells = []
@@ -261,7 +264,7 @@ def _section(report: SectionReport, anchor: str) -> list[str]:
 def _table(methods: Sequence[MethodReport | MethodSummary]) -> str:
     """Figures down, methods across, the best of model and baselines marked."""
     head = "".join(
-        f"<th class='{'own' if m.kind == 'model' else m.kind}'>{escape(m.name)}</th>"
+        f"<th class='{'own' if m.kind == 'model' else m.kind}'>{escape(method_name(m.name))}</th>"
         for m in methods
     )
     rows, group = [], ""
@@ -297,9 +300,9 @@ def _cell(method: MethodReport | MethodSummary, key: str, best: bool) -> str:
     if key not in method.figures:
         return f"<td class='{style}'>–</td>"
     small = ""
-    if key in method.intervals:
-        low, high = method.intervals[key]
-        small = f"<small>{shown(low)} to {shown(high)}</small>"
+    low, high = method.intervals.get(key, (0.0, 0.0))
+    if low < high:
+        small = f"<small>{shown(low)} – {shown(high)}</small>"
     told = " aria-label='best'" if best else ""
     return f"<td class='{style}'{told}>{shown(method.figures[key])}{small}</td>"
 

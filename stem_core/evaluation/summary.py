@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stem_core.evaluation.figures import FIGURES, better, shown
+from stem_core.evaluation.figures import FIGURES, better, method_name, shown
 from stem_core.evaluation.intervals import over_sections
 from stem_core.evaluation.records import Difference, Kind, SectionReport
 
@@ -37,9 +37,9 @@ LEFT_OUT_MEANS = {
     "": "whether the model has seen this section is not known",
 }
 PROTOCOLS = {
-    "strict": "strict protocol: nothing of the held-out section was looked at before, its genes "
-    "neither",
-    "paper": "the publication's protocol: the held-out section helped to choose the panel",
+    "strict": "strict protocol: nothing of a held-out section was used before it was predicted, "
+    "not even to choose the panel",
+    "paper": "the publication's protocol: held-out sections helped to choose the panel",
     "": "protocol not known",
 }
 
@@ -164,7 +164,9 @@ def verdicts(report: SectionReport) -> list[str]:
             if found:
                 parts.append(f"{words} {_joined(found)}")
         if parts:
-            said.append(f"{name} is better than the model on {report.section} {'; '.join(parts)}.")
+            said.append(
+                f"{method_name(name)} is better than the model on {report.section} {'; '.join(parts)}."
+            )
     if not said and report.baselines:
         said.append(f"No baseline is better than the model in any figure on {report.section}.")
     return said + _of_one_draw(report)
@@ -190,8 +192,8 @@ def _of_one_draw(report: SectionReport) -> list[str]:
     if not found:
         return []
     return [
-        f"One draw of the model is nearer to the tissue on {report.section} than its mean and every "
-        f"baseline in {_joined(found)}; its PCC-all is {shown(draw['pcc_all'])}."
+        f"One draw of the model is nearer to the tissue on {report.section} than its mean and "
+        f"every baseline in {_joined(found)}; its PCC-all is {shown(draw['pcc_all'])}."
     ]
 
 
