@@ -59,11 +59,11 @@ FIGURES: dict[str, Figure] = {
         Figure("rvd_median", "RVD, median", "", "error", "low",
                "The median over genes instead: a few genes that hardly vary cannot blow it up."),
         Figure("moran_error", "Moran's I, error", "", "pattern", "low",
-               "Mean over genes of the distance between Moran's I predicted and measured; a constant "
-               "map counts as 0."),
+               "Mean over genes of the distance between Moran's I predicted and measured; a "
+               "constant map counts as 0."),
         Figure("moran_shift", "Moran's I, shift", "", "pattern", 0.0,
-               "Mean over genes of Moran's I predicted minus measured: above 0 is too smooth, below "
-               "too rough; a constant map counts as 0."),
+               "Mean over genes of Moran's I predicted minus measured: above 0 is too smooth, "
+               "below too rough; a constant map counts as 0."),
         Figure("svg_overlap", "Patterned genes found", "", "pattern", "high",
                "Share of the most patterned genes (highest measured Moran's I; 50, or a quarter "
                "of a small panel) among as many of the prediction's."),

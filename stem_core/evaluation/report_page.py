@@ -57,8 +57,8 @@ body{margin:0 auto;max-width:1280px;padding:2rem 1.5rem 4rem;background:var(--ba
 color:var(--text);font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 h1{font-size:1.75rem;margin:0 0 .3rem}h2{font-size:1.3rem;margin:2.6rem 0 .6rem;
 border-top:1px solid var(--line);padding-top:1.6rem}h3{font-size:1.05rem;margin:1.6rem 0 .5rem}
-a,summary{color:var(--model)}p,ul{margin:.4rem 0;max-width:78ch}li{margin:.2rem 0}.quiet{color:var(--quiet)}
-.scroll{overflow-x:auto;margin:.6rem 0}
+a,summary{color:var(--model)}p,ul{margin:.4rem 0;max-width:78ch}li{margin:.2rem 0}
+.quiet{color:var(--quiet)}.scroll{overflow-x:auto;margin:.6rem 0}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
 th,td{padding:.28rem .7rem;text-align:right;border-bottom:1px solid var(--line);
 vertical-align:top;white-space:nowrap}
@@ -68,7 +68,8 @@ vertical-align:bottom}
 @media(max-width:1100px){body{padding:1.5rem 1rem 3rem}table{font-size:.84rem}
 th,td{padding:.28rem .4rem}td small{font-size:.7rem}}
 th.group{text-align:left;color:var(--quiet);font-weight:600;padding-top:.9rem}
-th.row{font-weight:400}th.left,td.left{text-align:left}td small{display:block;color:var(--quiet);font-size:.78rem}
+th.row{font-weight:400}th.left,td.left{text-align:left}
+td small{display:block;color:var(--quiet);font-size:.78rem}
 td.best{background:var(--best);font-weight:650}td.best small{font-weight:400;color:var(--text)}
 th.draws,td.draws{color:var(--quiet)}th.own{color:var(--model)}
 table.words td,table.words th{text-align:left;white-space:normal;min-width:9rem}
@@ -151,7 +152,8 @@ def _sections(reports: Sequence[SectionReport]) -> str:
     words = [PROTOCOLS[protocol] for protocol in dict.fromkeys(r.protocol for r in reports)]
     return (
         '<div class="scroll"><table><thead><tr><th>section</th><th>patient</th><th>spots</th>'
-        f"<th>genes</th><th class='left'>the model</th></tr></thead><tbody>{rows}</tbody></table></div>"
+        "<th>genes</th><th class='left'>the model</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>"
         + _list(f"{text[0].upper()}{text[1:]}." for text in (*words, *means))
     )
 

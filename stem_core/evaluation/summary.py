@@ -164,9 +164,8 @@ def verdicts(report: SectionReport) -> list[str]:
             if found:
                 parts.append(f"{words} {_joined(found)}")
         if parts:
-            said.append(
-                f"{method_name(name)} is better than the model on {report.section} {'; '.join(parts)}."
-            )
+            who = f"{method_name(name)} is better than the model on {report.section}"
+            said.append(f"{who} {'; '.join(parts)}.")
     if not said and report.baselines:
         said.append(f"No baseline is better than the model in any figure on {report.section}.")
     return said + _of_one_draw(report)
