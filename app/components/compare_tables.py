@@ -136,7 +136,7 @@ def show_ranking(table: pd.DataFrame, gene: str) -> None:
         )  # fmt: skip
     if gene in ranked.index:
         figure.add_scatter(
-            x=[ranked.index.get_loc(gene) + 1], y=[ranked["ccc"][gene]], mode="markers+text",
+            x=[list(ranked.index).index(gene) + 1], y=[ranked["ccc"][gene]], mode="markers+text",
             text=[gene], textposition="bottom center", marker={"size": 9}, hoverinfo="skip",
         )  # fmt: skip
     figure.update_layout(
