@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 from PIL import Image
-from scipy.sparse import csc_matrix, csr_matrix
+from scipy.sparse import csr_matrix
 
 from stem_core.analysis.measured_files import read_measured
 from stem_core.errors import EvaluationError
@@ -22,6 +22,7 @@ from stem_core.prediction.result import Prediction
 from stem_core.slides.counts_files import read_counts_matrix
 from stem_core.slides.spots import Spots
 from stem_core.slides.spots_files import read_table
+from tests.space_ranger import write_outs
 
 N = 30
 SYMBOLS = ("GNAS", "ERBB2", "KRT19", "TMSB10")
@@ -54,35 +55,13 @@ def prediction() -> Prediction:
     return a_prediction(ids, 300.0 + col * 100, 900.0 + row * 100, SYMBOLS)
 
 
-def write_outs(folder: Path, prediction: Prediction, *, header: bool) -> Path:
-    """Write what Space Ranger writes of a section: here the first 20 spots lie in tissue."""
-    outs = folder / "case" / "outs"
-    (outs / "spatial").mkdir(parents=True)
-    kept = np.arange(20)[::-1]  # the matrix has an order of its own
-    matrix = csc_matrix(np.column_stack([COUNTS, COUNTS[:, :1]])[kept].T)  # and an antibody
-    with h5py.File(outs / MATRIX, "w") as file:
-        group = file.create_group("matrix")
-        for name in ("data", "indices", "indptr"):
-            group[name] = getattr(matrix, name)
-        group["shape"] = matrix.shape
-        group["barcodes"] = [prediction.spots.ids[n].encode() for n in kept]
-        group["features/id"] = [b"ENSG%011d" % n for n in range(4)] + [b"CD3"]
-        group["features/name"] = [s.encode() for s in SYMBOLS] + [b"CD3"]
-        group["features/feature_type"] = [b"Gene Expression"] * 4 + [b"Antibody Capture"]
-    lines = [
-        f"{name},{int(n < 20)},{n},{n},{y:.0f},{x:.0f}"
-        for n, (name, x, y) in enumerate(
-            zip(prediction.spots.ids, prediction.spots.x_px, prediction.spots.y_px, strict=True)
-        )
-    ]
-    if header:
-        lines.insert(
-            0, "barcode,in_tissue,array_row,array_col,pxl_row_in_fullres,pxl_col_in_fullres"
-        )
-    name = "tissue_positions.csv" if header else "tissue_positions_list.csv"
-    (outs / "spatial" / name).write_text("\n".join(lines))
-    (outs / "spatial" / "scalefactors_json.json").write_text('{"spot_diameter_fullres": 55.0}')
-    return outs
+def outs_of(folder: Path, prediction: Prediction, *, header: bool = True) -> Path:
+    """What Space Ranger writes of a section whose first 20 spots lie in tissue."""
+    spots = prediction.spots
+    return write_outs(
+        folder / "case" / "outs", spots.ids, spots.x_px, spots.y_px, COUNTS, SYMBOLS,
+        in_tissue=np.arange(N) < 20, header=header,
+    )  # fmt: skip
 
 
 def zipped(folder: Path, archive: Path) -> Path:
@@ -96,7 +75,7 @@ def zipped(folder: Path, archive: Path) -> Path:
 def test_a_space_ranger_section_is_read_from_folder_and_zip(
     prediction: Prediction, tmp_path: Path, header: bool
 ) -> None:
-    outs = write_outs(tmp_path, prediction, header=header)
+    outs = outs_of(tmp_path, prediction, header=header)
     archive = zipped(tmp_path / "case", tmp_path / "case.zip")
     for given in (outs, outs.parent, archive):
         found = read_measured(given, prediction)
@@ -113,14 +92,14 @@ def test_a_space_ranger_section_is_read_from_folder_and_zip(
 
 
 def test_barcodes_are_the_same_on_every_section(prediction: Prediction, tmp_path: Path) -> None:
-    outs = write_outs(tmp_path, prediction, header=True)
+    outs = outs_of(tmp_path, prediction)
     moved = dataclasses.replace(prediction.spots, x_px=prediction.spots.x_px + 5000)
     with pytest.raises(EvaluationError, match=r"lie elsewhere.*5,000 px off; is it another sec"):
         read_measured(outs, dataclasses.replace(prediction, spots=moved))
 
 
 def test_archives_that_are_not_what_they_say(prediction: Prediction, tmp_path: Path) -> None:
-    outs = write_outs(tmp_path, prediction, header=True)
+    outs = outs_of(tmp_path, prediction)
     matrix, positions = outs / MATRIX, outs / "spatial" / "tissue_positions.csv"
     archive = tmp_path / "x.zip"
 
@@ -159,7 +138,7 @@ def test_an_archive_that_swells_is_refused(
 ) -> None:
     from stem_core.analysis import measured_archives
 
-    outs = write_outs(tmp_path, prediction, header=True)
+    outs = outs_of(tmp_path, prediction)
     (outs / "spatial" / "tissue_positions.csv").write_bytes(b"0" * 3_000_000)
     archive = zipped(tmp_path / "case", tmp_path / "x.zip")
     assert archive.stat().st_size < 100_000
@@ -198,7 +177,7 @@ def test_genes_of_another_species(prediction: Prediction, tmp_path: Path) -> Non
 
 
 def test_files_that_are_no_section(prediction: Prediction, tmp_path: Path) -> None:
-    outs = write_outs(tmp_path, prediction, header=True)
+    outs = outs_of(tmp_path, prediction)
     with pytest.raises(EvaluationError, match="does not say where its spots lie; give a zip"):
         read_measured(outs / MATRIX, prediction)
     (tmp_path / "empty.h5ad").write_bytes(b"")
