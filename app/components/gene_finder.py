@@ -16,7 +16,7 @@ from app.components.gene_choice import best_predicted_first
 from app.components.model_cards import choose_model, manifests_by_name
 from app.components.wording import plain
 from app.state import Keys
-from stem_core.analysis.gene_sets import match_genes, search_genes
+from stem_core.analysis.gene_sets import is_ensembl_id, match_genes, search_genes
 from stem_core.prediction.result import Prediction
 from zoo.manifest import Manifest
 
@@ -71,6 +71,11 @@ class Genes:
         places = search_genes(text[:_LONGEST], self.symbols, self.ensembl, _CLOSE_NAMES)
         return [self.symbols[place] for place in places]
 
+    def beginning(self, text: str) -> list[str]:
+        """Return the genes whose symbols begin with what was typed."""
+        start = text.casefold()
+        return [symbol for symbol in self.symbols if symbol.casefold().startswith(start)]
+
     def label(self, symbol: str) -> str:
         """Return what stands in the list for a gene."""
         accession = self._ids.get(symbol)
@@ -110,6 +115,8 @@ def _look_up(key: str, genes: Genes, take: Callable[[str], None]) -> None:
     """Take what was chosen or typed, or remember that the panel lacks it."""
     typed = str(st.session_state[key] or "").strip()
     gene = typed if typed in genes.symbols else genes.named(typed)
+    if gene is None and typed and len(begun := genes.beginning(typed)) == 1:
+        gene = begun[0]
     if gene is None:
         st.session_state[Keys.GENE_SOUGHT] = (key, typed) if typed else None
         return
@@ -140,23 +147,31 @@ def show_not_found(
         return
     typed: str = sought[1]
     shown = plain(typed if len(typed) <= _LONGEST else typed[:_LONGEST] + "…")
+    begun = genes.beginning(typed)
+    unmeasured = panel.named(typed) is not None
     with st.container(border=True, key="gene_not_found"):
-        unmeasured = panel.named(typed) is not None
-        lack = (
-            "was not measured in the section given"
-            if unmeasured
-            else "is not in this model's panel"
-        )
-        st.markdown(f":material/search_off: **{shown}** {lack}.")
-        if close := genes.close(typed):
+        if begun:
+            words = f"{len(begun)} genes begin with **{shown}**:"
+        elif unmeasured:
+            words = f":material/search_off: **{shown}** was not measured in the section given."
+        elif is_ensembl_id(typed) and not any(panel.ensembl):
+            words = (
+                f":material/search_off: This model's panel has no Ensembl ids, so {shown} cannot "
+                "be looked up; type the gene's symbol."
+            )
+        else:
+            words = f":material/search_off: **{shown}** is not in this model's panel."
+        st.markdown(words)
+        if close := begun[:_CLOSE_NAMES] or genes.close(typed):
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-                st.caption("Close names", width="content")
+                if not begun:
+                    st.caption("Close names", width="content")
                 for gene in close:
                     st.button(
                         plain(gene), key=f"close_{key}_{gene}",
                         on_click=_take_close, args=(gene, take),
                     )  # fmt: skip
-        if unmeasured:
+        if unmeasured or begun:
             return
         others = [found for found in models_with(typed) if found.name != model]
         for other in others:
@@ -172,8 +187,8 @@ def show_not_found(
                     st.switch_page("views/predict.py")
         if not others:
             st.caption(
-                "No other model here has it, and models that are not downloaded do not list "
-                "their genes."
+                "No other model here is known to have it; models that are not downloaded do not "
+                "list their genes."
             )
             st.page_link("views/zoo.py", label="All models", icon=":material/category:")
 

@@ -23,7 +23,7 @@ from app.components.wording import own_names, plain, run_words
 from app.maps.panels import Look, panels_of
 from app.maps.runs import measured_version, open_values
 from app.maps.tiles import slide_description
-from app.state import Keys, job_queue
+from app.state import Keys
 from stem_core.errors import StemError
 
 # On a narrow page the gene lists leave the maps little room: no wide margins there.
@@ -46,7 +46,6 @@ if status.state != "done":
     st.markdown("This run has no result (yet).")
     st.page_link("views/results.py", label="See how it is doing", icon=":material/map:")
     st.stop()
-file = job_queue().result_dir(run_id) / "prediction.h5ad"
 try:
     values, slide = open_values(run_id), slide_description(run_id)
 except StemError as error:

@@ -16,6 +16,7 @@ __all__ = [
     "GeneSet",
     "Match",
     "gene_key",
+    "is_ensembl_id",
     "match_genes",
     "read_gene_list",
     "read_gmt",
@@ -244,6 +245,11 @@ def _close(
         if likeness >= _CLOSE:
             out.append((3, -likeness, name, column))
     return out
+
+
+def is_ensembl_id(name: str) -> bool:
+    """Tell whether a name is written as the Ensembl id of a gene, with or without version."""
+    return _ENSEMBL.fullmatch(name.strip()) is not None
 
 
 def gene_key(name: str) -> str:
