@@ -8,8 +8,9 @@ from app.components import map_controls
 from app.components.gene_finder import Genes
 from app.components.gene_lists import show_gene_lists
 from app.components.grey_out import greyed_words, mutes_of, pick_limits
+from app.components.map_exports import show_map_exports
 from app.components.map_panels import layer_genes, offer_more_panels, pick_panels
-from app.components.map_stage import show_stage
+from app.components.map_stage import show_stage, view_of_address
 from app.components.measured_tools import show_measured
 from app.components.model_cards import manifests_by_name
 from app.components.region_tools import (
@@ -75,9 +76,22 @@ with st.container(horizontal=True, vertical_alignment="center"):
         look = map_controls.pick_look()
     limits = pick_limits(run_id, has_domain=values.has_domain)
     offer_more_panels(layers, active)
+    save_place = st.container(width="content")
 panels = panels_of(
     values, layers, look.scale, percentiles, shared=shared, version=measured_version(run_id)
 )
+map_look = Look(look.opacity, look.spot_size, look.brightness, look.grey)
+badges = [
+    None  # the figures are those of the mean of all draws
+    if x.startswith(("draw:", "baseline:"))
+    else trust_badge(prediction, layer_genes(values, x), manifest)
+    for x in layers
+]
+mutes = [mutes_of(values, layer, limits) for layer in layers]
+with save_place:
+    show_map_exports(
+        run_id, prediction, panels, map_look, view_of_address, regions, mutes=mutes, badges=badges
+    )
 show_stage(
     run_id,
     regions,
@@ -85,7 +99,7 @@ show_stage(
     base=f"/api/runs/{run_id}",
     slide=slide,
     panels=panels,
-    look=Look(look.opacity, look.spot_size, look.brightness, look.grey),
+    look=map_look,
     spot_diameter_um=prediction.spots.diameter_um,
     outlines=[
         {"name": r.name, "colour": r.colour, "polygons": [ring.tolist() for ring in r.polygons]}
@@ -93,13 +107,8 @@ show_stage(
         if r.polygons
     ],
     mode=mode or "pan",
-    badges=[
-        None  # the figures are those of the mean of all draws
-        if x.startswith(("draw:", "baseline:"))
-        else trust_badge(prediction, layer_genes(values, x), manifest)
-        for x in layers
-    ],
-    mutes=[mutes_of(values, layer, limits) for layer in layers],
+    badges=badges,
+    mutes=mutes,
 )
 for words in greyed_words(values, layers, limits):
     st.caption(f":material/blur_on: {words}")
