@@ -115,6 +115,10 @@ def show_gene_lists(
     if table.empty:
         st.caption("No gene has such a figure here.")
         return
+    st.caption(
+        f"{plain(listed.meaning.format(gene=reference))} {count(len(table), 'gene')}; click one to "
+        f"show it in map {active + 1}."
+    )
     key = f"list_{kind}_{column}"
     st.dataframe(
         pd.DataFrame({"Gene": table.index, listed.column: table["figure"].to_numpy(),
@@ -133,10 +137,6 @@ def show_gene_lists(
             ),
         },
     )  # fmt: skip
-    st.caption(
-        f"{plain(listed.meaning.format(gene=reference))} Click a gene to show it in map "
-        f"{active + 1}; {count(len(table), 'gene')}."
-    )
     st.download_button(
         "This list (CSV)", table.to_csv(), file_name=f"genes-{kind}.csv", mime="text/csv",
         icon=":material/download:", key="list_csv", width="stretch",

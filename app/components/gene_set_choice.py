@@ -137,7 +137,7 @@ def _score(
     if not match.symbols:
         first = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
         sentence = (
-            f"{title or 'List: '}none of the {count(len(names), 'gene')} ({first}) is in this "
+            f"{title or 'List: '}none of the {len(names):,} genes ({first}) is in this "
             "model's panel, so the map stays as it was; give genes of the panel."
         )
         notes[key] = _Said(now, sentence, fault=True)
