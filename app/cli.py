@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from app import commands, section_commands, zoo_commands
+from app import commands, evaluation_commands, section_commands, zoo_commands
 from app.terminal import CTRL_C, one_line, quiet_stderr
 from stem_core.errors import Cancelled, StemError
 
@@ -165,13 +165,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     evaluate = _command(
-        choices, "evaluate", commands.evaluate, "compare a prediction with measurements"
+        choices, "evaluate", evaluation_commands.evaluate, "compare a prediction with measurements"
     )
     evaluate.add_argument("prediction", metavar="PREDICTION.h5ad", type=Path)
     evaluate.add_argument(
         "--truth", required=True, type=Path, metavar="SECTION.h5ad", help="measured raw counts"
     )
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="default: standard output")
+    evaluate.add_argument(
+        "--report", type=Path, metavar="DIR", help="write report.html and report.json there"
+    )
 
     zoo = choices.add_parser("zoo", help="the pretrained models", allow_abbrev=False)
     actions = zoo.add_subparsers(dest="action", metavar="ACTION", required=True)

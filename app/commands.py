@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
 import os
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -25,7 +23,15 @@ if TYPE_CHECKING:
     from stem_core.slides.tissue import TissueMask
     from zoo.manifest import Manifest
 
-__all__ = ["benchmark_sampler", "doctor", "evaluate", "predict", "serve_pages", "work"]
+__all__ = [
+    "benchmark_sampler",
+    "doctor",
+    "predict",
+    "require_folder",
+    "serve_pages",
+    "work",
+    "write_text",
+]
 
 LOG = logging.getLogger("app.commands")
 
@@ -115,26 +121,6 @@ def _sampling(args: argparse.Namespace, manifest: Manifest) -> SamplingSettings:
     )
 
 
-def evaluate(args: argparse.Namespace, stream: TextIO) -> int:
-    """Compare a prediction with a measured section."""
-    import json
-
-    from stem_core.evaluation.metrics import evaluate_files
-
-    if args.json is not None:
-        _require_folder(args.json)
-    figures = {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in evaluate_files(args.prediction, args.truth).items()
-    }
-    text = json.dumps(figures, indent=2, allow_nan=False) + "\n"
-    if args.json is None:
-        sys.stdout.write(text)
-    else:
-        _write_text(args.json, text)
-    return DONE
-
-
 def benchmark_sampler(args: argparse.Namespace, stream: TextIO) -> int:
     """Time the sampler's presets against the published procedure."""
     import json
@@ -142,13 +128,13 @@ def benchmark_sampler(args: argparse.Namespace, stream: TextIO) -> int:
     from app.benchmark import benchmark_sampler, sampler_table
 
     if args.json is not None:
-        _require_folder(args.json)
+        require_folder(args.json)
     found = benchmark_sampler(
         args.device, args.models, lambda what: print(f"Timing {what} …", file=stream, flush=True)
     )
     print(sampler_table(found))
     if args.json is not None:
-        _write_text(args.json, json.dumps(found, indent=2) + "\n")
+        write_text(args.json, json.dumps(found, indent=2) + "\n")
     return DONE
 
 
@@ -197,13 +183,14 @@ def _as_typed(arguments: list[str]) -> str:
     return shlex.join(["stem", *(Path(item).name if "/" in item else item for item in arguments)])
 
 
-def _require_folder(path: Path) -> None:
+def require_folder(path: Path) -> None:
+    """Refuse a file whose folder does not exist, before any work."""
     if not path.absolute().parent.is_dir():
         msg = f"The folder of {path} does not exist; make it or name another file."
         raise OutputError(msg)
 
 
-def _write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
     """Write a file aside and rename it; a device such as /dev/stdout is written as it is."""
     try:
         if path.exists() and not path.is_file():
