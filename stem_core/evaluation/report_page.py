@@ -338,8 +338,8 @@ def _genes(report: SectionReport) -> str:
     )
 
 
-def _number(value: float) -> str:
-    return shown(value if np.isfinite(value) else None)
+def _number(value: float | None) -> str:
+    return shown(None if value is None or not np.isfinite(value) else value)
 
 
 def _glossary(reports: Sequence[SectionReport]) -> str:
