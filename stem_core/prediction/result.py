@@ -46,7 +46,6 @@ _OBS_COLUMNS = (
     "array_col",
     "in_tissue",
     "tissue_fraction",
-    "domain_distance",
 )
 
 

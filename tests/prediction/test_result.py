@@ -110,6 +110,12 @@ def test_reading_gives_back_what_was_written(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(back.genes(), prediction.genes())
 
 
+def test_a_model_without_a_reference_gives_no_domain_distance(tmp_path: Path) -> None:
+    prediction = replace(make_prediction(), domain_distance=None)
+    paths = write_prediction(prediction, tmp_path / "out")
+    assert read_prediction(paths["prediction.h5ad"]).domain_distance is None
+
+
 def test_a_single_spot_has_no_pitch(tmp_path: Path) -> None:
     prediction = make_prediction(1)
     prediction = replace(prediction, spots=replace(prediction.spots, pitch_um=float("nan")))
