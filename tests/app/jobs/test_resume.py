@@ -8,11 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from app.jobs.draws_file import find_draws
 from app.jobs.folder import JobFolder
 from app.jobs.model import JobRequest, JobStatus
 from app.jobs.queue import JobQueue
-from app.jobs.run import CHUNK_SPOTS
+from app.jobs.run import CHUNK_SPOTS, Run, load_predictor
+from stem_core.prediction.draws import singles_to_keep
 from stem_core.prediction.result import read_prediction
 
 from .running import LIMIT_S, Worker, state_on_disk, wait_for_worker, wait_until
@@ -74,6 +77,34 @@ def test_a_killed_or_stopped_worker_costs_no_finished_chunk_and_changes_no_value
     for name in ("mean", "std", "q05", "q95", "domain_distance"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     assert len(one.spots) > 4 * CHUNK_SPOTS
+    files = [JobFolder(run).draws_file for run in (undisturbed, disturbed)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    _holds_single_draws(folder, one.mean)
+
+
+def _holds_single_draws(folder: JobFolder, mean: NDArray[np.float32]) -> None:
+    """The file holds the predictor's own samples, in half the digits, and the ridge baseline."""
+    kept = find_draws(folder.draws_file)
+    assert kept is not None and kept.has_baseline
+    assert (kept.count, kept.made, kept.shape) == (8, 8, mean.shape)
+    run = Run(folder, load_predictor)
+    first = np.arange(CHUNK_SPOTS)
+    spots = run.spots.take(first)
+    condition = run.predictor.condition(run.slide, spots, run.survey)
+    samples = run.predictor.samples(condition, run.slide_level, spots.ids, run.settings)
+    order = singles_to_keep(run.settings, *mean.shape)
+    half = {"rtol": 1e-3, "atol": 2e-3}
+    drawn = np.zeros(mean.shape)
+    for gene in range(mean.shape[1]):
+        for place, number in enumerate(order, start=1):
+            draw = kept.draw(place, gene)
+            np.testing.assert_allclose(draw[first], samples[:, number, gene], **half)
+            drawn[:, gene] += draw / len(order)
+    np.testing.assert_allclose(drawn.clip(0), mean, **half)  # all 8 were kept
+    ridge = run.predictor.model.ridge
+    assert ridge is not None
+    np.testing.assert_allclose(kept.baseline()[first], ridge.predict(condition), **half)
+    run.close()
 
 
 def _chunk_times(folder: JobFolder) -> dict[Path, int]:
