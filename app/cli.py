@@ -1,4 +1,4 @@
-"""The command line: `stem predict | evaluate | zoo | app | worker | doctor`.
+"""The command line: `stem predict | map | export | evaluate | zoo | app | worker | doctor`.
 
 Exit codes: 0 done; 2 bad input or usage, with exactly one line on standard error; 130 interrupted;
 1 a fault of ours, with one line that names the log. Heavy imports wait until a command needs them.
@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from app import commands, evaluation_commands, section_commands, zoo_commands
+from app import commands, evaluation_commands, map_commands, section_commands, zoo_commands
 from app.terminal import CTRL_C, one_line, quiet_stderr
 from stem_core.errors import Cancelled, StemError
 
@@ -164,6 +164,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--overwrite", action="store_true", help="replace a result that is in DIR already"
     )
 
+    _add_map(choices)
+    _add_export(choices)
+
     evaluate = _command(
         choices, "evaluate", evaluation_commands.evaluate, "compare a prediction with measurements"
     )
@@ -214,6 +217,56 @@ def build_parser() -> argparse.ArgumentParser:
         "--gated", action="store_true", help="also ask the Hub which encoders are open to you"
     )
     return parser
+
+
+def _add_map(choices: Any) -> None:
+    """Add `stem map`."""
+    maps = _command(choices, "map", map_commands.draw_map, "draw maps of a result as a picture")
+    maps.add_argument(
+        "result", metavar="RESULT", type=Path, help="a result's folder, or its prediction.h5ad"
+    )
+    maps.add_argument(
+        "--layer", action="append", required=True, metavar="LAYER",
+        help="such as mean:GNAS, std:GNAS, domain; up to six times",
+    )  # fmt: skip
+    maps.add_argument(
+        "--out", required=True, type=Path, metavar="FILE",
+        help="ends in .png, .svg or .html (a page to zoom in)",
+    )  # fmt: skip
+    maps.add_argument(
+        "--slide", type=Path, metavar="FILE",
+        help="the H&E slide (default: the small picture in the result)",
+    )  # fmt: skip
+    maps.add_argument(
+        "--view", type=map_commands.view_numbers, metavar="X,Y,WIDTH",
+        help="centre and width in µm (default: all spots)",
+    )  # fmt: skip
+    maps.add_argument("--regions", type=Path, metavar="FILE", help="GeoJSON with outlines to draw")
+    maps.add_argument("--width-px", type=int, default=1600, metavar="N", help="default 1600")
+    maps.add_argument("--dpi", type=_number, default=150.0, metavar="N", help="default 150")
+    maps.add_argument("--dark", action="store_true", help="light text on a dark ground")
+    maps.add_argument("--title", default="", metavar="TEXT", help="a line above the maps")
+    maps.add_argument("--colours", default="Viridis", metavar="NAME", help="default Viridis")
+    maps.add_argument("--opacity", type=_number, default=0.85, metavar="F", help="of the spots")
+    maps.add_argument(
+        "--own-range", action="store_true", help="a colour range for each map, not one for a unit"
+    )
+
+
+def _add_export(choices: Any) -> None:
+    """Add `stem export`."""
+    exported = _command(
+        choices, "export", map_commands.export, "write a result for another program"
+    )
+    exported.add_argument(
+        "result", metavar="RESULT", type=Path, help="a result's folder, or its prediction.h5ad"
+    )
+    exported.add_argument("--to", required=True, choices=map_commands.EXPORTS)
+    exported.add_argument(
+        "--out", required=True, type=Path, metavar="PATH",
+        help="qupath: a GeoJSON file; tissuumaps: a folder or .zip; spatialdata: a zarr folder",
+    )  # fmt: skip
+    exported.add_argument("--genes", metavar="A,B", help="which genes (default: all)")
 
 
 def _add_zoo_actions(actions: Any) -> None:
