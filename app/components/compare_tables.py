@@ -91,14 +91,14 @@ def show_spots(pair: PairValues, gene: str, ids: Sequence[str]) -> None:
     a, b = pair.layer(f"a:mean:{gene}"), pair.layer(f"b:mean:{gene}")
     there = pair.at >= 0
     figure = go.Figure()
-    ends = [float(min(a[there].min(), b[there].min())), float(max(a[there].max(), b[there].max()))]
-    figure.add_scatter(
-        x=ends, y=ends, mode="lines", line={"dash": "dot", "color": "gray"}, hoverinfo="skip"
-    )
     figure.add_scattergl(
         x=a[there], y=b[there], mode="markers", marker={"size": 5, "opacity": 0.6},
         hovertemplate="A %{x:.2f}<br>B %{y:.2f}<extra></extra>",
     )  # fmt: skip
+    ends = [float(min(a[there].min(), b[there].min())), float(max(a[there].max(), b[there].max()))]
+    figure.add_scatter(
+        x=ends, y=ends, mode="lines", line={"dash": "dot", "color": "gray"}, hoverinfo="skip"
+    )
     figure.update_layout(
         title=f"{gene}, one point a spot", height=380, showlegend=False,
         xaxis_title=f"run A, {UNITS}", yaxis_title=f"run B, {UNITS}",
@@ -115,7 +115,7 @@ def show_spots(pair: PairValues, gene: str, ids: Sequence[str]) -> None:
         }
     )[there]  # fmt: skip
     st.download_button(
-        "These spots (CSV)", lambda: spots.to_csv(index=False), file_name=f"{gene}-a-and-b.csv",
+        "These spots (CSV)", lambda: spots.to_csv(index=False), file_name="spots-a-and-b.csv",
         mime="text/csv", icon=":material/download:", key="spots_csv",
     )  # fmt: skip
 
@@ -137,7 +137,7 @@ def show_ranking(table: pd.DataFrame, gene: str) -> None:
     if gene in ranked.index:
         figure.add_scatter(
             x=[list(ranked.index).index(gene) + 1], y=[ranked["ccc"][gene]], mode="markers+text",
-            text=[gene], textposition="bottom center", marker={"size": 9}, hoverinfo="skip",
+            text=[gene], textposition="bottom center", marker={"size": 9, "color": "#c2185b"}, hoverinfo="skip",
         )  # fmt: skip
     figure.update_layout(
         title="Every gene, with its 95 % interval", height=380, showlegend=False,
