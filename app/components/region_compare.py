@@ -24,13 +24,13 @@ _REST = "All other spots"
 _LABELLED = 8  # genes named in the chart
 _FOUND = 0.05  # adjusted p up to which a gene is drawn in colour
 _COLUMNS = {
-    "mean_a": ("Mean, first", "%.2f"),
-    "mean_b": ("Mean, second", "%.2f"),
     "difference": ("Difference, log2", "%.2f"),
-    "standard_error": ("Standard error, log2", "%.2f"),
     "effect": ("Effect size (d)", "%.2f"),
     "p": ("p", "%.3f"),
     "p_adjusted": ("p, adjusted", "%.3f"),
+    "mean_a": ("Mean, first", "%.2f"),
+    "mean_b": ("Mean, second", "%.2f"),
+    "standard_error": ("Standard error, log2", "%.2f"),
 }
 
 
@@ -104,6 +104,7 @@ def _show_table(found: pd.DataFrame, layers: Sequence[str]) -> None:
         found.reset_index(), hide_index=True, height=380, key="differences",
         on_select=lambda: _put_row(genes, layers), selection_mode="single-row",
         alt="Genes by how much they differ; a chosen row is shown on the active map",
+        column_order=["gene", *_COLUMNS, "method"],
         column_config={
             "gene": "Gene",
             "method": "Method of p",
@@ -146,9 +147,12 @@ def _show_volcano(found: pd.DataFrame, layers: Sequence[str], first: str, second
             text=plain_html(str(table.index[place])), showarrow=False, yshift=10,
             font={"size": 10},
         )  # fmt: skip
+    line = float(-np.log10(_FOUND))
+    figure.add_hline(y=line, line={"dash": "dot", "color": "gray", "width": 1})
     figure.update_layout(
         **outline(
             height=400, showlegend=True, legend={"orientation": "h", "y": 1.12},
+            yaxis_range=[0, 1.15 * max(line, height.max(initial=0))],
             xaxis_title="difference of the means, log2", yaxis_title="−log10 of adjusted p",
         )
     )  # fmt: skip

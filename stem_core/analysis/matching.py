@@ -193,6 +193,14 @@ def _match_spots(
         number = int((by_place >= 0).sum())
         if number >= fewer / 2:
             return by_place, "position"
+        near = int((_nearest(spots.x_px, spots.y_px, x_px, y_px, pitch_px) >= 0).sum())
+        if near >= fewer / 2 and not named:
+            msg = (
+                f"{source} shares {number:,} of {fewer:,} spots with the prediction: most lie "
+                "between the predicted ones, farther than half a pitch from any; if it is this "
+                "section, predict at its measured spots (give the file as the spots)."
+            )
+            raise EvaluationError(msg)
     if named:
         msg = (
             f"{source} names its spots as the prediction does, but they lie elsewhere, half of "

@@ -114,6 +114,9 @@ def test_another_section_is_refused(prediction: Prediction) -> None:
     for x, y in ((far, far), (None, None)):
         with pytest.raises(EvaluationError, match=r"share 0 of 196 spots.*another section"):
             match_measured(prediction, names, x, y, ["AAA"], None, counts)
+    between = (prediction.spots.x_px + 110, prediction.spots.y_px + 110)
+    with pytest.raises(EvaluationError, match=r"most lie between the predicted ones.*predict at"):
+        match_measured(prediction, names, *between, ["AAA"], None, counts)
     with pytest.raises(EvaluationError, match="no gene in common"):
         match_measured(prediction, prediction.spots.ids, None, None, ["ZZZ"], None, counts)
     with pytest.raises(EvaluationError, match="no counts"):
