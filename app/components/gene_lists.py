@@ -5,7 +5,6 @@ A list is made when it is chosen, after the maps were sent, and kept for the run
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 
+from app.components.gene_choice import best_predicted_first
 from app.components.map_panels import layer_genes, show_gene
 from app.components.trust import gene_row, gene_trust
 from app.components.wording import count, plain
@@ -87,7 +87,7 @@ def show_gene_lists(
     """Show the choice of a list and its genes; a chosen one is shown in the active panel."""
     shown = (*layer_genes(values, layers[active]), *prediction.symbols[:1])[0]
     reference = _reference(prediction.symbols, shown)
-    known = any(math.isfinite(_pcc(prediction, gene)) for gene in prediction.symbols)
+    known = best_predicted_first(prediction) is not None
     st.markdown("**Gene lists**")
     kind = st.selectbox(
         "Genes of the panel", list(GENE_LISTS), index=0 if known else None, key="gene_list",
@@ -104,12 +104,7 @@ def show_gene_lists(
             on_click=_refer, args=(shown,),
         )  # fmt: skip
     column = prediction.symbols.index(reference) if listed.kind == "correlation" else 0
-    figures = (
-        _figures(run_id, listed.kind, column, prediction)
-        if listed.kind
-        else np.array([_pcc(prediction, gene) for gene in prediction.symbols])
-    )
-    table = list_table(prediction, listed, figures)
+    table = _table(run_id, kind, column, prediction)
     if listed.kind == "correlation":
         table = table.drop(index=reference, errors="ignore")
     if table.empty:
@@ -180,11 +175,19 @@ def list_table(
 
 
 @st.cache_data(max_entries=32, show_spinner="Ranking the genes …")
-def _figures(run_id: str, kind: str, column: int, _prediction: Prediction) -> NDArray[np.float64]:
+def _table(run_id: str, kind: str, column: int, _prediction: Prediction) -> pd.DataFrame:
     """Rank once for each run, whose result never changes."""
-    spots, mpp = _prediction.spots, _prediction.mpp
+    listed = GENE_LISTS[kind]
+    return list_table(_prediction, listed, _figures(listed.kind, column, _prediction))
+
+
+def _figures(kind: str, column: int, prediction: Prediction) -> NDArray[np.float64]:
+    if not kind:
+        rows = (gene_row(prediction, gene) for gene in prediction.symbols)
+        return np.array([gene_trust(row).pcc for row in rows])
+    spots, mpp = prediction.spots, prediction.mpp
     return gene_figure(
-        kind, _prediction.mean, spots.x_px * mpp, spots.y_px * mpp, spots.pitch_um, column
+        kind, prediction.mean, spots.x_px * mpp, spots.y_px * mpp, spots.pitch_um, column
     )
 
 
@@ -210,7 +213,3 @@ def _row_chosen(
     cells = st.session_state[key]["selection"]["cells"]
     if cells and 0 <= int(cells[0][0]) < len(symbols):
         show_gene(values, layers, active, symbols[int(cells[0][0])])
-
-
-def _pcc(prediction: Prediction, gene: str) -> float:
-    return gene_trust(gene_row(prediction, gene)).pcc
