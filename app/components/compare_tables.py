@@ -137,7 +137,8 @@ def show_ranking(table: pd.DataFrame, gene: str) -> None:
     if gene in ranked.index:
         figure.add_scatter(
             x=[list(ranked.index).index(gene) + 1], y=[ranked["ccc"][gene]], mode="markers+text",
-            text=[gene], textposition="bottom center", marker={"size": 9, "color": "#c2185b"}, hoverinfo="skip",
+            text=[gene], textposition="bottom center", hoverinfo="skip",
+            marker={"size": 9, "color": "#c2185b"},
         )  # fmt: skip
     figure.update_layout(
         title="Every gene, with its 95 % interval", height=380, showlegend=False,
