@@ -105,6 +105,20 @@ def test_draws_survive_the_disk(tmp_path: Path, bundled: Predictor, inputs: Inpu
     np.testing.assert_array_equal(Draws.load(tmp_path / "d.safetensors").q95, draws.q95)
 
 
+def test_keeping_single_draws_changes_nothing_else(bundled: Predictor, inputs: Inputs) -> None:
+    plain, kept = bundled.draw(*inputs, DDIM), bundled.draw(*inputs, DDIM, keep=(0, 2))
+    for name in ("mean", "std", "q05", "q95", "domain_distance"):
+        np.testing.assert_array_equal(getattr(kept, name), getattr(plain, name), err_msg=name)
+    samples = bundled.samples(*inputs, DDIM)
+    np.testing.assert_array_equal(kept.singles, samples[:, [0, 2]].astype(np.float16))
+    ridge = bundled.model.ridge
+    assert ridge is not None
+    np.testing.assert_array_equal(kept.baseline, ridge.predict(inputs[0]).astype(np.float16))
+    assert plain.singles is None and plain.baseline is None
+    # Draws 0 and 1 are a pair: one mirrors the other around the mean.
+    np.testing.assert_allclose(samples[:, :2].mean(1), samples[:, 2:].mean(1), atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
