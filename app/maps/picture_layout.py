@@ -119,7 +119,7 @@ def lay_out(
             Stage(left, header_top + step - stage_height, stage_width, stage_height, header_top)
         )
     letters = max(20, int((width_px - 2 * pad) / (0.8 * em * _LETTER)))
-    lines = textwrap.wrap("  ·  ".join(foot), letters)[:4]
+    lines = _lines(foot, letters)[:5]
     foot_top = stages[-1].top + stage_height + round(0.8 * em)
     height = foot_top + round(len(lines) * _FOOT_LINE * em) + pad // 2
     if height > _MOST_HEIGHT_PX:
@@ -129,3 +129,14 @@ def lay_out(
         )
         raise SettingsError(msg)
     return Layout(width_px, height, dpi, font, pad, pad, tuple(stages), foot_top, tuple(lines))
+
+
+def _lines(parts: Sequence[str], letters: int) -> list[str]:
+    """Return parts as lines; one is broken only where it is longer than a line."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and len(lines[-1]) + len(part) + 3 <= letters:
+            lines[-1] += f" · {part}"
+        else:
+            lines += textwrap.wrap(part, letters)
+    return lines
