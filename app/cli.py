@@ -1,4 +1,4 @@
-"""The command line: `stem predict | map | export | evaluate | zoo | app | worker | doctor`.
+"""The command line: `stem predict | map | export | evaluate | train | zoo | app | worker | doctor`.
 
 Exit codes: 0 done; 2 bad input or usage, with exactly one line on standard error; 130 interrupted;
 1 a fault of ours, with one line that names the log. Heavy imports wait until a command needs them.
@@ -18,7 +18,14 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from app import commands, evaluation_commands, map_commands, section_commands, zoo_commands
+from app import (
+    commands,
+    evaluation_commands,
+    map_commands,
+    section_commands,
+    training_commands,
+    zoo_commands,
+)
 from app.terminal import CTRL_C, one_line, quiet_stderr
 from stem_core.errors import Cancelled, StemError
 
@@ -183,6 +190,8 @@ def build_parser() -> argparse.ArgumentParser:
     actions = zoo.add_subparsers(dest="action", metavar="ACTION", required=True)
     _add_zoo_actions(actions)
 
+    _add_train(choices)
+
     sections = choices.add_parser(
         "sections", help="measured sections for training", allow_abbrev=False
     )
@@ -269,6 +278,36 @@ def _add_export(choices: Any) -> None:
     exported.add_argument("--genes", metavar="A,B", help="which genes (default: all)")
 
 
+def _add_train(choices: Any) -> None:
+    """Add `stem train`."""
+    train = _command(choices, "train", training_commands.train, "train a model from its recipe")
+    train.add_argument("recipe", metavar="RECIPE.yaml", type=Path)
+    train.add_argument("--data", type=Path, metavar="DIR", help="folder with the sections")
+    train.add_argument(
+        "--out", type=Path, metavar="DIR", help="the model folder (default: trained/NAME)"
+    )
+    train.add_argument(
+        "--work", type=Path, metavar="DIR", help="for all else (default: beside it, NAME.training)"
+    )
+    train.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="put over the recipe, such as training.denoiser.steps=500 (may be repeated)",
+    )
+    train.add_argument(
+        "--check", action="store_true", help="check the recipe (and the data), train nothing"
+    )
+    train.add_argument("--resume", action="store_true", help="go on with a broken-off training")
+    train.add_argument(
+        "--device", type=_device, default="auto", metavar="D", help="auto, cpu, cuda or cuda:N"
+    )
+    train.add_argument(
+        "--processes", type=_workers, default=1, metavar="N", help="on this machine, one per GPU"
+    )
+
+
 def _add_zoo_actions(actions: Any) -> None:
     """Add `stem zoo …`."""
     listing = _command(
@@ -282,6 +321,15 @@ def _add_zoo_actions(actions: Any) -> None:
     pull.add_argument("name", metavar="NAME")
     pull.add_argument(
         "--update", action="store_true", help="take the newest revision of an unpinned model"
+    )
+    encoder = _command(
+        actions, "pull-encoder", zoo_commands.pull_encoder, "fetch the weights of an encoder"
+    )
+    encoder.add_argument("name", metavar="NAME", help="see `stem doctor --gated`")
+    source = encoder.add_mutually_exclusive_group()
+    source.add_argument("--update", action="store_true", help="take the newest revision")
+    source.add_argument(
+        "--file", type=Path, metavar="FILE", help="take its published file, fetched by other means"
     )
     verify = _command(
         actions, "verify", zoo_commands.verify, "compare a model's files with what was recorded"

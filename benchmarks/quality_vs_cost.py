@@ -33,23 +33,24 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
 from stem_core.diffusion.schedule import Schedule
-from stem_core.encoders.compact import load_compact_encoder
 from stem_core.evaluation.metrics import crps, evaluate_arrays, relative_variance_difference
 from stem_core.prediction.sampling import draw_expression, draw_targets, spread
 from stem_core.prediction.settings import SamplingSettings
 from stem_core.training.fit import Fitted
-from stem_core.training.hest import log_counts, read_section
-from stem_core.training.panel import choose_panel
-from zoo.build import Recipe, SectionCondition, section_condition, train_on
+from stem_core.training.hest import log_counts
+from stem_core.training.plan import FINAL, Plan, Split, make_plan
+from stem_core.training.ranks import Ranks
+from stem_core.training.recipe_file import read_recipe
 from zoo.card import model_card
-from zoo.loader import ENCODERS_DIR
+from zoo.encoder_files import find_encoder
 from zoo.manifest import Manifest
+from zoo.material import Material
+from zoo.train import TrainingOrder, fit_split
 
 log = logging.getLogger("quality_vs_cost")
 Array = NDArray[np.float32]
@@ -252,35 +253,30 @@ def compare(fold: Fold, ours: tuple[Array, Draws], theirs: tuple[Array, Draws]) 
     }
 
 
-def fit_fold(recipe: Recipe, data: Path, cache: Path, held_out: str) -> Fold:
+def fit_fold(order: TrainingOrder, plan: Plan, split: Split) -> Fold:
     """Train without a section."""
-    encoder = load_compact_encoder(ENCODERS_DIR / f"{recipe.raw['encoder']}.safetensors")
-    names = recipe.raw["sections"]
-    sections = {name: read_section(data / recipe.raw["folder"], name) for name in names}
-    conditions: dict[str, SectionCondition] = {
-        name: section_condition(s, encoder, recipe, cache) for name, s in sections.items()
-    }
-    train = [name for name in names if name != held_out]
-    panel = choose_panel([sections[name].counts for name in train])
-    fitted = train_on(
-        [sections[n] for n in train], [conditions[n] for n in train], panel, recipe, encoder.width
-    )
-    test = sections[held_out]
+    encoder = find_encoder(order.recipe.encoders)
+    folder = order.data / order.recipe.data.folder
+    material = Material(order.recipe, folder, order.work / "conditions", encoder, log.info)
+    panel, fitted = fit_split(order, plan, split, material, Ranks())
+    (held_out,) = split.test
+    test, seen = material.section(held_out), material.condition(held_out)
     return Fold(
-        fitted,
-        conditions[held_out].spots,
-        conditions[held_out].lattice,
-        log_counts(test, panel),
-        list(test.counts.obs_names),
+        fitted, seen.spots, seen.lattice, log_counts(test, panel), list(test.counts.obs_names)
     )
 
 
 def measure(args: argparse.Namespace) -> None:
     """Measure the folds of one recipe."""
-    recipe = Recipe(yaml.safe_load(args.recipe.read_text(encoding="utf-8")))
-    found: dict[str, Any] = {"model": recipe.raw["name"], "threads": args.threads, "folds": {}}
-    for held_out in args.folds or recipe.raw["folds"]:
-        fold = fit_fold(recipe, args.data, args.cache, held_out)
+    recipe = read_recipe(args.recipe)
+    order = TrainingOrder(recipe, args.recipe, args.data, args.work, args.work)
+    plan = make_plan(recipe, args.data / recipe.data.folder)
+    found: dict[str, Any] = {"model": recipe.name, "threads": args.threads, "folds": {}}
+    for split in plan.splits:
+        held_out = split.name
+        if held_out == FINAL or (args.folds and held_out not in args.folds):
+            continue
+        fold = fit_fold(order, plan, split)
         whole = {}
         for how in WHOLE:
             whole[label(how)] = figures(fold, how, INDEPENDENT["whole"])[0]
@@ -457,7 +453,7 @@ def main() -> None:
     one.add_argument("recipe", type=Path)
     one.add_argument("--data", type=Path, required=True)
     one.add_argument("--json", type=Path, required=True)
-    one.add_argument("--cache", type=Path, default=Path("build/conditions"))
+    one.add_argument("--work", type=Path, default=Path("build/quality_vs_cost"))
     one.add_argument("--folds", nargs="+")
     one.add_argument("--spots", type=int, default=6, help="of the subset, per fold")
     one.add_argument("--threads", type=int, default=2)

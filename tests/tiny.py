@@ -16,8 +16,10 @@ from stem_core.evaluation.baselines import fit_ridge
 from stem_core.evaluation.metrics import evaluate_arrays
 from stem_core.training.conditional_mean import MeanTraining, TrainingSection
 from stem_core.training.fit import FitSettings, fit
+from stem_core.training.recipe_file import parse_recipe
 from stem_core.training.settings import DenoiserTraining
 from zoo.folder import write_model_folder
+from zoo.held_out import HeldOutResult
 
 ROOT = Path(__file__).parents[1]
 GENES = 24
@@ -27,17 +29,18 @@ def write_tiny_model(folder: Path, *, name: str = "tiny-test") -> Path:
     """Write a model folder with 24 genes, fitted on 60 invented spots."""
     from anndata import AnnData
 
-    recipe: dict[str, Any] = yaml.safe_load(
+    raw: dict[str, Any] = yaml.safe_load(
         (ROOT / "zoo/recipes/her2st-breast.yaml").read_text(encoding="utf-8")
     )
-    recipe["name"] = name
-    recipe["condition"] = {
+    raw["name"] = name
+    raw["condition"] = {
         "side_um": 100.0,
         "size_px": 64,
         "survey_pitch_um": 100.0,
         "context_um": [150.0],
     }
-    recipe["manifest"]["title"] = "Tiny test model"
+    raw["manifest"]["title"] = "Tiny test model"
+    recipe = parse_recipe(raw, "tiny.yaml")
     folder.mkdir(parents=True)
     torch.manual_seed(0)
     encoder = save_compact_encoder(CompactTrunk(), folder / "encoder.safetensors")
@@ -70,24 +73,24 @@ def write_tiny_model(folder: Path, *, name: str = "tiny-test") -> Path:
         table.var_names = panel
         sections[f"S{index}"] = SimpleNamespace(counts=table)
     figures = evaluate_arrays(target + 0.5 * random.normal(size=target.shape), target)
-    per_gene = {"pcc": np.full(GENES, 0.5), "rvd": np.full(GENES, 0.1)}
-    fold = {
-        "held_out": "S0",
-        "train": ["S1", "S2"],
-        "panel": panel,
-        "figures": {**figures, "per_gene": per_gene},
-        "baselines": {"ridge": figures},
-    }
+    result = HeldOutResult(
+        section="S0",
+        trained_on=("S1", "S2"),
+        n_spots=len(target),
+        figures=figures,
+        baselines={"ridge": figures},
+        genes=dict.fromkeys(panel, (0.5, 0.1)),
+    )
     write_model_folder(
         folder,
         recipe,
         fitted,
         encoder,
         panel,
-        sections,
+        sections,  # type: ignore[arg-type]
         fit_ridge(condition, target),
-        [fold],
+        [result],
         created="2026-01-01",
-        seed=0,
-    )  # type: ignore[arg-type]
+        recipe_name="zoo/recipes/her2st-breast.yaml",
+    )
     return folder

@@ -59,7 +59,8 @@ def _facts(manifest: Manifest) -> str:
             f"{manifest.platform}; {layout.spot_diameter_um:g} µm spots, "
             f"{layout.pitch_um:g} µm apart"
         ),
-        "patch": f"{view.side_um:g} µm, {view.size_px} px; context {context} µm",
+        "patch": f"{view.side_um:g} µm, {view.size_px} px; "
+        + (f"context {context} µm" if context else "no context"),
         "encoder": " ⊕ ".join(
             f"{e.name} ({e.width} values, "
             + (f"sha256 {e.sha256[:12]}…)" if e.sha256 else f"revision {e.revision})")
@@ -188,6 +189,19 @@ _PLAIN_LIMITS = """\
 - Values are log2(1 + raw count) as this platform would have counted, not absolute amounts.
 - The 90 % band is the mean ± 1.645 times the spread of the draws; nothing calibrated it."""
 
+_PUBLISHED_LIMITS = (
+    _CALIBRATED_LIMITS.partition("- The 90 % band")[0]
+    + """\
+- The 90 % band is calibrated on the training spots themselves, so it is too narrow on new ones; its
+  coverage on held-out sections is in the table."""
+)
+
+
+def _limits(manifest: Manifest) -> str:
+    if not manifest.calibrated:
+        return _PLAIN_LIMITS
+    return _CALIBRATED_LIMITS if manifest.target == "residual" else _PUBLISHED_LIMITS
+
 
 def model_card(manifest: Manifest) -> str:
     """Write the card."""
@@ -229,7 +243,7 @@ on the Predict page. The folder holds safetensors, JSON and CSV alone; nothing i
 
 ## Limits
 
-{_CALIBRATED_LIMITS if manifest.calibrated else _PLAIN_LIMITS}
+{_limits(manifest)}
 
 ## Panel
 
@@ -246,9 +260,9 @@ on the Predict page. The folder holds safetensors, JSON and CSV alone; nothing i
 
 
 def _made_by(manifest: Manifest) -> str:
-    if manifest.target == "published" and not manifest.held_out.folds:
+    if manifest.recipe.startswith("Converted"):
         return f"{manifest.recipe}, {manifest.created}."
     return (
-        f"`python -m zoo.build {manifest.recipe} --data DIR --out DIR`, seed {manifest.seed},\n"
+        f"`stem train {manifest.recipe} --data DIR --out DIR`, seed {manifest.seed},\n"
         f"{manifest.created}."
     )

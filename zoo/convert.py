@@ -23,6 +23,7 @@ from stem_core.prediction.settings import FALLBACK_PRESETS
 from zoo.card import model_card
 from zoo.checkpoint import Checkpoint, read_checkpoint
 from zoo.entries import ModelEntry
+from zoo.folder import describe_denoiser
 from zoo.loader import check_model
 from zoo.manifest import HeldOut, Layout, Licences, Manifest
 
@@ -290,16 +291,7 @@ def _manifest(
             "layout": facts.layout.model_dump(),
             "patch_mode": "paper",
             "target": "published",
-            "denoiser": {
-                "depth": size.depth,
-                "width": size.width,
-                "heads": size.heads,
-                "mlp_ratio": size.mlp_ratio,
-                "condition_width": size.condition_width,
-                "label_width": size.label_width,
-                "predicts": "noise",
-                "symmetric": False,
-            },
+            "denoiser": describe_denoiser(size).model_dump(),
             "calibrated": False,
             "diffusion_steps": schedule.steps,
             "beta_start": schedule.beta_start,

@@ -14,14 +14,35 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from stem_core.diffusion.conditional_mean import KernelRidge, ShallowNetworks
-from stem_core.encoders.compact import CompactEncoder
-from stem_core.prediction.model import RidgeBaseline
+from stem_core.diffusion.denoiser import DenoiserSize
+from stem_core.encoders.condition import Encoder
+from stem_core.encoders.pair import JoinedEncoder
+from stem_core.prediction.model import Generator, RidgeBaseline
 from stem_core.training.fit import Fitted
 from stem_core.training.hest import MeasuredSection, log_counts
+from stem_core.training.recipe import Recipe
 from zoo.card import model_card
-from zoo.manifest import Manifest
+from zoo.encoder_records import installed_encoder
+from zoo.held_out import HeldOutResult
+from zoo.manifest import DenoiserConfig, Manifest, Metrics
 
-__all__ = ["gene_table", "save_weights", "write_model_folder"]
+__all__ = ["describe_denoiser", "gene_table", "save_weights", "write_model_folder"]
+
+_LEFT_OUT = {"section": "Leave one section out:", "patient": "Leave whole patients out:"}
+_SEES = {
+    "strict": (
+        "panel, regression mean, denoiser, scaling and band calibration see the other sections "
+        "only; the encoder is trained without expression."
+    ),
+    "paper": (
+        "the panel is chosen from all sections, the held-out ones among them, as published; all "
+        "else sees the other sections only."
+    ),
+}
+_FOLDS_NOTE = (
+    "These figures describe the folds; the shipped weights are trained on all sections and have "
+    "no held-out figure of their own."
+)
 
 
 def save_weights(fitted: Fitted, ridge: RidgeBaseline, folder: Path) -> None:
@@ -67,22 +88,17 @@ def gene_table(
     ensembl: Mapping[str, str],
     mean: NDArray[np.float32],
     fitted: Fitted,
-    folds: Sequence[dict[str, Any]],
+    results: Sequence[HeldOutResult],
 ) -> pd.DataFrame:
     """Per gene: Ensembl id, held-out PCC and RVD, mean, band.
 
-    PCC is given as mean and range over the folds that have the gene.
+    PCC is given as mean and range over the held-out sections that have the gene.
     """
     rows = []
     for index, symbol in enumerate(panel):
-        found = [
-            (float(f["figures"]["per_gene"]["pcc"][at]), float(f["figures"]["per_gene"]["rvd"][at]))
-            for f in folds
-            if symbol in f["panel"]
-            for at in [f["panel"].index(symbol)]
-        ]
-        pcc = [p for p, _ in found if np.isfinite(p)]
-        rvd = [r for _, r in found if np.isfinite(r)]
+        found = [r.genes[symbol] for r in results if symbol in r.genes]
+        pcc = [p for p, _ in found if p is not None and np.isfinite(p)]
+        rvd = [r for _, r in found if r is not None and np.isfinite(r)]
         rows.append(
             {
                 "symbol": symbol,
@@ -101,33 +117,51 @@ def gene_table(
     return pd.DataFrame(rows).set_index("symbol")
 
 
-def _metrics(figures: Mapping[str, Any]) -> dict[str, float | None]:
-    names = (
-        "pcc_10",
-        "pcc_50",
-        "pcc_all",
-        "mse",
-        "mae",
-        "rvd",
-        "rvd_single_draw",
-        "crps",
-        "coverage_90",
-    )
+def _metrics(figures: Mapping[str, float | None]) -> dict[str, float | None]:
+    values = {name: figures.get(name) for name in Metrics.model_fields}
+    return {name: None if value is None else round(value, 4) for name, value in values.items()}
+
+
+def _fold(result: HeldOutResult) -> dict[str, Any]:
     return {
-        name: None if figures.get(name) is None else round(float(figures[name]), 4)
-        for name in names
+        "held_out": result.section,
+        "trained_on": result.trained_on,
+        "n_spots": result.n_spots,
+        "metrics": _metrics(result.figures),
+        "baselines": [
+            {"name": name, "metrics": _metrics(figures)}
+            for name, figures in result.baselines.items()
+        ],
     }
 
 
-def _fold(fold: dict[str, Any]) -> dict[str, Any]:
+def _held_out(
+    recipe: Recipe, results: Sequence[HeldOutResult], trained_on: Sequence[str]
+) -> dict[str, Any]:
+    """Say which figures these are, and by which protocol."""
+    scores = [f for r in results if (f := r.figures.get("pcc_all")) is not None]
+    protocol = " ".join(
+        (
+            _LEFT_OUT["patient" if recipe.whole_patients else "section"],
+            _SEES[recipe.protocol],
+            "Standard preset, log2(1 + count), every measured spot.",
+        )
+    )
+    own = {r.section for r in results if set(r.trained_on) == set(trained_on)}
+    if not results:
+        note = "Nothing was held out, so nothing is known of how well this model does."
+    elif len(own) == len(results):
+        note = "These are figures of the shipped weights, which never saw the held-out sections."
+    else:
+        note = _FOLDS_NOTE
+        if own:
+            note += f" {', '.join(sorted(own))} alone they never saw either."
     return {
-        "held_out": fold["held_out"],
-        "trained_on": fold["train"],
-        "n_spots": fold["figures"]["n_spots"],
-        "metrics": _metrics(fold["figures"]),
-        "baselines": [
-            {"name": name, "metrics": _metrics(m)} for name, m in fold["baselines"].items()
-        ],
+        "protocol": protocol,
+        "note": note,
+        "folds": [_fold(r) for r in results],
+        "pcc_all_mean": round(float(np.mean(scores)), 4) if scores else None,
+        "pcc_all_range": [round(min(scores), 4), round(max(scores), 4)] if scores else None,
     }
 
 
@@ -140,92 +174,113 @@ def _ensembl_ids(sections: Sequence[MeasuredSection]) -> dict[str, str]:
     return ids
 
 
+def describe_denoiser(size: DenoiserSize) -> DenoiserConfig:
+    """Say in a manifest's words how large a denoiser is, and what it predicts."""
+    return DenoiserConfig(
+        depth=size.depth,
+        width=size.width,
+        heads=size.heads,
+        mlp_ratio=size.mlp_ratio,
+        condition_width=size.condition_width,
+        label_width=size.label_width,
+        predicts="velocity" if size.predicts == "velocity" else "noise",
+        symmetric=size.symmetric,
+    )
+
+
+def _describe_encoders(encoder: Encoder) -> list[dict[str, Any]]:
+    parts = encoder.encoders if isinstance(encoder, JoinedEncoder) else (encoder,)
+    pulled = {part.name: installed_encoder(part.name) for part in parts}
+    return [
+        {
+            "name": part.name,
+            "revision": part.sha256[:40] if (record := pulled[part.name]) is None
+            else record.revision,
+            "width": part.width,
+            "sha256": part.sha256,
+        }
+        for part in parts
+    ]  # fmt: skip
+
+
+def _describe_regression(generator: Generator) -> dict[str, int] | None:
+    if generator.mean is None:
+        return None
+    networks = next(m for m in generator.mean.members if isinstance(m, ShallowNetworks))
+    kernel = next(m for m in generator.mean.members if isinstance(m, KernelRidge))
+    members, bottleneck, hidden = (int(n) for n in networks.weights[1].shape)
+    return {
+        "support": len(kernel.support),
+        "networks": members,
+        "hidden": hidden,
+        "bottleneck": bottleneck,
+    }
+
+
 def write_model_folder(
     folder: Path,
-    recipe: Mapping[str, Any],
+    recipe: Recipe,
     fitted: Fitted,
-    encoder: CompactEncoder,
+    encoder: Encoder,
     panel: Sequence[str],
     sections: Mapping[str, MeasuredSection],
     ridge: RidgeBaseline,
-    folds: Sequence[dict[str, Any]],
+    results: Sequence[HeldOutResult],
+    *,
     created: str,
-    seed: int,
+    recipe_name: str,
+    patch_um: float | None = None,
 ) -> Manifest:
     """Write all files of a model folder and return its manifest.
 
-    `recipe["manifest"]` gives what no data say: title, tissue, licences and so on.
+    Parameters
+    ----------
+    folder
+        Made where it is not there.
+    recipe
+        `recipe.manifest` gives what no data say: title, tissue, licences and so on.
+    fitted, encoder, panel, ridge
+        What was trained, and on what it stands.
+    sections
+        That it was trained on, by name.
+    results
+        Held-out figures.
+    created
+        The date.
+    recipe_name
+        Where the recipe can be found.
+    patch_um
+        Side of a patch, where the recipe does not fix it (patch mode `paper`).
     """
     folder.mkdir(parents=True, exist_ok=True)
     generator, ids = fitted.generator, _ensembl_ids(list(sections.values()))
-    size = generator.denoiser.size
-    regression = None
-    if generator.mean is not None:
-        networks = next(m for m in generator.mean.members if isinstance(m, ShallowNetworks))
-        kernel = next(m for m in generator.mean.members if isinstance(m, KernelRidge))
-        members, bottleneck, hidden = (int(n) for n in networks.weights[1].shape)
-        regression = {
-            "support": len(kernel.support),
-            "networks": members,
-            "hidden": hidden,
-            "bottleneck": bottleneck,
-        }
-    scores = [float(f["figures"]["pcc_all"]) for f in folds] or [0.0]
-    condition = recipe["condition"]
+    condition = recipe.condition
+    side_um = patch_um if condition.patch_mode == "paper" and patch_um else condition.side_um
     manifest = Manifest.model_validate(
         {
             "schema_version": 1,
-            "name": recipe["name"],
-            **recipe["manifest"],
+            "name": recipe.name,
+            **recipe.manifest.model_dump(),
             "units": "log2(1 + count)",
             "panel": [{"symbol": g, "ensembl": ids.get(g, "")} for g in panel],
-            "encoders": [
-                {
-                    "name": encoder.name,
-                    "revision": encoder.sha256[:40],
-                    "width": encoder.width,
-                    "sha256": encoder.sha256,
-                }
-            ],
-            "view": {"side_um": condition["side_um"], "size_px": condition["size_px"]},
-            "survey_pitch_um": condition["survey_pitch_um"],
-            "context_um": condition["context_um"],
-            "condition_width": generator.projection.shape[0],
-            "regression": regression,
-            "layout": recipe["layout"],
-            "patch_mode": "physical",
+            "encoders": _describe_encoders(encoder),
+            "view": {"side_um": side_um, "size_px": condition.size_px},
+            "survey_pitch_um": condition.survey_pitch_um,
+            "context_um": condition.context_um,
+            "condition_width": generator.condition_width,
+            "regression": _describe_regression(generator),
+            "layout": recipe.layout.model_dump(),
+            "patch_mode": condition.patch_mode,
             "target": generator.target,
-            "denoiser": {
-                "depth": size.depth,
-                "width": size.width,
-                "heads": size.heads,
-                "mlp_ratio": size.mlp_ratio,
-                "condition_width": size.condition_width,
-                "label_width": size.label_width,
-                "predicts": size.predicts,
-                "symmetric": size.symmetric,
-            },
+            "denoiser": describe_denoiser(generator.denoiser.size).model_dump(),
             "diffusion_steps": fitted.schedule.steps,
             "beta_start": fitted.schedule.beta_start,
             "beta_end": fitted.schedule.beta_end,
-            "presets": recipe["presets"],
+            "presets": recipe.presets.model_dump(),
             "training_slides": list(sections),
-            "held_out": {
-                "protocol": (
-                    "Leave one section out: panel, regression mean, denoiser, scaling and band "
-                    "calibration see the other sections only; the encoder is trained without "
-                    "expression. Standard preset, log2(1 + count), every measured spot."
-                ),
-                "note": (
-                    "These figures describe the folds; the shipped weights are trained on all "
-                    "sections and have no held-out figure of their own."
-                ),
-                "folds": [_fold(f) for f in folds],
-                "pcc_all_mean": round(float(np.mean(scores)), 4),
-                "pcc_all_range": [round(min(scores), 4), round(max(scores), 4)],
-            },
-            "recipe": f"zoo/recipes/{recipe['name']}.yaml",
-            "seed": seed,
+            "held_out": _held_out(recipe, results, list(sections)),
+            "recipe": recipe_name,
+            "seed": recipe.training.denoiser.seed,
             "created": created,
         }
     )
@@ -233,7 +288,7 @@ def write_model_folder(
         json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8"
     )
     counts = np.concatenate([log_counts(s, list(panel)) for s in sections.values()])
-    gene_table(panel, ids, counts.mean(0), fitted, folds).round(5).to_csv(folder / "genes.csv")
+    gene_table(panel, ids, counts.mean(0), fitted, results).round(5).to_csv(folder / "genes.csv")
     save_weights(fitted, ridge, folder)
     (folder / "README.md").write_text(model_card(manifest), encoding="utf-8")
     return manifest

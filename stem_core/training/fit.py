@@ -39,7 +39,7 @@ from stem_core.training.settings import STRICT, DenoiserTraining
 from stem_core.training.trainer import TrainingRun, train_denoiser
 from stem_core.training.watching import evenly, watch_sections
 
-__all__ = ["FitSettings", "Fitted", "fit"]
+__all__ = ["FitSettings", "Fitted", "denoiser_size", "fit"]
 
 _CALIBRATION_SPOTS = 2000  # of the published target, whose draws are costly
 Array = NDArray[np.float32]
@@ -126,15 +126,12 @@ def _set_inputs(generator: Generator, condition: Array, width: int | None) -> No
     generator.projection.copy_(v[:width].T / scale)
 
 
-def _new_generator(
-    condition: Array, genes: int, mean: ConditionalMean | None, settings: FitSettings
-) -> Generator:
-    """Untrained: for residuals around `mean`, or as published where there is none."""
-    torch.manual_seed(settings.denoiser.seed)
-    residual = mean is not None
-    size = DenoiserSize(
+def denoiser_size(settings: FitSettings, genes: int, condition_width: int) -> DenoiserSize:
+    """Return the size of the denoiser for G genes and a condition of width C."""
+    residual = settings.target == "residual"
+    return DenoiserSize(
         genes=genes,
-        condition_width=settings.projected_width or condition.shape[1],
+        condition_width=settings.projected_width or condition_width,
         depth=settings.depth,
         width=settings.width,
         heads=settings.heads,
@@ -143,6 +140,14 @@ def _new_generator(
         symmetric=residual,
         label_width=settings.width if residual else None,
     )
+
+
+def _new_generator(
+    condition: Array, genes: int, mean: ConditionalMean | None, settings: FitSettings
+) -> Generator:
+    """Untrained: for residuals around `mean`, or as published where there is none."""
+    torch.manual_seed(settings.denoiser.seed)
+    size = denoiser_size(settings, genes, condition.shape[1])
     generator = Generator(
         Denoiser(size),
         mean,

@@ -1,0 +1,77 @@
+"""What `stem train` does."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TextIO
+
+from app.terminal import Notes
+from stem_core.errors import SettingsError, StemError, TrainingError
+
+__all__ = ["train"]
+
+DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
+
+
+def train(args: argparse.Namespace, stream: TextIO) -> int:
+    """Check a recipe, or train its model."""
+    if args.processes > 1 and not args.check:
+        from app.training_processes import train_together
+
+        return train_together(args.arguments, args.processes, stream)
+    notes = Notes(stream)
+    try:
+        with notes.listening():
+            code = _train(args)
+    except KeyboardInterrupt:
+        print("stem: Interrupted; go on with the same command and --resume.", file=stream)
+        return INTERRUPTED
+    except StemError as error:
+        # Every process meets the same fault; the first one says it.
+        if os.environ.get("RANK", "0") != "0" and not isinstance(error, TrainingError):
+            return BAD_INPUT
+        raise
+    notes.tell()
+    return code
+
+
+def _train(args: argparse.Namespace) -> int:
+    from stem_core.training.recipe_file import read_recipe
+
+    recipe = read_recipe(args.recipe, args.set)
+    if args.data is not None and not args.data.is_dir():
+        msg = f"The data folder {args.data} is not there; name the folder with the sections."
+        raise SettingsError(msg)
+    if args.check:
+        from zoo.recipe_check import check_recipe
+
+        print("\n".join(check_recipe(recipe, args.recipe, args.data)))
+        print("The recipe is sound." if args.data is None else "Recipe and data are sound.")
+        return DONE
+    if args.data is None:
+        msg = "Training needs the sections: name their folder with --data (or only --check)."
+        raise SettingsError(msg)
+
+    from zoo.encoder_files import find_encoder
+    from zoo.train import TrainingOrder, train_model
+
+    out = Path("trained") / recipe.name if args.out is None else args.out
+    order = TrainingOrder(
+        recipe=recipe,
+        recipe_file=args.recipe,
+        data=args.data,
+        out=out,
+        work=out.with_name(f"{out.name}.training") if args.work is None else args.work,
+        device=args.device,
+        resume=args.resume,
+        say=lambda text: print(text, flush=True),
+    )
+    manifest = train_model(order, find_encoder(recipe.encoders))
+    if manifest is not None:
+        print(
+            f"Model {manifest.name}: {out} (held-out PCC {manifest.held_out.summary})\n"
+            "For research use only."
+        )
+    return DONE
