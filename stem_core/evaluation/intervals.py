@@ -5,6 +5,10 @@ too narrow. Whole square blocks of tissue are drawn with replacement instead (th
 Künsch 1989; in the plane Lahiri 2003, where the best side grows as the fourth root of the number of
 spots). Blocks are few on a small section, so percentiles are taken wider, as Student's t is than
 the normal distribution (Hesterberg 2015, expanded percentiles).
+
+On simulated maps of 196 to 1,600 spots with exponential covariance of range 1 to 1.5 pitches such
+95 % intervals held a correlation in 92 to 98 % of maps and a mean in 81 to 94 %; at a range of 3
+pitches in 78 to 94 % and in 69 to 82 %. So they are still somewhat too narrow on smooth errors.
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ Values = NDArray[np.floating[Any]]
 
 REPLICATES = 500
 _TILINGS = 10  # the grid of blocks is shifted so many times: no single cut of the tissue decides
+_SIDE = 1.5  # of a block, times the fourth root of the number of spots, in pitches
 _CONSTANT = 1e-8
 
 
@@ -69,7 +74,7 @@ def draw_blocks(
     random = np.random.default_rng(seed)
     n = len(x_um)
     pitch = median_pitch(x_um, y_um)
-    side = float(pitch * max(2, round(n**0.25)))
+    side = float(pitch * max(2, round(_SIDE * n**0.25)))
     weights = np.empty((replicates, n))
     effective = []
     for part in np.array_split(np.arange(replicates), _TILINGS):

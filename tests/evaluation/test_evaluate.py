@@ -1,0 +1,168 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.linear_model import Ridge
+from sklearn.neighbors import KNeighborsRegressor
+
+from stem_core.errors import EvaluationError
+from stem_core.evaluation.baselines import predict_baseline, rank_genes
+from stem_core.evaluation.evaluate import evaluate_section
+from stem_core.evaluation.figures import FIGURES
+from stem_core.evaluation.metrics import crps, evaluate_arrays, spearman_by_gene
+from stem_core.evaluation.summary import standings, summarise, verdicts
+from tests.evaluation.made_section import DRAWS, made_input
+
+RANDOM = np.random.default_rng(5)
+
+
+def test_spearman_agrees_with_scipy_with_ties() -> None:
+    p, m = RANDOM.integers(0, 5, (2, 40, 4))
+    expected = [stats.spearmanr(p[:, g], m[:, g]).statistic for g in range(4)]
+    np.testing.assert_allclose(spearman_by_gene(p, m), expected)
+
+
+def test_baselines_agree_with_scikit_learn() -> None:
+    a, b = RANDOM.normal(size=(50, 6)), RANDOM.normal(size=(20, 6))
+    y = RANDOM.normal(size=(50, 3))
+    mean, std = a.mean(0), a.std(0) + 1e-6
+    one, two = np.clip((a - mean) / std, -5, 5), np.clip((b - mean) / std, -5, 5)
+    expected = {
+        "mean": np.tile(y.mean(0), (20, 1)),
+        "ridge": Ridge(300.0).fit(one, y).predict(two),
+        "kernel ridge": KernelRidge(alpha=1.0, kernel="rbf", gamma=0.2 / 6)
+        .fit(one, y - y.mean(0))
+        .predict(two)
+        + y.mean(0),
+        "kNN": KNeighborsRegressor(20, weights="distance").fit(one, y).predict(two),
+    }
+    for name, values in expected.items():
+        np.testing.assert_allclose(predict_baseline(name, a, y, b), values, atol=1e-5)
+
+
+def test_genes_are_ranked_without_the_section() -> None:
+    conditions = [RANDOM.normal(size=(60, 5)) for _ in range(3)]
+    strength = np.array([0.0, 3.0, 1.0])
+    targets = [
+        (c[:, :1] * strength + RANDOM.normal(size=(60, 3))).astype(np.float32) for c in conditions
+    ]
+    assert rank_genes(conditions, targets, ["none", "strong", "some"]) == ("strong", "some", "none")
+    assert rank_genes(conditions[:1], targets[:1], ["a", "b", "c"]) == ()
+
+
+def test_figures_are_those_of_their_definitions() -> None:
+    given = made_input()
+    report = evaluate_section(given)
+    figures = report.figures
+    plain = evaluate_arrays(given.predicted, given.measured, *given.band)
+    for key in ("pcc_10", "pcc_50", "pcc_all", "mse", "mae", "rvd", "coverage_90"):
+        assert figures[key] == pytest.approx(plain[key]), key
+    assert figures["crps"] == pytest.approx(crps(given.samples, given.measured))
+    ranked = [int(gene[4:]) for gene in given.ranked_genes[:10]]
+    r = [stats.pearsonr(given.predicted[:, g], given.measured[:, g]).statistic for g in range(24)]
+    assert figures["pcc_10_fixed"] == pytest.approx(np.mean([r[g] for g in ranked]))
+    assert "pcc_50_fixed" not in figures  # 24 genes
+    assert report.genes["pcc"] == pytest.approx(r)
+    assert set(figures) <= set(FIGURES)
+    for key, (low, high) in report.methods[0].intervals.items():
+        assert low <= figures[key] <= high, key
+    assert report.n_samples == DRAWS
+    assert [m.name for m in report.methods] == [
+        "model", "mean", "ridge", "one draw", "median of draws", "mode of draws",
+    ]  # fmt: skip
+
+
+def test_single_draws_vary_as_the_tissue_does_and_their_mean_is_smoother() -> None:
+    report = evaluate_section(made_input())
+    one = next(m.figures for m in report.methods if m.name == "one draw")
+    assert one["rvd"] < report.figures["rvd"]
+    assert one["mse"] > report.figures["mse"]
+    assert one["moran_error"] < report.figures["moran_error"]
+    assert report.figures["moran_shift"] > 0
+
+
+def test_differences_name_the_winner() -> None:
+    given = made_input()
+    best = replace(given, baselines={"ridge": given.measured + np.float32(0.01)})
+    report = evaluate_section(best)
+    assert {d.winner for d in report.differences if d.figure != "coverage_90"} == {"baseline"}
+    assert all(d.certain for d in report.differences if d.figure in ("pcc_all", "mse", "crps"))
+    (sentence, *_) = verdicts(report)
+    assert sentence.startswith(
+        "ridge is better than the model on A1 beyond chance in PCC-10 (1.000"
+    )
+    (standing, *_) = standings([report], ["mse"])
+    assert (standing.better, standing.worse, standing.surely_worse) == (0, 1, 1)
+    same = evaluate_section(replace(given, baselines={"ridge": given.predicted}))
+    tied = {d.figure: d for d in same.differences}
+    assert (tied["mse"].winner, tied["mse"].value, tied["mse"].certain) == ("tie", 0.0, False)
+
+
+def test_where_no_baseline_wins_it_says_so() -> None:
+    given = made_input(samples=None, band=None)
+    perfect = replace(given, predicted=given.measured)
+    report = evaluate_section(perfect)
+    assert verdicts(report) == ["No baseline is better than the model in any figure on A1."]
+    assert "crps" not in report.figures and report.n_samples == 0 and not report.calibration
+
+
+def test_mean_over_sections() -> None:
+    reports = [evaluate_section(made_input(seed)) for seed in (0, 1, 2)]
+    model = summarise(reports)[0]
+    values = [r.figures["mse"] for r in reports]
+    assert model.figures["mse"] == pytest.approx(np.mean(values))
+    low, high = model.intervals["mse"]
+    assert min(values) <= low < high <= max(values)
+
+
+@pytest.mark.parametrize(
+    ("patient", "trained_on", "left_out"),
+    [
+        ("A", {"B1": "B"}, "patient"),
+        ("A", {"B1": "B", "A2": "A"}, "section"),
+        ("", {"B1": "B"}, "section"),
+        ("A", {"B1": ""}, "section"),
+        ("A", {"A1": "A"}, "training"),
+        ("A", {}, ""),
+    ],
+)
+def test_what_was_left_out(patient: str, trained_on: dict[str, str], left_out: str) -> None:
+    assert made_input(patient=patient, trained_on=trained_on).left_out == left_out
+
+
+def test_constant_genes_and_few_genes_are_evaluated() -> None:
+    given = made_input()
+    measured, predicted = given.measured.copy(), given.predicted.copy()
+    measured[:, 0], predicted[:, 1] = 0.0, 1.0
+    report = evaluate_section(replace(given, measured=measured, predicted=predicted))
+    assert report.n_constant_genes == 1
+    assert all(np.isfinite(v) for m in report.methods for v in m.figures.values())
+    assert report.to_dict()["genes"]["pcc"][0] is None
+    tiny = {
+        "symbols": given.symbols[:1],
+        "measured": measured[:, 5:6],
+        "predicted": predicted[:, 5:6],
+        "samples": None,
+        "band": None,
+        "baselines": {},
+    }
+    assert evaluate_section(replace(given, **tiny)).figures["mse"] > 0
+
+
+def test_unfit_input_gives_a_sentence() -> None:
+    given = made_input()
+    broken = given.measured.copy()
+    broken[3, 2] = np.nan
+    for changes, says in (
+        ({"measured": broken}, "not finite"),
+        ({"predicted": given.predicted[:, 1:]}, "predicted has shape"),
+        ({"symbols": given.symbols[1:]}, "23 gene symbols for 24"),
+        ({"baselines": {"kNN": given.predicted[1:]}}, "baseline kNN"),
+    ):
+        with pytest.raises(EvaluationError, match=says):
+            replace(given, **changes)
+    flat = replace(given, measured=np.ones_like(given.measured))
+    with pytest.raises(EvaluationError, match="Every gene is constant"):
+        evaluate_section(flat)

@@ -1,0 +1,122 @@
+import json
+import re
+from dataclasses import asdict
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stem_core.errors import OutputError
+from stem_core.evaluation.charts import Axis, Chart, axis_over
+from stem_core.evaluation.evaluate import evaluate_section
+from stem_core.evaluation.records import Difference, MethodReport, SectionReport
+from stem_core.evaluation.report import write_report
+from tests.evaluation.made_section import made_input
+
+HOSTILE = "<script>alert('x')</script>&\"'"
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[str] = []
+        self.addresses: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append(tag)
+        self.addresses += [v or "" for k, v in attrs if k in ("href", "src", "xlink:href")]
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def reports() -> list[SectionReport]:
+    hostile = made_input(1, section=HOSTILE, patient=HOSTILE, trained_on={"A1": HOSTILE})
+    symbols = (HOSTILE, *hostile.symbols[1:])
+    baselines = {HOSTILE: hostile.predicted}
+    other = made_input(
+        1, section=HOSTILE, patient=HOSTILE, trained_on={"A1": HOSTILE}, symbols=symbols,
+        baselines=baselines,
+    )  # fmt: skip
+    return [evaluate_section(made_input()), evaluate_section(other)]
+
+
+def test_report_stands_alone_and_escapes_text(reports: list[SectionReport], tmp_path: Path) -> None:
+    page, _ = write_report(reports, tmp_path / "out", HOSTILE, {HOSTILE: HOSTILE})
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["report.html", "report.json"]
+    text = page.read_text(encoding="utf-8")
+    tags = Tags()
+    tags.feed(text)
+    assert tags.open == []  # well formed
+    assert not {"script", "img", "link", "iframe"} & set(tags.seen)
+    assert set(tags.addresses) == {"#s0", "#s1"}
+    assert "http" not in re.sub(r"http-equiv", "", text)
+    assert "<script" not in text and "&lt;script&gt;" in text
+    assert page.stat().st_size < 750_000
+    for word in ("patient left out", "training mean", "PCC-50", "For research use only", "CRPS"):
+        assert word in text
+    assert tags.seen.count("svg") >= 16
+
+
+def test_json_holds_every_figure(reports: list[SectionReport], tmp_path: Path) -> None:
+    page, data = write_report(reports, tmp_path, "Two sections", {"seed": "0"})
+    found = json.loads(data.read_text(encoding="utf-8"))
+    assert found["provenance"] == {"seed": "0"}
+    first = found["sections"][0]
+    for method, kept in zip(reports[0].methods, first["methods"], strict=True):
+        assert kept["figures"] == pytest.approx(dict(method.figures), rel=1e-5)
+    assert first["left_out"] == "patient"
+    assert found["words"]["A1"]["verdicts"]
+    assert {s["name"] for s in found["over_sections"]} >= {"model", "mean", "ridge", "one draw"}
+    assert set(first["methods"][0]["figures"]) <= set(found["figures"])
+    # what was kept as JSON makes the same page
+    again = [
+        SectionReport(
+            **{
+                **kept,
+                "methods": tuple(MethodReport(**m) for m in kept["methods"]),
+                "differences": tuple(Difference(**d) for d in kept["differences"]),
+            }
+        )
+        for kept in found["sections"]
+    ]
+    second, _ = write_report(again, tmp_path / "again", "Two sections", {"seed": "0"})
+    one, two = (re.sub(r"-?\d+\.\d+", "0", p.read_text("utf-8")) for p in (page, second))
+    assert one == two
+    assert asdict(again[0])["n_spots"] == 144
+
+
+def test_unwritable_folder_gives_a_sentence(reports: list[SectionReport], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="name another folder"):
+        write_report(reports, tmp_path / "file" / "out", "x", {})
+
+
+def test_axes_have_round_ticks_within_their_ends() -> None:
+    for low, high in ((0.0, 1.0), (-0.37, 0.81), (3.0, 4800.0), (0.001, 0.002)):
+        ticks = Axis("x", low, high).ticks()
+        assert 3 <= len(ticks) <= 8
+        assert all(low - 1e-9 <= value <= high + 1e-9 for value, _ in ticks)
+        for value, text in ticks:
+            assert float(text.replace("−", "-")) == pytest.approx(value)
+    assert len(axis_over("x", np.array([0.08, 5.0]), logarithmic=True).ticks()) >= 4
+    for values in ([], [np.nan], [2.0, 2.0]):
+        axis = axis_over("x", np.array(values))
+        assert axis.low < axis.high
+
+
+def test_points_lie_where_their_values_are() -> None:
+    chart = Chart("t", Axis("x", 0, 10), Axis("y", 0, 1), "alt")
+    chart.points(
+        np.array([0.0, 10.0, np.nan]), np.array([0.0, 1.0, 0.5]), "model", "name", ["a", "b", "c"]
+    )
+    found = re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', chart.svg())
+    assert found == [("52.0", "266.0"), ("370.0", "30.0")]  # the frame's corners
