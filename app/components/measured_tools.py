@@ -35,7 +35,7 @@ _FIGURES = {
     "pcc_all": ("PCC, whole panel", "Mean over all genes of the panel that vary here."),
     "spearman_all": ("Spearman, whole panel", "Mean of the rank correlation over spots."),
     "rvd": ("RVD", "(Predicted − measured variance)² / measured variance²; mean over genes."),
-    "mse": ("MSE", f"Mean squared error, ({UNITS})²."),
+    "mse": (f"MSE, ({UNITS})²", "Mean squared error over spots and genes."),
     "coverage_90": ("In the 90 % band", "Share of measured values inside the band."),
 }
 _COLUMNS = {

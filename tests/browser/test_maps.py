@@ -6,6 +6,8 @@ import io
 import json
 import math
 import re
+import time
+import zipfile
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -17,7 +19,14 @@ from matplotlib.path import Path as Outline
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
+from app import uploads
+from app.jobs.folder import JobFolder, Progress
+from app.jobs.model import JobRequest, new_job_id
+from stem_core.prediction.export import write_prediction
+from stem_core.prediction.result import Prediction
 from stem_core.slides.reading import open_slide
+from stem_core.slides.spots import read_spots
+from tests.space_ranger import write_outs
 
 from .running import RunningApp, result_of
 
@@ -33,6 +42,13 @@ def maps_address(run_address: str, *layers: str) -> str:
     [run] = parse_qs(urlsplit(run_address).query)["run"]
     root = run_address.split("/results")[0]
     return f"{root}/maps?run={run}&maps={';'.join(layers)}"
+
+
+def csv_of(page: Page, button: str, folder: Path) -> pd.DataFrame:
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name=button).click()
+    waiting.value.save_as(folder / "table.csv")
+    return pd.read_csv(folder / "table.csv")
 
 
 def painted(page: Page, *layers: str) -> None:
@@ -103,7 +119,17 @@ def test_a_lasso_gives_the_figures_of_the_spots_inside(
     assert row["Median"] == pytest.approx(np.median(values), abs=1e-5)
     assert row["Standard deviation"] == pytest.approx(values.std(ddof=1), abs=1e-5)
     assert row["95 %"] == pytest.approx(np.quantile(values, 0.95), abs=1e-5)
-    page.get_by_role("button", name="Compare").click()
+    table = csv_of(page, "The spots behind the violins (CSV)", tmp_path)
+    assert list(table["spot"]) == list(truth.obs_names[inside])
+    np.testing.assert_allclose(table["value"], values, atol=1e-5)
+    page.get_by_text("Heat map of genes", exact=True).click()
+    z = csv_of(page, "These z-scores (CSV)", tmp_path).set_index("gene")
+    whole = np.asarray(truth.X, np.float64)
+    expected = pd.Series((whole[inside].mean(0) - whole.mean(0)) / whole.std(0), truth.var_names)
+    np.testing.assert_allclose(z["Region 1"], expected[z.index], atol=1e-4)
+    assert np.abs(z["Region 1"]).min() >= np.sort(expected.abs())[-len(z)] - 1e-4
+    page.get_by_text("Genes that differ", exact=True).click()
+    page.get_by_role("button", name="Compare", exact=True).click()
     expect(page.get_by_text("p is the share of places")).to_be_visible(timeout=60_000)
     with page.expect_download() as genes:
         page.get_by_role("button", name="These genes (CSV)").click()
@@ -111,7 +137,14 @@ def test_a_lasso_gives_the_figures_of_the_spots_inside(
     assert len(table) == truth.n_vars
     difference = values.mean() - np.asarray(truth[:, gene].X).ravel()[~inside].mean()
     assert table.loc[gene, "difference"] == pytest.approx(difference, abs=1e-4)
-    page.get_by_role("button", name="Delete").click()
+    # a row of the table is shown on the active map
+    first = table.index[0]
+    frame = page.get_by_test_id("stDataFrame").filter(visible=True).first
+    frame.scroll_into_view_if_needed()
+    frame.click(position={"x": 14, "y": 52})
+    painted(page, f"mean:{first}")
+    assert parse_qs(urlsplit(page.url).query)["maps"] == [f"mean:{first}"]
+    page.get_by_role("button", name="Delete", exact=True).click()
     expect(page.get_by_text("Values in the regions")).to_have_count(0)
     assert not kept.exists()
 
@@ -196,6 +229,86 @@ def test_a_measured_section_is_compared(
     np.testing.assert_allclose(np.frombuffer(answer.body(), "<f4"), predicted - measured, atol=1e-4)
     page.get_by_role("button", name="Take it away").click()
     expect(page.get_by_text("Measured section of this slide")).to_be_visible()
+
+
+@pytest.fixture
+def real_run(app: RunningApp, real_data: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of a run at the measured spots of a real section.
+
+    Its prediction is what the neighbours of each spot measured: as like the section as a good
+    model's, and made in no time.
+    """
+    monkeypatch.setenv("STEM_HOME", str(app.home))
+    section = read_h5ad(real_data / "her2st" / "st" / "C5.h5ad")
+    section = section[:, section.X.sum(0).A1.argsort()[::-1][:60]]
+    image = real_data / "her2st" / "wsis" / "C5.tif"
+    upload = uploads.store_upload(image.read_bytes(), "C5.tif")
+    with open_slide(image) as slide:
+        spots = read_spots(real_data / "her2st" / "st" / "C5.h5ad", slide, diameter_um=100.0)
+        thumbnail = slide.thumbnail(900)
+        made_of = {"sha256": slide.fingerprint(), "width_px": slide.width_px,
+                   "height_px": slide.height_px}  # fmt: skip
+        width_px, mpp = slide.width_px, slide.mpp
+    places = np.column_stack([spots.x_px, spots.y_px])
+    near = np.argsort(np.hypot(*(places[:, None] - places).transpose(2, 0, 1)), 1)[:, 1:5]
+    mean = np.log2(1 + section.X.toarray())[near].mean(1).astype(np.float32)
+    std = np.full_like(mean, 0.5)
+    symbols = tuple(section.var_names)
+    prediction = Prediction(
+        slide_name="C5.tif", spots=spots, mpp=mpp, symbols=symbols, ensembl=("",) * len(symbols),
+        mean=mean, std=std, q05=mean - std, q95=mean + std, domain_distance=None,
+        gene_table=pd.DataFrame(index=pd.Index(symbols, name="symbol")), run={"slide": made_of},
+        thumbnail=thumbnail, thumbnail_scale=thumbnail.shape[1] / width_px,
+    )  # fmt: skip
+    folder = JobFolder(new_job_id())
+    folder.make(
+        JobRequest(
+            upload.id, "C5.tif", app.model, None, "", "angle", 2, 2, 0, "file", None, None,
+            upload.id,
+        )
+    )  # fmt: skip
+    write_prediction(prediction, folder.result_dir)
+    folder.write_progress(Progress("done", created_s=time.time(), n_spots=len(spots)))
+    return f"{app.address}/results?run={folder.id}"
+
+
+def test_a_real_section_is_compared_from_h5ad_and_space_ranger(
+    page: Page, app: RunningApp, real_run: str, real_data: Path, tmp_path: Path
+) -> None:
+    file = real_data / "her2st" / "st" / "C5.h5ad"
+    section = read_h5ad(file)
+    outs = write_outs(
+        tmp_path / "C5" / "outs", list(section.obs_names),
+        *np.asarray(section.obsm["spatial"], float).T, section.X, list(section.var_names),
+    )  # fmt: skip
+    archive = tmp_path / "C5.zip"
+    with zipfile.ZipFile(archive, "w") as out:
+        for path in outs.rglob("*"):
+            out.write(path, path.relative_to(tmp_path))
+    made = read_h5ad(result_of(app, real_run) / "prediction.h5ad")
+    measured = np.log2(1 + section[made.obs_names, made.var_names].X.toarray().astype(float))
+    predicted = np.asarray(made.X, float)
+    r = [np.corrcoef(m, p)[0, 1] for m, p in zip(measured.T, predicted.T, strict=True)]
+    assert 0.2 < np.mean(r) < 0.9
+    gene = made.var_names[0]
+    for given in (file, archive):
+        page.goto(maps_address(real_run, f"mean:{gene}"))
+        page.locator("input[type=file][accept*=h5ad]").set_input_files(given)
+        expect(page.get_by_text("181 spots of 181 matched by name")).to_be_visible()
+        table = csv_of(page, "This comparison (CSV)", tmp_path).set_index("gene")
+        np.testing.assert_allclose(table.loc[made.var_names, "pcc"], r, atol=1e-5)
+        whole = page.get_by_test_id("stMetric").filter(has_text="PCC, whole panel")
+        expect(whole).to_contain_text(f"{np.mean(r):.2f}")
+        bands = csv_of(page, "These shares (CSV)", tmp_path).set_index("nominal")
+        inside = np.abs(measured - predicted) <= 0.5
+        assert bands.loc[0.9, "observed"] == pytest.approx(inside.mean(), abs=1e-4)
+        spots = csv_of(page, "These spots (CSV)", tmp_path).set_index("spot")
+        np.testing.assert_allclose(spots.loc[made.obs_names, "measured"], measured[:, 0], atol=1e-5)
+        words = f"Show prediction, measured and difference of {gene}"
+        page.get_by_role("button", name=words).click()
+        painted(page, f"mean:{gene}", f"measured:{gene}", f"error:{gene}")
+        page.get_by_role("button", name="Take it away").click()
+        expect(page.get_by_text("Measured section of this slide")).to_be_visible()
 
 
 def test_a_measured_file_of_other_places_is_refused(
