@@ -44,8 +44,8 @@ class EvaluationInput:
     trained_on
         Section -> patient (empty where not known) of all sections the model learned from.
     protocol
-        `strict` where nothing of the section was looked at before, `paper` where its genes helped
-        to choose the panel; empty where it is not known.
+        `strict` where no count of the section was used before, `paper` where they helped to choose
+        the panel; empty where it is not known.
     ranked_genes
         Genes from the best to the worst as judged before the section was seen, such as by
         `stem_core.evaluation.baselines.rank_genes`; empty where there is no such list.

@@ -37,7 +37,7 @@ LEFT_OUT_MEANS = {
     "": "whether the model has seen this section is not known",
 }
 PROTOCOLS = {
-    "strict": "strict protocol: nothing of a held-out section was used before it was predicted, "
+    "strict": "strict protocol: no count of a held-out section was used before it was predicted, "
     "not even to choose the panel",
     "paper": "the publication's protocol: held-out sections helped to choose the panel",
     "": "protocol not known",

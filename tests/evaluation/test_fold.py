@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+
+from stem_core.encoders.condition import ConditionSpec, condition_groups, condition_width
+from stem_core.evaluation.baselines import BASELINES, predict_baseline
+from stem_core.evaluation.evaluate import evaluate_section
+from stem_core.evaluation.fold import fold_input
+from stem_core.prediction.settings import SamplingSettings
+from stem_core.training.conditional_mean import MeanTraining, TrainingSection
+from stem_core.training.fit import FitSettings, fit
+from stem_core.training.settings import DenoiserTraining
+
+SPEC, OWN, SPOTS, GENES = ConditionSpec(100.0, 64, 100.0, (150.0,)), 8, 25, 12
+
+
+def test_a_fold_gives_model_and_baselines_of_the_section_it_left_out() -> None:
+    random = np.random.default_rng(0)
+    width = condition_width(SPEC, OWN)
+    conditions = [random.normal(size=(SPOTS, width)).astype(np.float32) for _ in range(4)]
+    targets = [
+        np.log2(1 + random.poisson(4 + 6 * np.abs(c[:, :GENES]))).astype(np.float32)
+        for c in conditions
+    ]
+    lattice = random.normal(size=(9, width)).astype(np.float32)
+    settings = FitSettings(
+        mean=MeanTraining(networks=2, hidden=16, bottleneck=8, epochs=2),
+        denoiser=DenoiserTraining(steps=20, batch=8, noises=2),
+        depth=1,
+        width=32,
+        heads=2,
+        projected_width=8,
+        domain_components=4,
+    )
+    seen = [TrainingSection(c, lattice, t) for c, t in zip(conditions[:3], targets, strict=False)]
+    fitted = fit(seen, condition_groups(SPEC, OWN), OWN, settings)
+    y, x = (100.0 * a.ravel() for a in np.mgrid[:5, :5])
+    symbols = [f"G{g}" for g in range(GENES)]
+    given = fold_input(
+        "S3",
+        symbols,
+        [f"spot{i}" for i in range(SPOTS)],
+        x,
+        y,
+        conditions[3],
+        lattice,
+        targets[3],
+        fitted.generator,
+        fitted.schedule,
+        fitted.bands,
+        SamplingSettings("angle", 2, 4),
+        conditions[:3],
+        targets[:3],
+        trained_on={"S0": "P", "S1": "P", "S2": "Q"},
+        patient="R",
+        draws=6,
+    )
+    assert given.left_out == "patient"
+    assert given.samples is not None and given.samples.shape == (SPOTS, 6, GENES)
+    # draws are independent, not ± pairs: the sum of two neighbours varies from pair to pair
+    sums = given.samples[:, 0] + given.samples[:, 1] - 2 * given.predicted
+    assert np.abs(sums).mean() > 0.1
+    assert set(given.baselines) == set(BASELINES)
+    ridge = predict_baseline("ridge", np.concatenate(conditions[:3]),
+                             np.concatenate(targets[:3]), conditions[3])  # fmt: skip
+    np.testing.assert_array_equal(given.baselines["ridge"], ridge)
+    assert sorted(given.ranked_genes) == sorted(symbols)
+    assert given.band is not None and (given.band[0] <= given.band[1]).all()
+    report = evaluate_section(given)
+    assert report.figures["rvd_single_draw"] == pytest.approx(
+        np.mean([
+            np.mean((given.samples[:, k].var(0) / targets[3].var(0) - 1) ** 2) for k in range(6)
+        ]), rel=1e-4,
+    )  # fmt: skip
