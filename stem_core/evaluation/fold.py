@@ -98,7 +98,9 @@ def fold_input(
         predicted=predicted.clip(0),
         samples=single.clip(0),
         band=(low.clip(0), high.clip(0)),
-        baselines={name: predict_baseline(name, seen, target, condition) for name in BASELINES},
+        baselines={
+            name: predict_baseline(name, seen, target, condition).clip(0) for name in BASELINES
+        },
         patient=patient,
         trained_on=dict(trained_on),
         protocol=protocol,
