@@ -1,4 +1,4 @@
-"""What `stem zoo list | info | pull | verify | remove | push | convert` do."""
+"""What `stem zoo list | info | pull | pull-encoder | verify | remove | push | convert` do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from zoo.convert import ModelFacts
     from zoo.registry import Offer
 
-__all__ = ["convert", "info", "list_all", "pull", "push", "remove", "verify"]
+__all__ = ["convert", "info", "list_all", "pull", "pull_encoder", "push", "remove", "verify"]
 
 DONE, BAD_INPUT = 0, 2
 
@@ -116,6 +116,32 @@ def pull(args: argparse.Namespace, stream: TextIO) -> int:
     print(f"Licences: {_licence_words(offer)}")
     if missing := missing_encoders(entry.name, entry.encoders):
         print(missing)
+    return DONE
+
+
+def pull_encoder(args: argparse.Namespace, stream: TextIO) -> int:
+    """Fetch an encoder's weights from the Hub, or take them from a file."""
+    from stem_core.encoders.catalogue import encoder_facts
+    from zoo.encoder_files import install_encoder_file
+    from zoo.encoder_files import pull_encoder as pull_weights
+
+    facts = encoder_facts(args.name)
+    if facts is not None and stream.isatty():
+        print(f"Licence: {facts.licence}", file=stream)
+    if args.file is not None:
+        record = install_encoder_file(args.name, args.file)
+    else:
+        bar = _BytesBar(stream)
+        try:
+            record = pull_weights(
+                args.name, update=args.update, progress=bar, should_stop=CTRL_C.is_set
+            )
+        finally:
+            bar.close()
+    print(
+        f"Installed the encoder {record.name} ({(record.source.size or 0) / 1e6:.1f} MB) from "
+        f"{record.repo}, revision {record.revision}, sha256 {record.source.sha256}; it loads."
+    )
     return DONE
 
 

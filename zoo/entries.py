@@ -262,22 +262,7 @@ def entry_from_manifest(
 
 
 def missing_encoders(model: str, encoders: Sequence[str]) -> str:
-    """Say which encoders a model needs that do not come with the program; "" for none."""
-    known = [(name, encoder_facts(name)) for name in encoders]
-    outside = [
-        f"{facts.title} ({facts.repo}{', gated' if facts.gated else ''}; {facts.licence})"
-        for _, facts in known
-        if facts is not None and facts.repo
-    ]
-    unknown = [name for name, facts in known if facts is None]
-    if unknown and not outside:
-        return (
-            f"The model {model} needs the encoder {unknown[0]}, which this program does "
-            "not know; update the program or choose another model."
-        )
-    if not outside:
-        return ""
-    return (
-        f"The model {model} needs {' and '.join(outside)}, which this version of the "
-        "program cannot run yet; choose a model with the compact encoder."
-    )
+    """Say which encoders a model needs that are not on this machine; "" for none."""
+    from zoo.encoder_records import missing_words  # which needs what is above
+
+    return missing_words(f"The model {model}", encoders)

@@ -45,6 +45,7 @@ __all__ = [
     "pull",
     "pull_size",
     "remove",
+    "take_turn",
 ]
 
 _LOCK_PATIENCE_S = 3600.0
@@ -112,7 +113,7 @@ def pull(
             progress(PullProgress(stage, done, total))
 
     lock = FileLock(zoo_dir("locks") / f"{entry.name}.lock")
-    if not _take(lock, lambda: report("waiting"), should_stop):
+    if not take_turn(lock, lambda: report("waiting"), should_stop):
         msg = f"Another process has been pulling {entry.name} for an hour; stop it, then try again."
         raise OutputError(msg)
     try:
@@ -198,7 +199,7 @@ def remove(name: str) -> int:
     return freed
 
 
-def _take(lock: FileLock, waiting: Callable[[], None], should_stop: Callable[[], bool]) -> bool:
+def take_turn(lock: FileLock, waiting: Callable[[], None], should_stop: Callable[[], bool]) -> bool:
     """Wait for the lock, telling so, until it is free or patience ends."""
     from filelock import Timeout
 

@@ -18,14 +18,14 @@ from safetensors.torch import load_file
 from stem_core.diffusion.conditional_mean import build_conditional_mean
 from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
 from stem_core.diffusion.schedule import Schedule
-from stem_core.encoders.compact import load_compact_encoder
 from stem_core.encoders.condition import (
     ConditionSpec,
     Encoder,
     condition_groups,
     condition_width,
 )
-from stem_core.errors import EncoderMissingError, ModelFileError
+from stem_core.encoders.pair import JoinedEncoder
+from stem_core.errors import ModelFileError
 from stem_core.prediction.model import (
     Bands,
     DomainReference,
@@ -33,7 +33,8 @@ from stem_core.prediction.model import (
     RidgeBaseline,
     StemModel,
 )
-from zoo.entries import file_sha256, missing_encoders
+from zoo.encoder_files import ENCODERS_DIR, find_encoder
+from zoo.entries import file_sha256
 from zoo.manifest import Manifest, read_manifest
 
 __all__ = [
@@ -44,8 +45,6 @@ __all__ = [
     "load_generator",
     "load_model",
 ]
-
-ENCODERS_DIR = Path(__file__).parent / "encoders"
 
 
 def condition_spec(manifest: Manifest) -> ConditionSpec:
@@ -115,13 +114,10 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _find_encoder(folder: Path, manifest: Manifest) -> Encoder:
-    """Load the model's encoder: its own, or one that comes with the program."""
-    names = [encoder.name for encoder in manifest.encoders]
-    own = folder / "encoder.safetensors"
-    shared = ENCODERS_DIR / f"{names[0]}.safetensors"
-    if len(names) == 1 and (own.is_file() or shared.is_file()):
-        ref = manifest.encoders[0]
-        encoder = load_compact_encoder(own if own.is_file() else shared)
+    """Load the model's encoders and compare them with those it was trained with."""
+    found = find_encoder([ref.name for ref in manifest.encoders], folder)
+    parts = found.encoders if isinstance(found, JoinedEncoder) else (found,)
+    for ref, encoder in zip(manifest.encoders, parts, strict=True):
         if ref.sha256 and encoder.sha256 != ref.sha256:
             msg = (
                 f"The encoder {ref.name} is not the one model {folder.name} was trained "
@@ -129,8 +125,7 @@ def _find_encoder(folder: Path, manifest: Manifest) -> Encoder:
                 "install it again."
             )
             raise ModelFileError(msg)
-        return encoder
-    raise EncoderMissingError(missing_encoders(manifest.name, names))
+    return found
 
 
 def _read_genes(folder: Path, manifest: Manifest) -> pd.DataFrame:

@@ -24,6 +24,7 @@ __all__ = [
     "read_pins",
     "record_pin",
     "record_pull",
+    "write_whole",
 ]
 
 
@@ -131,12 +132,12 @@ def record_pin(name: str, pin: Pin) -> None:
     with FileLock(zoo_dir("locks") / "pins.lock"):
         pins = {**read_pins(), name: pin}
         plain = {key: pins[key].model_dump(mode="json") for key in sorted(pins)}
-        _write(home() / "zoo" / "pins.json", json.dumps(plain, indent=1))
+        write_whole(home() / "zoo" / "pins.json", json.dumps(plain, indent=1))
 
 
 def record_pull(record: Installed) -> None:
     """Note that a model is installed; from here on it is."""
-    _write(zoo_dir("installed") / f"{record.name}.json", record.model_dump_json(indent=1))
+    write_whole(zoo_dir("installed") / f"{record.name}.json", record.model_dump_json(indent=1))
 
 
 def forget_pull(name: str) -> None:
@@ -144,7 +145,7 @@ def forget_pull(name: str) -> None:
     (home() / "zoo" / "installed" / f"{name}.json").unlink(missing_ok=True)
 
 
-def _write(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
     """Write a file aside and rename it."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
     try:

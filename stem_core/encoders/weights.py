@@ -14,7 +14,7 @@ from stem_core.encoders.conch import ConchEncoder, conch_visual
 from stem_core.encoders.vit import VitEncoder, dinov2_to_timm, fit_positions
 from stem_core.errors import ModelFileError
 
-__all__ = ["build_network", "load_network", "needed_names"]
+__all__ = ["build_network", "fill_network", "load_network", "needed_names"]
 
 State = dict[str, Tensor]
 _MOST_NAMED = 3
@@ -46,8 +46,29 @@ def load_network(facts: EncoderFacts, path: Path) -> nn.Module:
     EncoderMissingError
         timm is not installed.
     """
+    return fill_network(facts, _read(facts, path), path.name)
+
+
+def fill_network(facts: EncoderFacts, state: State, shown: str) -> nn.Module:
+    """Build an encoder's network and fill it with tensors that have the published names.
+
+    Parameters
+    ----------
+    facts
+        Of the catalogue.
+    state
+        What the published file holds, without what `needed_names` leaves out.
+    shown
+        What to call the file in errors.
+
+    Raises
+    ------
+    ModelFileError
+        A tensor is missing, not known, or of another shape.
+    EncoderMissingError
+        timm is not installed.
+    """
     network = build_network(facts)
-    state = _read(facts, path)
     if facts.layout == "dinov2":
         state = dinov2_to_timm(state)
         assert facts.shape is not None
@@ -58,7 +79,7 @@ def load_network(facts: EncoderFacts, path: Path) -> nn.Module:
     expected = (network if isinstance(network, ConchEncoder) else network.vit).state_dict()
     if wrong := _difference(expected, state):
         msg = (
-            f"The weights {path.name} are not those of {facts.title} as published ({facts.repo}): "
+            f"The weights {shown} are not those of {facts.title} as published ({facts.repo}): "
             f"{wrong}; pull the encoder again, or give the file of its repository."
         )
         raise ModelFileError(msg)

@@ -1,0 +1,167 @@
+"""Encoders pulled from the loopback Hub, at tiny size: checked, recorded, run on sections."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save
+
+from stem_core.encoders.catalogue import CATALOGUE
+from stem_core.errors import EncoderMissingError, HashError, ModelFileError, SettingsError
+from stem_core.slides.sample import sample_slide
+from tests.encoders.published import State, tiny_facts, tiny_state
+from tests.hub.client import ROOT
+from tests.hub.server import LoopbackHub
+from tests.zoo.published import write_whole_model
+from tests.zoo.world import Machine, one_line
+from zoo.convert import ModelFacts, convert_checkpoint
+from zoo.encoder_files import find_encoder, install_encoder_file
+from zoo.encoder_records import installed_encoder
+from zoo.entries import missing_encoders
+from zoo.loader import load_model
+
+NAMES = ("uni", "conch", "h-optimus-0", "midnight-12k")
+PICKLED = ("uni", "conch")  # as published
+
+
+def published_file(name: str, state: State) -> dict[str, bytes]:
+    if name not in PICKLED:
+        return {"model.safetensors": save({k: v.contiguous() for k, v in state.items()})}
+    held = io.BytesIO()
+    torch.save(state, held)
+    return {"pytorch_model.bin": held.getvalue()}
+
+
+@pytest.fixture(scope="module")
+def files() -> dict[str, dict[str, bytes]]:
+    return {name: published_file(name, tiny_state(name)) for name in NAMES}
+
+
+@pytest.fixture
+def machine(tmp_path: Path, files: dict[str, dict[str, bytes]]) -> Iterator[Machine]:
+    """A machine let into the gated repositories of all four."""
+    with LoopbackHub() as hub:
+        for name, content in files.items():
+            hub.add_repo(f"lab/tiny-{name}", gated=name in PICKLED)
+            hub.commit(f"lab/tiny-{name}", content)
+            hub.grant(f"lab/tiny-{name}")
+        yield Machine(hub, tmp_path, token=hub.token)
+
+
+def tiny(machine: Machine, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run `tests.zoo.tiny_encoders` on a machine."""
+    return subprocess.run(
+        [sys.executable, "-m", "tests.zoo.tiny_encoders", *map(str, arguments)],
+        env=machine.environment, cwd=ROOT, capture_output=True, text=True, timeout=120,
+        check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> None:
+    """This process knows the tiny encoders as well, and lives on the machine."""
+    for name in NAMES:
+        monkeypatch.setitem(CATALOGUE, f"tiny-{name}", tiny_facts(name))
+    monkeypatch.setenv("STEM_HOME", str(machine.home))
+
+
+def sections() -> list[Path]:
+    """Real sections, where they are."""
+    value = os.environ.get("STEM_TEST_DATA")
+    return [] if not value else sorted(Path(value).glob("her2st/wsis/*.tif"))[:1]
+
+
+def test_four_encoders_are_pulled_embed_and_predict(
+    machine: Machine, known: None, files: dict[str, dict[str, bytes]], tmp_path: Path
+) -> None:
+    # A model of the pair that the publication used.
+    write_whole_model(tmp_path / "a.pt", genes=12, condition_width=48, depth=1, width=32, heads=2)
+    (tmp_path / "genes.txt").write_text("\n".join(f"GENE{i}" for i in range(12)) + "\n")
+    model = machine.home / "models" / "mine"
+    facts = ModelFacts("mine", encoders=("tiny-uni", "tiny-conch"))
+    convert_checkpoint(tmp_path / "a.pt", tmp_path / "genes.txt", model, facts)
+    with pytest.raises(EncoderMissingError, match=r"needs UNI .*, gated; .* and CONCH .*, gated;"):
+        load_model(model)
+
+    slide = sample_slide(tmp_path / "sample")
+    slides = [slide, *sections()]
+    names = [f"tiny-{name}" for name in NAMES]
+    done = tiny(machine, "embed", ",".join(map(str, slides)), *names)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["name"] == "+".join(names)
+    assert found["shape"] == [len(slides), 20, 32 + 16 + 32 + 64]
+    assert found["finite"]
+    assert min(found["differing"]) > 0
+    # Known by the published files, whatever they were converted to; pinned to them.
+    shas = [hashlib.sha256(next(iter(files[name].values()))).hexdigest() for name in NAMES]
+    assert found["sha256"] == hashlib.sha256("".join(shas).encode()).hexdigest()
+    pins = json.loads((machine.home / "zoo" / "pins.json").read_text())
+    assert pins["encoder:tiny-uni"]["revision"] == machine.hub.head("lab/tiny-uni")
+    assert [f["sha256"] for f in pins["encoder:tiny-uni"]["files"]] == shas[:1]
+
+    # The model runs with them, without a network and without a request.
+    machine.hub.clear()
+    machine.more = {"HF_HUB_OFFLINE": "1"}
+    predicted = tiny(
+        machine, "stem", "predict", slide, "--model", "mine", "--out", tmp_path / "result",
+        "--layout", "grid", "--pitch-um", "900", "--steps", "2", "--samples", "2",
+    )  # fmt: skip
+    assert predicted.returncode == 0, predicted.stderr
+    run = json.loads((tmp_path / "result" / "run.json").read_text())
+    assert run["model"]["encoder"] == "tiny-uni+tiny-conch"
+    assert not machine.hub.requests
+    # Weights that changed on the disk are not used.
+    record = installed_encoder("tiny-uni")
+    assert record is not None
+    with Path(record.weights).open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(HashError, match="run stem zoo pull-encoder tiny-uni again"):
+        load_model(model)
+
+
+def test_gated_weights_say_where_to_ask(machine: Machine) -> None:
+    machine.token = None
+    said = one_line(tiny(machine, "stem", "zoo", "pull-encoder", "tiny-uni"))
+    assert "lab/tiny-uni is gated; ask for access" in said
+    assert not (machine.home / "zoo" / "encoders" / "tiny-uni.json").exists()
+
+
+def test_a_file_brought_by_hand_is_checked(
+    known: None, files: dict[str, dict[str, bytes]], tmp_path: Path
+) -> None:
+    state = tiny_state("uni")
+    renamed = {("norm.wieght" if k == "norm.weight" else k): v for k, v in state.items()}
+    path = tmp_path / "got.bin"
+    path.write_bytes(published_file("uni", renamed)["pytorch_model.bin"])
+    with pytest.raises(ModelFileError, match=r"lacking norm.weight, with norm.wieght"):
+        install_encoder_file("tiny-uni", path)
+    assert installed_encoder("tiny-uni") is None
+    path.write_bytes(files["uni"]["pytorch_model.bin"])
+    record = install_encoder_file("tiny-uni", path)
+    assert record == installed_encoder("tiny-uni")
+    assert record.revision == "by hand"
+    assert find_encoder(["tiny-uni"]).width == 32
+    with pytest.raises(SettingsError, match="comes with the program; those that can be pulled are"):
+        install_encoder_file("compact-he", path)
+
+
+def test_who_asks_is_told_how_to_get_them() -> None:
+    said = missing_encoders("kidney", ["uni", "conch"])
+    assert "MahmoodLab/UNI, gated" in said
+    assert said.endswith(
+        "which are not on this machine; run stem zoo pull-encoder uni and stem zoo pull-encoder "
+        "conch, once its owner gave you access."
+    )
+    assert "does not know" in missing_encoders("kidney", ["magic"])
+    assert missing_encoders("breast", ["compact-he"]) == ""
+    assert find_encoder(["compact-he"]).width == 141

@@ -1,0 +1,54 @@
+"""A process that knows the tiny encoders: `python -m tests.zoo.tiny_encoders stem …` or `embed …`.
+
+`embed SLIDE,SLIDE NAME…` pulls encoders, embeds 20 places on each slide, and prints what came out.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from stem_core.encoders.condition import Encoder
+from tests.encoders.published import add_tiny_encoders
+
+
+def embed(slides: list[Path], names: list[str]) -> dict[str, object]:
+    from zoo.encoder_files import find_encoder, pull_encoder
+
+    for name in names:
+        pull_encoder(name)
+    encoder = find_encoder(names)
+    found = np.stack([embed_slide(path, encoder) for path in slides])
+    return {
+        "name": encoder.name,
+        "shape": found.shape,
+        "finite": bool(np.isfinite(found).all()),
+        "differing": found.std(1).min(1).tolist(),
+        "sha256": encoder.sha256,
+    }
+
+
+def embed_slide(path: Path, encoder: Encoder) -> np.ndarray:
+    from stem_core.encoders.reading_ahead import embed_places
+    from stem_core.slides.reading import open_slide
+    from stem_core.slides.tissue import find_tissue
+
+    with open_slide(path) as slide:
+        tissue = find_tissue(slide)
+        row, column = np.nonzero(tissue.mask)
+        chosen = np.linspace(0, len(row) - 1, 20).astype(int)
+        x, y = ((at[chosen] + 0.5) * tissue.scale_px for at in (column, row))
+        return embed_places(slide, x, y, encoder.encode, side_um=112.0, size_px=224)
+
+
+if __name__ == "__main__":
+    add_tiny_encoders()
+    if sys.argv[1] == "embed":
+        print(json.dumps(embed([Path(p) for p in sys.argv[2].split(",")], sys.argv[3:])))
+    else:
+        from app.cli import main
+
+        sys.exit(main(sys.argv[2:]))
