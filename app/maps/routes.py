@@ -11,6 +11,7 @@ Two runs of one slide at the spots of the first (`app.maps.pairs`):
 
     GET /api/runs/<job id>/with/<other job id>/map/spots
     GET /api/runs/<job id>/with/<other job id>/map/values?layer=<layer>
+    GET /api/runs/<job id>/with/<other job id>/map/ids
     GET /api/runs/<job id>/with/<other job id>/tiles/<level>/<column>_<row>.jpeg
 
 Numbers are float32, little endian, without any head. No part of an address becomes a path: ids
@@ -145,5 +146,6 @@ MAP_ROUTES = [
     Route("/api/runs/{job_id}/tiles/{level}/{name}", _tile, methods=["GET"]),
     Route("/api/runs/{job_id}/with/{other_id}/map/spots", _spots, methods=["GET"]),
     Route("/api/runs/{job_id}/with/{other_id}/map/values", _values, methods=["GET"]),
+    Route("/api/runs/{job_id}/with/{other_id}/map/ids", _ids, methods=["GET"]),
     Route("/api/runs/{job_id}/with/{other_id}/tiles/{level}/{name}", _tile, methods=["GET"]),
 ]

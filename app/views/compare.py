@@ -22,7 +22,7 @@ from app.components.maps_viewer import maps_viewer
 from app.components.model_cards import manifests_by_name
 from app.components.wording import count, plain
 from app.maps.pairs import PairValues, open_pair
-from app.maps.panels import DIVERGING, Look, Panel, hex_colours, panels_of
+from app.maps.panels import DIVERGING, Detail, Look, Panel, hex_colours, panels_of
 from app.maps.runs import measured_version
 from app.maps.tiles import slide_description
 from app.state import Keys
@@ -95,6 +95,10 @@ def panels_beside(
     apart = Panel(
         f"apart:{gene}", f"Agreement · {gene}, A − B", "joint spreads", hex_colours(DIVERGING),
         -FAR, FAR, note="0: equal",
+        details=[
+            Detail(letter.upper(), (f"{letter}:mean:{gene}", f"{letter}:std:{gene}"), " ± ")
+            for letter in ("a", "b")
+        ],
     )  # fmt: skip
     panels[:2] = [replace(panels[place], note=note) for place, note in enumerate(notes)]
     after = 3 if pair.one.has_baseline else 2

@@ -82,8 +82,8 @@ def test_values_stand_at_the_spots_of_the_first(client: TestClient, pair: tuple[
         return np.frombuffer(answer.content, "<f4")
 
     assert client.get(f"{base}/map/spots").content == client.get(f"{one.base}/map/spots").content
-    tile = "tiles/11/0_0.jpeg"
-    assert client.get(f"{base}/{tile}").content == client.get(f"{one.base}/{tile}").content
+    for same in ("map/ids", "tiles/11/0_0.jpeg"):
+        assert client.get(f"{base}/{same}").content == client.get(f"{one.base}/{same}").content
     at = np.full(40, -1)
     for spot in range(40):
         away = np.hypot(q.spots.x_px - p.spots.x_px[spot], q.spots.y_px - p.spots.y_px[spot])
