@@ -152,7 +152,7 @@ def _add_violin(
         figure.add_scatter(
             x=(place + random.uniform(-0.12, 0.12, len(some))).astype(np.float32),
             y=some.astype(np.float32), mode="markers", name=name,
-            marker={"size": 3, "color": colour, "opacity": 0.6},
+            marker={"size": 5, "color": colour, "line": {"color": "white", "width": 0.7}},
             hovertemplate="%{y:.2f}<extra>" + plain_html(name) + "</extra>",
         )  # fmt: skip
     figure.add_scatter(

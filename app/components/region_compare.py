@@ -153,7 +153,7 @@ def _show_volcano(found: pd.DataFrame, layers: Sequence[str], first: str, second
         **outline(
             height=400, showlegend=True, legend={"orientation": "h", "y": 1.12},
             yaxis_range=[0, 1.15 * max(line, height.max(initial=0))],
-            xaxis_title="difference of the means, log2", yaxis_title="−log10 of adjusted p",
+            xaxis_title="difference, log2", yaxis_title="−log10 of adjusted p",
         )
     )  # fmt: skip
     st.plotly_chart(
