@@ -29,6 +29,7 @@ _FILE_TURN = "regions_turn"  # an uploader is emptied by a new key
 _HELD = "regions_held"  # (run, regions): as they stand in this page
 _UNKEPT = "regions_unkept"  # the run whose regions in this page could not be written down
 _FAULT = "regions_fault"
+_UNREAD = "regions_unread"  # why the file of the regions cannot be read
 _PAGE = 12  # regions in sight at once
 _PARTS = {
     "values": "Values and violins",
@@ -67,7 +68,9 @@ def regions_of(run_id: str) -> tuple[Region, ...]:
         return tuple(held)
     try:
         regions = kept_regions(run_id)
-    except OutputError:  # `show_regions` says so
+        st.session_state[_UNREAD] = None
+    except OutputError as error:
+        st.session_state[_UNREAD] = plain(str(error))
         regions = tuple(held) if held_of == run_id else ()
     st.session_state[_HELD] = (run_id, regions)
     return regions
@@ -233,10 +236,8 @@ def _show_faults(run_id: str, regions: tuple[Region, ...]) -> None:
         return
     if fault:
         st.error(fault, icon=":material/error:")
-    try:
-        kept_regions(run_id)
-    except OutputError as error:
-        st.error(plain(str(error)), icon=":material/error:")
+    if unread := st.session_state.get(_UNREAD):
+        st.error(unread, icon=":material/error:")
         st.download_button(
             "The file as it is", regions_file(run_id).read_bytes, file_name="regions.geojson",
             mime="application/geo+json", icon=":material/download:", on_click="ignore",
