@@ -24,6 +24,7 @@ from stem_core.prediction.result import Prediction, clean_text
 __all__ = ["map_table", "show_map_exports"]
 
 _MM_PER_INCH = 25.4
+_MOST_VALUES = 2_000_000  # of a file for other programs, which passes through memory
 _KINDS = {
     "Picture": ":material/image:", "Page to send": ":material/mail:",
     "Table": ":material/table:", "Other programs": ":material/output:", "Link": ":material/link:",
@@ -72,7 +73,7 @@ def show_map_exports(
                 "Table (CSV)", lambda: _csv(scene()), f"{stem}-maps.csv", "text/csv", "export_csv"
             )
         elif kind == "Other programs":
-            _offer_programs(prediction, stem)
+            _offer_programs(prediction, panels, stem)
         else:
             st.caption(
                 "The address holds the run, the maps and the part of the slide. It opens for "
@@ -167,13 +168,18 @@ def _offer_page(scene: Callable[[], Scene], stem: str) -> None:
     )
 
 
-def _offer_programs(prediction: Prediction, stem: str) -> None:
+def _offer_programs(prediction: Prediction, panels: Sequence[Panel], stem: str) -> None:
     from stem_core.prediction.exchange import write_qupath, write_tissuumaps
+
+    genes = None
+    if len(prediction.spots) * len(prediction.symbols) > _MOST_VALUES:
+        shown = [g for g in prediction.symbols if any(f":{g}:" in f"{p.layer}:" for p in panels)]
+        genes = shown or list(prediction.symbols[:1])
 
     def made(write: Callable[..., Path], name: str) -> Callable[[], BinaryIO]:
         def content() -> BinaryIO:
             with tempfile.TemporaryDirectory() as held:
-                return io.BytesIO(write(prediction, Path(held) / name).read_bytes())
+                return io.BytesIO(write(prediction, Path(held) / name, genes=genes).read_bytes())
 
         return content
 
@@ -187,7 +193,8 @@ def _offer_programs(prediction: Prediction, stem: str) -> None:
             "application/zip", "export_tissuumaps",
         )  # fmt: skip
     st.caption(
-        "All genes of the panel, with their spread. The h5ad for scanpy and squidpy is beside the "
+        f"{'All genes of the panel' if genes is None else plain(', '.join(genes))}, with their spread"
+        f"{'' if genes is None else ' (`stem export` writes all)'}. The h5ad for scanpy and squidpy is beside the "
         "result; `stem export --to spatialdata` writes a SpatialData store."
     )
 

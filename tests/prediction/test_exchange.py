@@ -51,7 +51,7 @@ def test_qupath_detections_have_its_structure(tmp_path: Path) -> None:
             f"GAPDH: prediction, {UNIT}", f"GAPDH: spread, {UNIT}", f"XBP1: prediction, {UNIT}",
             f"XBP1: spread, {UNIT}", "Tissue fraction", "Domain distance, edges of training",
         ]  # fmt: skip
-        assert all(isinstance(v, float) and math.isfinite(v) for v in measured.values())
+        assert all(isinstance(v, int | float) and math.isfinite(v) for v in measured.values())
         value = measured[f"XBP1: prediction, {UNIT}"]
         assert value == pytest.approx(float(prediction.mean[row, 3]), rel=1e-5)
     assert len(ids) == 12
