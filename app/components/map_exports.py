@@ -192,10 +192,12 @@ def _offer_programs(prediction: Prediction, panels: Sequence[Panel], stem: str) 
             "TissUUmaps (zip)", made(write_tissuumaps, "stem.zip"), f"{stem}-tissuumaps.zip",
             "application/zip", "export_tissuumaps",
         )  # fmt: skip
+    which = "All genes of the panel, with their spread."
+    if genes is not None:
+        which = f"{plain(', '.join(genes))}, with their spread (`stem export` writes all genes)."
     st.caption(
-        f"{'All genes of the panel' if genes is None else plain(', '.join(genes))}, with their spread"
-        f"{'' if genes is None else ' (`stem export` writes all)'}. The h5ad for scanpy and squidpy is beside the "
-        "result; `stem export --to spatialdata` writes a SpatialData store."
+        f"{which} The h5ad for scanpy and squidpy is beside the result; "
+        "`stem export --to spatialdata` writes a SpatialData store."
     )
 
 
