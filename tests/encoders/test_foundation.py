@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -301,3 +302,23 @@ def test_published_tables_have_the_published_sizes() -> None:
     phikon = dinov2_shapes(1024, 24, 4096, 16, 224, gated=False)
     sizes = [4e-9 * sum(float(np.prod(s)) for s in t.values()) for t in (midnight, phikon)]
     assert sizes == pytest.approx([4.54, 1.21], abs=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("STEM_FULL_SIZE"), reason="STEM_FULL_SIZE is not set")
+@pytest.mark.parametrize("name", ["uni", "conch", "h-optimus-0", "midnight-12k"])
+def test_four_patches_at_full_size(name: str, tmp_path: Path) -> None:
+    """Takes 5 GB of memory, 2.5 GB of disk and about a minute for the largest."""
+    random = torch.Generator().manual_seed(0)
+    some = 0.02 * torch.randn(1 << 20, generator=random)
+    state = {}
+    for key, value in full_state(name).items():
+        repeated = some.repeat(-(-value.numel() // len(some)))[: value.numel()]
+        state[key] = repeated.reshape(value.shape).half()
+    path = saved(name, tmp_path, state)
+    del state
+    found = load_encoder(name, path, precision="bf16").encode(patches(4, 224), batch=4)
+    path.unlink()
+    assert found.shape == (4, CATALOGUE[name].width)
+    assert np.isfinite(found).all()
+    assert len(np.unique(found[:, 0])) == 4

@@ -1,0 +1,160 @@
+"""Embeddings kept on disk, so that a slide is read and encoded once.
+
+An entry is a safetensors file named after its key: slide, encoder and its weights, patch, places.
+It carries its key and a checksum; one that does not fit them is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from stem_core.encoders.condition import Encoder
+from stem_core.encoders.reading_ahead import embed_places
+from stem_core.errors import OutputError
+from stem_core.slides.reading import Slide
+
+__all__ = ["EmbeddingCache", "EmbeddingKey", "places_hash"]
+
+
+def places_hash(x_px: NDArray[np.float64], y_px: NDArray[np.float64]) -> str:
+    """Return a sha256 of places on a slide, in their order: 64 hexadecimal digits."""
+    places = np.stack([x_px, y_px]).astype("<f8")
+    return hashlib.sha256(np.ascontiguousarray(places).tobytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class EmbeddingKey:
+    """What embeddings depend on.
+
+    Attributes
+    ----------
+    slide
+        Its fingerprint.
+    encoder, encoder_sha256
+        Its name and the sha256 of its weights.
+    mode, side, size_px
+        Patches are `side` microns (`physical`) or level-0 pixels (`paper`) wide, read as `size_px`.
+    places
+        From `places_hash`.
+    """
+
+    slide: str
+    encoder: str
+    encoder_sha256: str
+    mode: Literal["physical", "paper"]
+    side: float
+    size_px: int
+    places: str
+
+    @property
+    def text(self) -> str:
+        """All of it as JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @property
+    def digest(self) -> str:
+        """Of the text, 64 hexadecimal digits: the name of the entry."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class EmbeddingCache:
+    """A folder of embeddings; it may be shared by processes, and deleted at any time."""
+
+    folder: Path
+
+    def get(self, key: EmbeddingKey) -> NDArray[np.float32] | None:
+        """Return an entry, (N,width); None where there is none or it is damaged."""
+        path = self.folder / f"{key.digest}.safetensors"
+        try:
+            with safe_open(path, framework="np") as file:
+                kept = file.metadata() or {}
+                values: NDArray[np.float32] = file.get_tensor("embeddings")
+        except (OSError, SafetensorError):
+            return None
+        whole = kept.get("key") == key.text and kept.get("sha256") == _checksum(values)
+        return values if whole else None
+
+    def put(self, key: EmbeddingKey, values: NDArray[np.float32]) -> None:
+        """Write an entry aside, then in place.
+
+        Raises
+        ------
+        OutputError
+            The folder cannot be written.
+        """
+        path = self.folder / f"{key.digest}.safetensors"
+        aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
+        values = np.ascontiguousarray(values, np.float32)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            described = {"key": key.text, "sha256": _checksum(values)}
+            save_file({"embeddings": values}, aside, metadata=described)
+            aside.replace(path)
+        except (OSError, SafetensorError) as error:
+            msg = (
+                f"The embeddings cannot be kept in {self.folder} ({error}); free space there, or "
+                "choose another folder."
+            )
+            raise OutputError(msg) from error
+        finally:
+            aside.unlink(missing_ok=True)
+
+    def embed(
+        self,
+        slide: Slide,
+        x_px: NDArray[np.float64],
+        y_px: NDArray[np.float64],
+        encoder: Encoder,
+        *,
+        size_px: int,
+        side_um: float | None = None,
+        side_px: float | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> NDArray[np.float32]:
+        """Embed the patches around places, or take what was kept; arguments as `embed_places`.
+
+        Returns
+        -------
+        float32 array, shape (N, width)
+        """
+        key = EmbeddingKey(
+            slide=slide.fingerprint(),
+            encoder=encoder.name,
+            encoder_sha256=encoder.sha256,
+            mode="physical" if side_px is None else "paper",
+            # In pixels of the slide, µm are another patch when it is given another mpp.
+            side=float(side_px if side_um is None else side_um / slide.require_mpp()),  # type: ignore[arg-type]
+            size_px=size_px,
+            places=places_hash(x_px, y_px),
+        )
+        kept = self.get(key)
+        if kept is not None and kept.shape == (len(x_px), encoder.width):
+            return kept
+        made = embed_places(
+            slide,
+            x_px,
+            y_px,
+            encoder.encode,
+            size_px=size_px,
+            side_um=side_um,
+            side_px=side_px,
+            progress=progress,
+        )
+        self.put(key, made)
+        return made
+
+
+def _checksum(values: NDArray[np.float32]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()

@@ -1,0 +1,198 @@
+"""Embeddings that other tools made: the h5 files of HEST and of TRIDENT.
+
+HEST's hold `embeddings`, `coords` and `barcodes`; TRIDENT's `features` and `coords`, the upper left
+corners of the patches, whose attributes say how wide those are. Embeddings are of use only with the
+patch a model was trained with, so a file with another one, or that does not say, is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from stem_core.errors import SpotsError
+
+__all__ = ["ImportedEmbeddings", "read_embeddings"]
+
+TOLERANCE = 0.05
+_MOST_BYTES = 32 * 10**9
+_NEAR_PX = 2.0
+
+
+@dataclass(frozen=True)
+class ImportedEmbeddings:
+    """Embeddings of a slide's patches.
+
+    Attributes
+    ----------
+    path
+        Of the file.
+    values
+        float32, (N, width).
+    patch_um
+        Side of the patches in microns.
+    spot_ids
+        Barcodes; None where the file has none.
+    x_px, y_px
+        Middles of the patches in level-0 pixels, (N,); None where the file does not say them.
+    """
+
+    path: Path
+    values: NDArray[np.float32]
+    patch_um: float
+    spot_ids: tuple[str, ...] | None
+    x_px: NDArray[np.float64] | None
+    y_px: NDArray[np.float64] | None
+
+    def of_spots(
+        self, spot_ids: Sequence[str], x_px: NDArray[np.float64], y_px: NDArray[np.float64]
+    ) -> NDArray[np.float32]:
+        """Take the embeddings of spots, in their order: by barcode, or else by place.
+
+        Raises
+        ------
+        SpotsError
+            A spot has none.
+        """
+        if self.spot_ids is not None:
+            rows = {name: row for row, name in enumerate(self.spot_ids)}
+            lacking = [name for name in spot_ids if name not in rows]
+            chosen = [rows.get(name, 0) for name in spot_ids]
+        else:
+            assert self.x_px is not None
+            assert self.y_px is not None
+            tree = cKDTree(np.stack([self.x_px, self.y_px], 1))
+            away, near = tree.query(np.stack([x_px, y_px], 1))
+            lacking = [name for name, d in zip(spot_ids, away, strict=True) if d > _NEAR_PX]
+            chosen = [int(row) for row in near]
+        if lacking:
+            msg = (
+                f"The embeddings {self.path.name} lack {len(lacking)} of {len(spot_ids)} spots, "
+                f"the first is {lacking[0]}; make them for these spots."
+            )
+            raise SpotsError(msg)
+        return self.values[chosen]
+
+
+def read_embeddings(
+    path: Path, *, side_um: float, mpp: float | None = None, patch_um: float | None = None
+) -> ImportedEmbeddings:
+    """Read the embeddings that HEST or TRIDENT wrote.
+
+    Parameters
+    ----------
+    path
+        An h5 file.
+    side_um
+        Side of the patches that are needed, in microns.
+    mpp
+        Microns per level-0 pixel of the slide, for files that give the side in its pixels.
+    patch_um
+        Side of the patches in the file, for files that do not say it.
+
+    Raises
+    ------
+    SpotsError
+        The file cannot be read, is of neither kind, points outside itself, holds values that are
+        not finite, does not say how wide its patches are, or they are not `side_um` wide.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            name = next((n for n in ("embeddings", "features") if n in file), None)
+            if name is None or "coords" not in file:
+                msg = (
+                    f"The file {path.name} holds no 'embeddings' or 'features' with 'coords'; give "
+                    "one that HEST or TRIDENT wrote."
+                )
+                raise SpotsError(msg)
+            values = np.asarray(_own(file, name, path), np.float32)
+            corners = np.asarray(_own(file, "coords", path), np.float64)
+            attrs = {**file.attrs, **file[name].attrs, **file["coords"].attrs}
+            names = np.asarray(_own(file, "barcodes", path)) if "barcodes" in file else None
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        if isinstance(error, SpotsError):
+            raise
+        msg = f"The embeddings {path.name} cannot be read ({error}); make them again."
+        raise SpotsError(msg) from error
+    if values.ndim == 3 and values.shape[0] == 1:
+        values, corners = values[0], corners[0] if corners.ndim == 3 else corners
+    if values.ndim != 2 or corners.shape != (len(values), 2) or not np.isfinite(values).all():
+        msg = (
+            f"The embeddings {path.name} have the shape {values.shape} with places of shape "
+            f"{corners.shape}, or hold values that are not finite; make them again."
+        )
+        raise SpotsError(msg)
+    found = _patch_um(attrs, mpp) or patch_um
+    if found is None:
+        msg = (
+            f"The embeddings {path.name} do not say how many microns wide their patches are; say "
+            "it yourself, or make them with a tool that writes it."
+        )
+        raise SpotsError(msg)
+    if abs(found / side_um - 1) > TOLERANCE:
+        msg = (
+            f"The embeddings {path.name} were made with patches {found:.4g} µm wide, but "
+            f"{side_um:.4g} µm are needed; make them with that size."
+        )
+        raise SpotsError(msg)
+    level0 = _number(attrs, "patch_size_level0")
+    middles = None if level0 is None else corners + level0 / 2
+    ids = None if names is None else tuple(_text(n) for n in names.reshape(-1))
+    if ids is None and middles is None:
+        msg = (
+            f"The embeddings {path.name} have neither barcodes nor a 'patch_size_level0', so it is "
+            "not known which spot each belongs to; make them with a tool that writes one of them."
+        )
+        raise SpotsError(msg)
+    if ids is not None and len(ids) != len(values):
+        msg = f"The embeddings {path.name} name {len(ids)} barcodes for {len(values)} patches."
+        raise SpotsError(msg)
+    x_px, y_px = (None, None) if middles is None else (middles[:, 0], middles[:, 1])
+    return ImportedEmbeddings(path, values, found, ids, x_px, y_px)
+
+
+def _own(file: h5py.File, name: str, path: Path) -> Any:
+    """Read a dataset that lies in the file itself."""
+    link = file.get(name, getlink=True)
+    dataset = file[name] if isinstance(link, h5py.HardLink) else None
+    if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
+        msg = (
+            f"The embeddings {path.name} keep '{name}' in another file, which is not followed; "
+            "give a file that holds everything itself."
+        )
+        raise SpotsError(msg)
+    if dataset.size * dataset.dtype.itemsize > _MOST_BYTES:
+        msg = f"The embeddings {path.name} claim {dataset.size:,} values in '{name}'; split them."
+        raise SpotsError(msg)
+    return dataset[()]
+
+
+def _patch_um(attrs: dict[str, Any], mpp: float | None) -> float | None:
+    """Work out the side of the patches from what is written, the surest first."""
+    own = _number(attrs, "level0_mpp") or _number(attrs, "mpp") or mpp
+    level0, side = _number(attrs, "patch_size_level0"), _number(attrs, "patch_size")
+    if level0 is not None and own is not None:
+        return level0 * own
+    target = _number(attrs, "target_mpp")
+    if side is not None and target is not None:
+        return side * target
+    return None
+
+
+def _number(attrs: dict[str, Any], name: str) -> float | None:
+    try:
+        value = float(np.asarray(attrs[name]).reshape(-1)[0])
+    except (KeyError, TypeError, ValueError, IndexError):
+        return None
+    return value if np.isfinite(value) and value > 0 else None
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,172 @@
+"""Embeddings kept on disk, read ahead, and taken from other tools' files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from stem_core.encoders.embedding_cache import EmbeddingCache
+from stem_core.encoders.imported_embeddings import read_embeddings
+from stem_core.encoders.reading_ahead import embed_places
+from stem_core.errors import OutputError, SpotsError
+from stem_core.slides.patches import read_patches
+from stem_core.slides.reading import Slide, open_slide
+from stem_core.slides.sample import sample_slide
+
+
+class Colours:
+    """An encoder that counts the patches it was given."""
+
+    name, width = "colours", 3
+
+    def __init__(self, sha256: str = "0" * 64) -> None:
+        self.sha256 = sha256
+        self.seen: list[int] = []
+
+    def encode(self, patches: NDArray[np.uint8], *, batch: int = 64) -> NDArray[np.float32]:
+        self.seen.append(len(patches))
+        return patches.mean((2, 3)).astype(np.float32)
+
+    def to(self, device: torch.device) -> None:
+        """Nothing to move."""
+
+
+@pytest.fixture(scope="module")
+def slide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slide]:
+    with open_slide(sample_slide(tmp_path_factory.mktemp("sample"))) as slide:
+        yield slide
+
+
+def places(slide: Slide, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    random = np.random.default_rng(0)
+    return random.uniform(0, slide.width_px, count), random.uniform(0, slide.height_px, count)
+
+
+def test_reading_ahead_changes_nothing(slide: Slide) -> None:
+    x, y = places(slide, 150)
+    encoder, told = Colours(), []
+    found = embed_places(
+        slide, x, y, encoder.encode, side_um=50.0, size_px=16,
+        progress=lambda done, total: told.append((done, total)),
+    )  # fmt: skip
+    np.testing.assert_array_equal(
+        found, encoder.encode(read_patches(slide, x, y, side_um=50.0, size_px=16))
+    )
+    assert encoder.seen == [64, 64, 22, 150]
+    assert told == [(64, 150), (128, 150), (150, 150)]
+    none = embed_places(slide, x[:0], y[:0], encoder.encode, side_um=50.0, size_px=16)
+    assert none.shape == (0, 3)
+
+
+def test_embeddings_are_kept_for_exactly_what_they_depend_on(slide: Slide, tmp_path: Path) -> None:
+    cache, encoder = EmbeddingCache(tmp_path / "kept"), Colours()
+    x, y = places(slide, 5)
+    first = cache.embed(slide, x, y, encoder, side_um=50.0, size_px=16)
+    again = cache.embed(slide, x, y, encoder, side_um=50.0, size_px=16)
+    np.testing.assert_array_equal(first, again)
+    assert encoder.seen == [5]
+    [entry] = (tmp_path / "kept").iterdir()
+    cache.embed(slide, x + 1, y, encoder, side_um=50.0, size_px=16)
+    cache.embed(slide, x, y, encoder, side_um=60.0, size_px=16)
+    cache.embed(slide, x, y, encoder, side_px=50.0, size_px=16)
+    cache.embed(slide, x, y, encoder, side_um=50.0, size_px=32)
+    other = Colours("1" * 64)
+    cache.embed(slide, x, y, other, side_um=50.0, size_px=16)
+    assert len(encoder.seen) == 5
+    assert other.seen == [5]
+    assert len(list((tmp_path / "kept").iterdir())) == 6
+
+    whole = entry.read_bytes()
+    for damaged in (whole[:-3], whole[:-1] + bytes([whole[-1] ^ 1]), b""):
+        entry.write_bytes(damaged)
+        before = len(encoder.seen)
+        np.testing.assert_array_equal(
+            cache.embed(slide, x, y, encoder, side_um=50.0, size_px=16), first
+        )
+        cache.embed(slide, x, y, encoder, side_um=50.0, size_px=16)
+        assert len(encoder.seen) == before + 1  # made again, once
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be kept in"):
+        EmbeddingCache(tmp_path / "file").embed(slide, x, y, encoder, side_um=50.0, size_px=16)
+
+
+VALUES = np.arange(12, dtype=np.float32).reshape(4, 3)
+CORNERS = np.array([[0, 0], [400, 0], [0, 400], [400, 400]])
+
+
+def hest(path: Path) -> Path:
+    with h5py.File(path, "w") as file:
+        file["embeddings"], file["coords"] = VALUES, CORNERS
+        file["barcodes"] = np.array([[b"A"], [b"B"], [b"C"], [b"D"]])
+    return path
+
+
+def trident(path: Path, **attrs: float) -> Path:
+    with h5py.File(path, "w") as file:
+        file["features"], file["coords"] = VALUES, CORNERS
+        known = {"patch_size": 224, "patch_size_level0": 448, "level0_magnification": 40}
+        file["coords"].attrs.update(known | attrs)
+    return path
+
+
+def test_hest_files_are_taken_by_barcode(tmp_path: Path) -> None:
+    path = hest(tmp_path / "a.h5")
+    found = read_embeddings(path, side_um=112.0, patch_um=112.0)
+    nowhere = np.zeros(2)
+    np.testing.assert_array_equal(found.of_spots(["D", "A"], nowhere, nowhere), VALUES[[3, 0]])
+    with pytest.raises(SpotsError, match="lack 1 of 2 spots, the first is E"):
+        found.of_spots(["E", "A"], nowhere, nowhere)
+    with pytest.raises(SpotsError, match="do not say how many microns"):
+        read_embeddings(path, side_um=112.0)
+
+
+def test_trident_files_are_taken_by_place(tmp_path: Path) -> None:
+    path = trident(tmp_path / "a.h5")
+    found = read_embeddings(path, side_um=112.0, mpp=0.25)
+    assert found.patch_um == 112.0
+    x, y = np.array([624.0, 224.0]), np.array([224.5, 224.0])
+    np.testing.assert_array_equal(found.of_spots(["p", "q"], x, y), VALUES[[1, 0]])
+    with pytest.raises(SpotsError, match="lack 1 of 2 spots, the first is q"):
+        found.of_spots(["p", "q"], x - [0, 100], y)
+    told = read_embeddings(trident(tmp_path / "b.h5", level0_mpp=0.25), side_um=112.0, mpp=9.0)
+    assert told.patch_um == 112.0
+
+
+def test_another_patch_size_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpotsError, match=r"patches 224 µm wide, but 112 µm are needed") as told:
+        read_embeddings(trident(tmp_path / "a.h5"), side_um=112.0, mpp=0.5)
+    assert len(str(told.value).splitlines()) == 1
+
+
+def test_files_that_point_elsewhere_or_are_damaged(tmp_path: Path) -> None:
+    hest(tmp_path / "secret.h5")
+    path = tmp_path / "links.h5"
+    for link in (
+        h5py.ExternalLink("secret.h5", "/embeddings"),
+        h5py.SoftLink("/coords"),
+    ):
+        with h5py.File(path, "w") as file:
+            file["coords"] = CORNERS
+            file["embeddings"] = link
+        with pytest.raises(SpotsError, match="'embeddings' in another file, which is not followed"):
+            read_embeddings(path, side_um=112.0, patch_um=112.0)
+    (tmp_path / "raw").write_bytes(VALUES.tobytes())
+    with h5py.File(path, "w") as file:
+        file["coords"] = CORNERS
+        outside = [(str(tmp_path / "raw"), 0, VALUES.nbytes)]
+        file.create_dataset("embeddings", VALUES.shape, "<f4", external=outside)
+    with pytest.raises(SpotsError, match="in another file"):
+        read_embeddings(path, side_um=112.0, patch_um=112.0)
+    (tmp_path / "cut.h5").write_bytes(hest(tmp_path / "b.h5").read_bytes()[:900])
+    with pytest.raises(SpotsError, match="cannot be read"):
+        read_embeddings(tmp_path / "cut.h5", side_um=112.0)
+    with h5py.File(path, "w") as file:
+        file["coords"], file["embeddings"] = CORNERS, np.full((4, 3), np.nan)
+    with pytest.raises(SpotsError, match="not finite"):
+        read_embeddings(path, side_um=112.0, patch_um=112.0)
