@@ -11,7 +11,7 @@ from pathlib import Path
 from stem_core.errors import OutputError
 from stem_core.evaluation.figures import FIGURES
 from stem_core.evaluation.records import SectionReport, plain
-from stem_core.evaluation.report_page import NOTICE, report_page
+from stem_core.evaluation.report_page import report_page
 from stem_core.evaluation.summary import (
     LEFT_OUT,
     LEFT_OUT_MEANS,
@@ -20,6 +20,7 @@ from stem_core.evaluation.summary import (
     summarise,
     verdicts,
 )
+from stem_core.prediction.result import NOTICE
 
 __all__ = ["write_report"]
 
