@@ -1,0 +1,34 @@
+"""One small training, alone or as a process of several: FOLDER is where its log goes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
+from stem_core.diffusion.schedule import Schedule
+from stem_core.training.ranks import joined_ranks
+from stem_core.training.settings import DenoiserTraining
+from stem_core.training.trainer import TrainingRun, train_denoiser
+
+
+def train(folder: Path) -> None:
+    torch.set_num_threads(1)
+    random = np.random.default_rng(0)
+    condition = random.normal(size=(30, 8)).astype(np.float32)
+    target = random.normal(size=(30, 12)).astype(np.float32)
+    settings = DenoiserTraining(
+        steps=20, batch=6, noises=1, accumulate=2, log_every=1, checkpoint_every=20
+    )
+    with joined_ranks("cpu") as ranks:
+        torch.manual_seed(0)
+        denoiser = Denoiser(DenoiserSize(12, 8, 1, 16, 2))
+        run = TrainingRun(folder, ranks=ranks)
+        train_denoiser(denoiser, Schedule(), target, condition, None, settings, run)
+
+
+if __name__ == "__main__":
+    train(Path(sys.argv[1]))
