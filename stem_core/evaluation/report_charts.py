@@ -19,16 +19,16 @@ MODEL, DRAW, MEASURED, OTHER = "model", "draw", "measured", "other"
 _COLOURS = {"model": MODEL, "draws": DRAW, "baseline": OTHER}
 
 
-def section_charts(report: SectionReport) -> list[str]:
-    """Draw the charts of a section, each an HTML figure."""
+def section_charts(report: SectionReport, *, named: bool = True) -> list[str]:
+    """Draw the charts of a section, each an HTML figure; `named`: dots tell their gene."""
     charts = [_intervals(report, "pcc_all"), _intervals(report, "mse")]
     if report.calibration:
         charts.append(_calibration(report))
-    charts += [_variation(report), _moran(report)]
+    charts += [_variation(report), _moran(report, named)]
     charts += [_pairs(report, name) for name in report.pairs["counts"]]
-    charts.append(_zeros(report))
+    charts.append(_zeros(report, named))
     if report.baselines:
-        charts.append(_against_baseline(report))
+        charts.append(_against_baseline(report, named))
     return charts
 
 
@@ -106,8 +106,9 @@ def _scatter(
     x: str,
     series: Sequence[tuple[str, str, str]],
     alt: str,
+    named: bool,
 ) -> str:
-    """Dots of genes, with their names under the mouse."""
+    """Dots of genes, with their names under the mouse if `named`."""
     chart = Chart(title, *axes, alt)
     chart.diagonal()
     symbols, across = report.genes["symbol"], _column(report, x)
@@ -119,11 +120,11 @@ def _scatter(
             f"{symbol}: {a:.2f}, {name or 'model'} {u:.2f}"
             for symbol, a, u in zip(symbols, across, up, strict=True)
         ]
-        chart.points(across, up, colour, name, hints)
+        chart.points(across, up, colour, name, hints if named else None)
     return chart.svg()
 
 
-def _moran(report: SectionReport) -> str:
+def _moran(report: SectionReport, named: bool) -> str:
     columns = ("moran_measured", "moran_predicted", "moran_draw")
     found = [_column(report, name) for name in columns if name in report.genes]
     both = axis_over("", *found)
@@ -138,6 +139,7 @@ def _moran(report: SectionReport) -> str:
         [("moran_draw", DRAW, "one draw"), ("moran_predicted", MODEL, "predicted mean")],
         f"Moran's I of every gene on {report.section}, predicted over measured; above the diagonal "
         "the prediction is smoother than the tissue.",
+        named,
     )
 
 
@@ -157,7 +159,7 @@ def _pairs(report: SectionReport, name: str) -> str:
     return chart.svg()
 
 
-def _zeros(report: SectionReport) -> str:
+def _zeros(report: SectionReport, named: bool) -> str:
     return _scatter(
         report,
         "Spots without a count, by gene",
@@ -165,10 +167,11 @@ def _zeros(report: SectionReport) -> str:
         "zeros_measured",
         [("zeros_predicted", MODEL, "")],
         f"Share of spots with no count of every gene on {report.section}, predicted over measured.",
+        named,
     )
 
 
-def _against_baseline(report: SectionReport) -> str:
+def _against_baseline(report: SectionReport, named: bool) -> str:
     """Genes' correlation against the baseline with the highest mean."""
     best = max(report.baselines, key=lambda name: report.baselines[name]["pcc_all"])
     column = f"pcc of {best}"
@@ -184,4 +187,5 @@ def _against_baseline(report: SectionReport) -> str:
         [("pcc", MODEL, "")],
         f"Pearson correlation of every gene on {report.section}, the model's over that of {best}, "
         "the baseline with the highest mean; above the diagonal the model is better.",
+        named,
     )

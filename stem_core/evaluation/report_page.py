@@ -26,6 +26,8 @@ from stem_core.prediction.result import NOTICE
 
 __all__ = ["report_page"]
 
+_MOST_GENES = 1600  # over all sections; with more the page would be slow, and the JSON has them
+
 
 def report_page(reports: Sequence[SectionReport], title: str, provenance: Mapping[str, str]) -> str:
     """Write the page.
@@ -51,8 +53,9 @@ def report_page(reports: Sequence[SectionReport], title: str, provenance: Mappin
         parts += ["<h3>Sections on which the model is better</h3>", standings_table(reports)]
     if len(reports) > 1:
         parts += [f"<h2>All {len(reports)} sections</h2>", *_over_sections(reports)]
+    detailed = sum(report.n_genes for report in reports) <= _MOST_GENES
     for place, report in enumerate(reports):
-        parts += _section(report, f"s{place}")
+        parts += _section(report, f"s{place}", detailed)
     parts += ["<h2>What the figures mean</h2>", _glossary(reports)]
     facts = "".join(
         f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>"
@@ -116,7 +119,7 @@ def _over_sections(reports: Sequence[SectionReport]) -> list[str]:
     return parts
 
 
-def _section(report: SectionReport, anchor: str) -> list[str]:
+def _section(report: SectionReport, anchor: str, detailed: bool) -> list[str]:
     trained = ", ".join(
         f"{name} (patient {patient})" if patient else name
         for name, patient in report.trained_on.items()
@@ -131,6 +134,7 @@ def _section(report: SectionReport, anchor: str) -> list[str]:
         f"trained on {trained}" if trained else "",
     ]
     patient = f" (patient {report.patient})" if report.patient else ""
+    charts = "".join(section_charts(report, named=detailed))
     return [
         f"<h2 id='{anchor}'>{escape(report.section + patient)}</h2>",
         f"<p>{escape('; '.join(text for text in told if text))}.</p>",
@@ -139,8 +143,8 @@ def _section(report: SectionReport, anchor: str) -> list[str]:
         "model and baselines is shaded; the grey columns are other ways to use the draws.</p>",
         figures_table(report.methods),
         _list(verdicts(report)),
-        f"<h3>Charts</h3><div class='charts'>{''.join(section_charts(report))}</div>",
-        genes_table(report),
+        f"<h3>Charts</h3><div class='charts'>{charts}</div>",
+        genes_table(report) if detailed else "<p>Figures of every gene: report.json.</p>",
     ]
 
 

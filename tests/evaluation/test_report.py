@@ -94,6 +94,19 @@ def test_json_holds_every_figure(reports: list[SectionReport], tmp_path: Path) -
     assert asdict(again[0])["n_spots"] == 144
 
 
+def test_many_genes_are_left_to_the_json(tmp_path: Path) -> None:
+    given = made_input()
+    tall = {"symbols": tuple(f"G{g}" for g in range(1608)), "ranked_genes": (), "samples": None}
+    for name in ("measured", "predicted"):
+        tall[name] = np.tile(getattr(given, name), 67)
+    report = evaluate_section(made_input(**tall, band=None, baselines={}))
+    page, data = write_report([report], tmp_path, "Many genes", {})
+    text = page.read_text(encoding="utf-8")
+    assert "Figures of every gene: report.json" in text and "G1607" not in text
+    assert page.stat().st_size < 200_000
+    assert len(json.loads(data.read_text(encoding="utf-8"))["sections"][0]["genes"]["pcc"]) == 1608
+
+
 def test_unwritable_folder_gives_a_sentence(reports: list[SectionReport], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="name another folder"):
