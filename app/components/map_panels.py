@@ -122,6 +122,7 @@ def show_gene(values: MapValues, layers: list[str], active: int, gene: str) -> N
 def _put(layers: list[str], active: int) -> None:
     st.query_params[_PARAMETER] = ";".join(layers)
     st.session_state[Keys.ACTIVE_MAP] = active
+    st.session_state[Keys.GENE_SOUGHT] = None
 
 
 def _put_layer(layers: list[str], active: int, layer: str) -> None:
