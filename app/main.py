@@ -11,9 +11,12 @@ from app.state import start_session
 
 # An icon of our own: browsers fetch Streamlit's from another server.
 ICON = Path(__file__).with_name("icon.svg")
+# Streamlit writes white on all primary buttons, which cannot be read on the dark theme's colour.
+STYLE = "<style>.stApp [kind^=primary] {color: light-dark(#fff, #0b1316)}</style>"
 
 st.set_page_config(page_title="Stem in a browser", page_icon=ICON, layout="wide")
 start_session()
+st.html(STYLE)
 page = st.navigation(
     [
         st.Page(
