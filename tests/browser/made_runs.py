@@ -1,4 +1,4 @@
-"""Finished runs for a running app, written as its worker would have: no prediction is waited for."""
+"""Finished runs for a running app, written as its worker would: nothing is predicted."""
 
 from __future__ import annotations
 
