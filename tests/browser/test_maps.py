@@ -70,12 +70,12 @@ def test_panels_are_painted_and_a_gene_costs_four_bytes_a_spot(
     assert tile.value.status == 200
     painted(page, *layers)
     assert page.locator(".viewer canvas[role=img]").count() == 3
-    for words in (one, f"{two}, spread", f"{one} − {two}", f"{one} held-out PCC"):
+    for words in (one, f"{two}, spread", f"{one} − {two}", "held-out PCC"):
         expect(page.get_by_text(words).first).to_be_visible()
     before = len(asked)
     third = next(s for s in truth.var_names[2:] if s not in (one, two))
     with page.expect_response(re.compile(r"/map/values\?layer=mean")) as answer:
-        page.get_by_role("combobox", name=re.compile(r"Gene \(type")).click()
+        page.get_by_role("combobox", name="Gene", exact=True).click()
         page.keyboard.type(third)
         page.keyboard.press("Enter")
     painted(page, f"mean:{third}", *layers[1:])
@@ -85,6 +85,11 @@ def test_panels_are_painted_and_a_gene_costs_four_bytes_a_spot(
         np.frombuffer(answer.value.body(), "<f4"), np.asarray(truth[:, third].X).ravel()
     )
     assert third in parse_qs(urlsplit(page.url).query)["maps"][0]
+    table = page.get_by_test_id("stSidebar").get_by_test_id("stDataFrame").bounding_box()
+    assert table is not None
+    page.mouse.click(table["x"] + 40, table["y"] + 35 + 17)  # the first gene of the list
+    best = truth.var["held_out_pcc"].astype(float).idxmax()
+    painted(page, f"mean:{best}", *layers[1:])
 
 
 def test_a_lasso_gives_the_figures_of_the_spots_inside(

@@ -151,6 +151,48 @@ def test_a_spot_has_the_colour_of_its_value(page: Page, address: str) -> None:
 
 
 @browser_test
+def test_spots_above_a_threshold_are_greyed_and_say_why(page: Page, address: str) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    opened(page, address, "panels=2&opacity=1&dim=0&mute=2.5")
+    box = go_to_corner(page)
+    reason = values(5000, "KRT19")
+    away = np.abs(spots(5000) * MPP - (CORNER.x_um, CORNER.y_um)).max(1)
+    near = np.argsort(away)
+    for muted in (True, False):
+        spot = next(i for i in near if (reason[i] > 2.5) == muted and np.isfinite(reason[i])
+                    and np.isfinite(values(5000, "GNAS")[i]))  # fmt: skip
+        x, y = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2) + (
+            spots(5000)[spot] * MPP - (CORNER.x_um, CORNER.y_um)
+        ) * box["width"] / CORNER.width_um
+        red, green, blue = page.locator("canvas.map").first.evaluate(
+            """(canvas, [x, y]) => {
+            const k = canvas.width / canvas.clientWidth
+            const { data } = canvas.getContext("2d").getImageData(x * k, y * k, 1, 1)
+            return [...data].slice(0, 3) }""",
+            [x - box["x"], y - box["y"]],
+        )
+        assert (max(red, green, blue) - min(red, green, blue) <= 12) == muted  # on black
+        page.mouse.move(x, y)
+        tip = page.locator(".tip").first
+        expect(tip).to_be_visible()
+        said = f"greyed: domain distance {reason[spot]:.2f}, above 2.50"
+        expect(tip.get_by_text(said)).to_have_count(int(muted))
+    grey = int((reason > 2.5).sum())
+    expect(page.locator(".key").first).to_have_text(f"{grey:,} greyed".replace(",", "\u202f"))
+    expect(page.locator("canvas.map").first).to_have_attribute(
+        "aria-label", re.compile(f"{grey} of 5000 spots greyed")
+    )
+    assert sum("KRT19" in url for url in asked) == 1  # once for both maps
+    badge = page.get_by_role("button", name="● good: held-out PCC 0.61")
+    expect(page.get_by_text("One section out.")).to_be_hidden()
+    badge.focus()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Tab")
+    expect(page.get_by_text("One section out.")).to_be_visible()
+
+
+@browser_test
 def test_hovering_tells_every_panels_value_at_the_same_spot(page: Page, address: str) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))

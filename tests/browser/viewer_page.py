@@ -11,6 +11,7 @@ import plotly.colors
 import streamlit as st
 
 from app.components.maps_viewer import maps_viewer
+from app.maps.marks import Badge, Mute
 from app.maps.panels import Detail, Look, Panel, View
 
 WIDTH_PX, HEIGHT_PX, MPP, LEVELS = 4096, 3072, 2.0, 13
@@ -74,6 +75,9 @@ state = maps_viewer(
     regions=regions,
     mode=asked.get("mode", "pan"),
     height_px=660,
+    badges=[Badge("good", "● good: held-out PCC 0.61", ("RVD 0.40.", "One section out."))],
+    mutes=[[Mute("mean:KRT19", float(asked["mute"]), "domain distance")] if "mute" in asked else []]
+    * count,
 )  # fmt: skip
 if "echo" in asked:
     st.session_state["seen"] = state.view
