@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -109,7 +110,8 @@ class EmbeddingCache:
             )
             raise OutputError(msg) from error
         finally:
-            aside.unlink(missing_ok=True)
+            with suppress(OSError):  # the folder may be none
+                aside.unlink()
 
     def embed(
         self,
