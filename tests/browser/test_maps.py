@@ -144,9 +144,9 @@ def test_a_lasso_gives_the_figures_of_the_spots_inside(
     assert table.loc[gene, "difference"] == pytest.approx(difference, abs=1e-4)
     # a row of the table is shown on the active map
     first = table.index[0]
-    frame = page.get_by_test_id("stDataFrame").filter(visible=True).first
-    frame.scroll_into_view_if_needed()
-    frame.click(position={"x": 14, "y": 52})
+    rows = page.get_by_role("region", name=re.compile("Genes by how much they differ"))
+    rows.scroll_into_view_if_needed()
+    rows.click(position={"x": 18, "y": 52})
     painted(page, f"mean:{first}")
     assert parse_qs(urlsplit(page.url).query)["maps"] == [f"mean:{first}"]
     page.get_by_role("button", name="Delete", exact=True).click()
