@@ -55,7 +55,8 @@ def _train(args: argparse.Namespace) -> int:
         raise SettingsError(msg)
 
     from zoo.encoder_files import find_encoder
-    from zoo.train import TrainingOrder, train_model
+    from zoo.train import train_model
+    from zoo.training_order import TrainingOrder
 
     out = Path("trained") / recipe.name if args.out is None else args.out
     order = TrainingOrder(

@@ -50,7 +50,8 @@ from zoo.card import model_card
 from zoo.encoder_files import find_encoder
 from zoo.manifest import Manifest
 from zoo.material import Material
-from zoo.train import TrainingOrder, fit_split
+from zoo.train import fit_split
+from zoo.training_order import TrainingOrder
 
 log = logging.getLogger("quality_vs_cost")
 Array = NDArray[np.float32]
@@ -256,7 +257,7 @@ def compare(fold: Fold, ours: tuple[Array, Draws], theirs: tuple[Array, Draws]) 
 def fit_fold(order: TrainingOrder, plan: Plan, split: Split) -> Fold:
     """Train without a section."""
     encoder = find_encoder(order.recipe.encoders)
-    folder = order.data / order.recipe.data.folder
+    folder = order.sections
     material = Material(order.recipe, folder, order.work / "conditions", encoder, log.info)
     panel, fitted = fit_split(order, plan, split, material, Ranks())
     (held_out,) = split.test

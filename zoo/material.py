@@ -64,6 +64,8 @@ class Material:
     def condition(self, name: str, *, augmented: bool = False) -> SectionCondition:
         """Make or read what the model sees of a section; with its views where those are wanted."""
         augmented = augmented and self.recipe.augment.views > 1
+        if (name, True) in self._conditions:  # it has the patch as it is, too
+            return self._conditions[name, True]
         if (name, augmented) not in self._conditions:
             self._conditions[name, augmented] = section_condition(
                 self.section(name), self.encoder, self.recipe, self._cache, self._say,

@@ -16,20 +16,15 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 
 from stem_core.encoders.condition import Encoder, condition_groups
 from stem_core.errors import OutputError
 from stem_core.evaluation.baselines import fit_ridge
-from stem_core.evaluation.evaluate import evaluate_section
-from stem_core.evaluation.fold import fold_input
-from stem_core.evaluation.records import EvaluationInput, SectionReport
+from stem_core.evaluation.records import SectionReport
 from stem_core.evaluation.report import write_report
 from stem_core.training.conditional_mean import TrainingSection
 from stem_core.training.fit import Fitted, fit
@@ -40,14 +35,14 @@ from stem_core.training.plan import FINAL, Plan, Split, make_plan
 from stem_core.training.ranks import Ranks, joined_ranks
 from stem_core.training.recipe import Recipe
 from stem_core.training.trainer import TrainingRun
-from stem_core.training.watching import evenly
 from zoo.folder import write_model_folder
-from zoo.held_out import HeldOutResult, keep_report, kept_report
+from zoo.held_out import HeldOutResult, kept_report
 from zoo.manifest import Manifest
 from zoo.material import Material
+from zoo.measure import describe_report, measure_split
+from zoo.training_order import TrainingOrder
 
 __all__ = [
-    "TrainingOrder",
     "choose_genes",
     "fit_split",
     "train_model",
@@ -55,42 +50,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-# Kernel ridge over all spots of a large dataset would need more memory than there is.
-_BASELINE_SPOTS = 12_000
-_RECORD = "recipe.json"
 _HOW_TO_RUN = ("log_every", "checkpoint_every", "validate_every", "accumulate")
-
-
-@dataclass(frozen=True)
-class TrainingOrder:
-    """A training as it was asked for.
-
-    Attributes
-    ----------
-    recipe, recipe_file
-        What to do, and the file it was read from.
-    data
-        Folder that the recipe's `data.folder` lies in.
-    out
-        The model folder, new or empty.
-    work
-        For everything else.
-    device
-        `auto`, `cpu`, `cuda` or `cuda:N`.
-    resume
-        Go on with what is in `work`.
-    say
-        Is told, in a line, what is going on.
-    """
-
-    recipe: Recipe
-    recipe_file: Path
-    data: Path
-    out: Path
-    work: Path
-    device: str = "auto"
-    resume: bool = False
-    say: Callable[[str], None] = log.info
 
 
 def train_model(order: TrainingOrder, encoder: Encoder) -> Manifest | None:
@@ -114,21 +74,25 @@ def train_model(order: TrainingOrder, encoder: Encoder) -> Manifest | None:
         The sections do not serve, something cannot be written, another process ended, …
     """
     recipe = order.recipe
-    folder = order.data / recipe.data.folder
-    plan = make_plan(recipe, folder)
-    _check_folders(order)
+    plan = make_plan(recipe, order.sections)
+    order.check_folders()
     with joined_ranks(order.device) as ranks:
         say = order.say if ranks.first else _silent
         ranks.wait()  # until all have seen the folders as they were
         if ranks.first:
-            _begin(order)
+            order.begin()
         encoder.to(ranks.device)
-        material = Material(recipe, folder, order.work / "conditions", encoder, say)
+        material = Material(recipe, order.sections, order.work / "conditions", encoder, say)
         reports: list[SectionReport] = []
         for number, split in enumerate(plan.splits, 1):
             title = f"{split.name} ({number} of {len(plan.splits)})"
             say(f"{title}: training on {', '.join(split.train)}")
-            done = [_kept(order, split, name) for name in split.test]
+            done = [
+                kept_report(order.report_path(split, name), order.recipe_hash)
+                if order.resume
+                else None
+                for name in split.test
+            ]
             if split.name != FINAL and all(done):
                 say(f"{title}: done before")
                 reports += [report for report in done if report is not None]
@@ -136,17 +100,18 @@ def train_model(order: TrainingOrder, encoder: Encoder) -> Manifest | None:
             panel, fitted = fit_split(order, plan, split, material, ranks, _teller(title, say))
             if not ranks.first:
                 continue
-            say(f"{title}: measuring") if split.test else None
-            tested = _measure(order, plan, split, material, panel, fitted, ranks)
+            if split.test:
+                say(f"{title}: measuring")
+            tested = measure_split(order, plan, split, material, panel, fitted, ranks.device)
             for report in tested:
-                say(_describe(report))
+                say(describe_report(report))
             reports += tested
         if not ranks.first:
             return None
         manifest = _write(order, plan.splits[-1], material, encoder, panel, fitted, reports)
         if reports:
             page, _ = write_report(
-                reports, order.work / "report", recipe.manifest.title, _provenance(order)
+                reports, order.work / "report", recipe.manifest.title, order.provenance()
             )
             say(f"Report: {page}")
     return manifest
@@ -215,76 +180,6 @@ def _identity(
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _measure(
-    order: TrainingOrder,
-    plan: Plan,
-    split: Split,
-    material: Material,
-    panel: list[str],
-    fitted: Fitted,
-    ranks: Ranks,
-) -> list[SectionReport]:
-    """Evaluate the sections that a split holds out; only now are they looked at."""
-    recipe, found = order.recipe, []
-    conditions = [material.condition(name).spots for name in split.train]
-    targets = [log_counts(material.section(name), panel) for name in split.train]
-    share = min(1.0, _BASELINE_SPOTS / sum(len(c) for c in conditions))
-    rows = [evenly(len(c), max(2, round(share * len(c)))) for c in conditions]
-    generator = fitted.generator.to(ranks.device)
-    for name in split.test:
-        section, seen = material.section(name), material.condition(name)
-        genes = set(section.counts.var_names)
-        columns = [i for i, gene in enumerate(panel) if gene in genes]
-        if len(columns) < len(panel):
-            log.warning(
-                "%d genes of the panel are not measured in %s and are left out of its figures.",
-                len(panel) - len(columns),
-                name,
-            )
-        measured = np.zeros((len(seen.spots), len(panel)), np.float32)
-        measured[:, columns] = log_counts(section, [panel[i] for i in columns])
-        given = fold_input(
-            name,
-            panel,
-            list(section.counts.obs_names),
-            seen.x_um,
-            seen.y_um,
-            seen.spots,
-            seen.lattice,
-            measured,
-            generator,
-            fitted.schedule,
-            fitted.bands,
-            recipe.standard,
-            [c[r] for c, r in zip(conditions, rows, strict=True)],
-            [t[r] for t, r in zip(targets, rows, strict=True)],
-            trained_on={n: plan.patients[n] for n in split.train},
-            patient=plan.patients[name],
-            protocol=recipe.protocol,
-        )
-        report = evaluate_section(_of_genes(given, columns))
-        keep_report(report, _report_path(order, split, name), _recipe_hash(recipe))
-        found.append(report)
-    fitted.generator.cpu()
-    return found
-
-
-def _of_genes(given: EvaluationInput, columns: Sequence[int]) -> EvaluationInput:
-    """Take the genes that were measured."""
-    if len(columns) == len(given.symbols):
-        return given
-    at = list(columns)
-    return replace(
-        given,
-        symbols=tuple(given.symbols[i] for i in at),
-        measured=given.measured[:, at],
-        predicted=given.predicted[:, at],
-        samples=None if given.samples is None else given.samples[:, :, at],
-        band=None if given.band is None else (given.band[0][:, at], given.band[1][:, at]),
-        baselines={name: values[:, at] for name, values in given.baselines.items()},
-    )
-
-
 def _write(
     order: TrainingOrder,
     split: Split,
@@ -311,7 +206,7 @@ def _write(
             fit_ridge(spots, target),
             [HeldOutResult.from_report(report) for report in reports],
             created=datetime.now(UTC).date().isoformat(),
-            recipe_name=_recipe_name(order.recipe_file),
+            recipe_name=order.recipe_name,
             patch_um=float(np.median([c.side_um[0] for c in conditions])),
         )
         if order.out.is_dir():
@@ -324,77 +219,6 @@ def _write(
         )
         raise OutputError(msg) from error
     return manifest
-
-
-def _check_folders(order: TrainingOrder) -> None:
-    """See to it that nothing is there that would be lost."""
-    if order.out.exists() and not (order.out.is_dir() and not any(order.out.iterdir())):
-        msg = f"The model folder {order.out} is there already; name another one with --out."
-        raise OutputError(msg)
-    if (order.work / _RECORD).exists() and not order.resume:
-        msg = (
-            f"{order.work} holds a training already; go on with it by --resume, or name another "
-            "folder with --work."
-        )
-        raise OutputError(msg)
-
-
-def _begin(order: TrainingOrder) -> None:
-    """Make the folders, and write down the recipe."""
-    try:
-        order.work.mkdir(parents=True, exist_ok=True)
-        order.out.parent.mkdir(parents=True, exist_ok=True)
-        text = order.recipe.model_dump_json(indent=1) + "\n"
-        (order.work / _RECORD).write_text(text, encoding="utf-8")
-    except OSError as error:
-        msg = f"{order.work} cannot be written ({error.strerror or error}); name another folder."
-        raise OutputError(msg) from error
-
-
-def _kept(order: TrainingOrder, split: Split, name: str) -> SectionReport | None:
-    """Read the figures of a fold that was done before."""
-    if not order.resume:
-        return None
-    return kept_report(_report_path(order, split, name), _recipe_hash(order.recipe))
-
-
-def _report_path(order: TrainingOrder, split: Split, name: str) -> Path:
-    return order.work / split.name / f"held-out-{name}.json"
-
-
-def _recipe_hash(recipe: Recipe) -> str:
-    return hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()
-
-
-def _recipe_name(file: Path) -> str:
-    """Name a recipe of the zoo by its place, another one by its file."""
-    ours = Path(__file__).parent / "recipes"
-    return f"zoo/recipes/{file.name}" if file.resolve().parent == ours else file.name
-
-
-def _provenance(order: TrainingOrder) -> Mapping[str, str]:
-    recipe = order.recipe
-    return {
-        "Recipe": f"{_recipe_name(order.recipe_file)}, protocol {recipe.protocol}",
-        "Seed": str(recipe.training.denoiser.seed),
-        "Encoders": ", ".join(recipe.encoders),
-        "Date": datetime.now(UTC).date().isoformat(),
-        "Program": f"stem-in-a-browser {version('stem-in-a-browser')}",
-    }
-
-
-def _describe(report: SectionReport) -> str:
-    """Say how the model and the baselines did, a line each."""
-    lines = []
-    for name, m in [("Stem", report.figures), *report.baselines.items()]:
-        row = (
-            f"  {report.section} {name:13s} PCC-10/50/all {m['pcc_10']:.3f} {m['pcc_50']:.3f} "
-            f"{m['pcc_all']:.3f}  MSE {m['mse']:.3f}  MAE {m['mae']:.3f}  RVD {m['rvd']:.3f}"
-        )
-        if name == "Stem":
-            row += f"  CRPS {m['crps']:.3f}  in 90 % band {m['coverage_90']:.3f}"
-        lines.append(row)
-    return "\n".join(lines)
 
 
 def _teller(title: str, say: Callable[[str], None]) -> Callable[[TrainingProgress], None]:

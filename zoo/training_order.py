@@ -1,0 +1,120 @@
+"""A training as it was asked for, and the folders it works in."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from stem_core.errors import OutputError
+from stem_core.training.plan import Split
+from stem_core.training.recipe import Recipe
+
+__all__ = ["TrainingOrder"]
+
+log = logging.getLogger(__name__)
+
+_RECORD = "recipe.json"
+
+
+@dataclass(frozen=True)
+class TrainingOrder:
+    """A training as it was asked for.
+
+    Attributes
+    ----------
+    recipe, recipe_file
+        What to do, and the file it was read from.
+    data
+        Folder that the recipe's `data.folder` lies in.
+    out
+        The model folder, new or empty.
+    work
+        For everything else.
+    device
+        `auto`, `cpu`, `cuda` or `cuda:N`.
+    resume
+        Go on with what is in `work`.
+    say
+        Is told, in a line, what is going on.
+    """
+
+    recipe: Recipe
+    recipe_file: Path
+    data: Path
+    out: Path
+    work: Path
+    device: str = "auto"
+    resume: bool = False
+    say: Callable[[str], None] = log.info
+
+    @property
+    def sections(self) -> Path:
+        """Folder of the sections."""
+        return self.data / self.recipe.data.folder
+
+    @property
+    def recipe_hash(self) -> str:
+        """Of the whole recipe."""
+        return hashlib.sha256(self.recipe.model_dump_json().encode()).hexdigest()
+
+    @property
+    def recipe_name(self) -> str:
+        """The place of a recipe of the zoo, the file's name of another one."""
+        ours = Path(__file__).parent / "recipes"
+        file = self.recipe_file
+        return f"zoo/recipes/{file.name}" if file.resolve().parent == ours else file.name
+
+    def report_path(self, split: Split, section: str) -> Path:
+        """Where the held-out figures of a section are kept."""
+        return self.work / split.name / f"held-out-{section}.json"
+
+    def check_folders(self) -> None:
+        """See to it that nothing is there that would be lost.
+
+        Raises
+        ------
+        OutputError
+            There is a model, or a training that is not to be resumed.
+        """
+        if self.out.exists() and not (self.out.is_dir() and not any(self.out.iterdir())):
+            msg = f"The model folder {self.out} is there already; name another one with --out."
+            raise OutputError(msg)
+        if (self.work / _RECORD).exists() and not self.resume:
+            msg = (
+                f"{self.work} holds a training already; go on with it by --resume, or name another "
+                "folder with --work."
+            )
+            raise OutputError(msg)
+
+    def begin(self) -> None:
+        """Make the folders, and write down the recipe.
+
+        Raises
+        ------
+        OutputError
+            They cannot be written.
+        """
+        try:
+            self.work.mkdir(parents=True, exist_ok=True)
+            self.out.parent.mkdir(parents=True, exist_ok=True)
+            text = self.recipe.model_dump_json(indent=1) + "\n"
+            (self.work / _RECORD).write_text(text, encoding="utf-8")
+        except OSError as error:
+            msg = f"{self.work} cannot be written ({error.strerror or error}); name another folder."
+            raise OutputError(msg) from error
+
+    def provenance(self) -> Mapping[str, str]:
+        """Say for the report what was trained how."""
+        recipe = self.recipe
+        return {
+            "Recipe": f"{self.recipe_name}, protocol {recipe.protocol}",
+            "Seed": str(recipe.training.denoiser.seed),
+            "Encoders": ", ".join(recipe.encoders),
+            "Date": datetime.now(UTC).date().isoformat(),
+            "Program": f"stem-in-a-browser {version('stem-in-a-browser')}",
+        }
