@@ -70,8 +70,9 @@ def test_panels_are_painted_and_a_gene_costs_four_bytes_a_spot(
     assert tile.value.status == 200
     painted(page, *layers)
     assert page.locator(".viewer canvas[role=img]").count() == 3
-    for words in (one, f"{two}, spread", f"{one} − {two}", "held-out PCC"):
+    for words in (one, f"{two}, spread", f"{one} − {two}"):
         expect(page.get_by_text(words).first).to_be_visible()
+    expect(page.get_by_role("button", name="held-out PCC").first).to_be_visible()
     before = len(asked)
     third = next(s for s in truth.var_names[2:] if s not in (one, two))
     with page.expect_response(re.compile(r"/map/values\?layer=mean")) as answer:
@@ -150,7 +151,8 @@ def test_a_lasso_gives_the_figures_of_the_spots_inside(
     painted(page, f"mean:{first}")
     assert parse_qs(urlsplit(page.url).query)["maps"] == [f"mean:{first}"]
     page.get_by_role("button", name="Delete", exact=True).click()
-    expect(page.get_by_text("Values in the regions")).to_have_count(0)
+    expect(page.get_by_text("Genes that differ between two regions")).to_have_count(0)
+    expect(page.get_by_text("Draw around spots with")).to_be_visible()
     assert not kept.exists()
 
 
