@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TextIO
 
@@ -13,6 +14,7 @@ from stem_core.errors import SettingsError, StemError, TrainingError
 __all__ = ["train"]
 
 DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
+_NEEDED = {"yaml": "pyyaml", "scanpy": "scanpy"}  # beyond what predicting needs
 
 
 def train(args: argparse.Namespace, stream: TextIO) -> int:
@@ -38,6 +40,10 @@ def train(args: argparse.Namespace, stream: TextIO) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
+    absent = [what for name, what in _NEEDED.items() if find_spec(name) is None]
+    if absent:
+        msg = f"Training needs {' and '.join(absent)}; run pip install {' '.join(absent)}."
+        raise SettingsError(msg)
     from stem_core.training.recipe_file import read_recipe
 
     recipe = read_recipe(args.recipe, args.set)

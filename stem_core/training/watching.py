@@ -43,7 +43,7 @@ def watch_sections(
         measured.append(s.target[chosen])
     label, mean, truth = torch.cat(labels), torch.cat(means), np.concatenate(measured)
     relative = generator.relative_mean(mean)
-    # Independent draws: of ± pairs the first of each.
+    # The mean is of all; for the score of single draws, of ± pairs the first of each.
     step = 2 if preset.paired else 1
     how = replace(preset, samples=step * max(2, preset.samples))
     ids = [f"watched/{i}" for i in range(len(truth))]
@@ -51,12 +51,12 @@ def watch_sections(
     def look(denoiser: Denoiser) -> dict[str, float]:
         given = None if relative is None else relative.to(device)
         drawn = draw_targets(denoiser.eval(), schedule, label.to(device), given, ids, how).cpu()
-        draws = (mean[:, None] + generator.residual(drawn[:, ::step])).numpy().clip(0)
-        figures = evaluate_arrays(draws.mean(1), truth)
+        draws = (mean[:, None] + generator.residual(drawn)).numpy()
+        figures = evaluate_arrays(draws.mean(1).clip(0), truth)
         return {
             "pcc_all": float(figures["pcc_all"] or 0.0),
             "mse": float(figures["mse"] or 0.0),
-            "crps": crps(draws, truth),
+            "crps": crps(draws[:, ::step].clip(0), truth),
         }
 
     return look

@@ -1,6 +1,8 @@
 """A fit on invented spots whose truth is known."""
 
+import csv
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from stem_core.training.conditional_mean import (
 from stem_core.training.fit import FitSettings, Fitted, fit
 from stem_core.training.loss import diffusion_loss
 from stem_core.training.settings import DenoiserTraining
+from stem_core.training.trainer import TrainingRun
 
 GENES, WIDTH, SPOTS = 12, 30, 120
 GROUPS = {"raw": slice(0, 14), "relative": slice(14, 28), "geometry": slice(28, None)}
@@ -82,6 +85,22 @@ def test_held_out_spots_are_predicted(fitted: Fitted, data: tuple[np.ndarray, ..
     low, high = fitted.bands.around(mean, samples.std(1), level.doubt)
     inside = (target[held_out] >= low) & (target[held_out] <= high)
     assert 0.8 < inside.mean() < 0.98
+
+
+def test_validation_sections_teach_nothing(
+    fitted: Fitted, data: tuple[np.ndarray, ...], tmp_path: Path
+) -> None:
+    """They are looked at while the denoiser learns residuals, and change no weight."""
+    settings = replace(SETTINGS, denoiser=replace(SETTINGS.denoiser, validate_every=20))
+    run = TrainingRun(tmp_path)
+    watched = training_sections(data, (2,))
+    again = fit(training_sections(data, (0, 1)), GROUPS, 10, settings, run, watched)
+    for name, value in fitted.generator.state_dict().items():
+        assert torch.equal(again.generator.state_dict()[name], value), name
+    with (tmp_path / "log.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["20", "40", "60"]
+    assert all(0 < float(row["crps"]) < 2 and float(row["pcc_all"]) > 0.8 for row in rows)
 
 
 def test_strange_spots_are_far(fitted: Fitted, data: tuple[np.ndarray, ...]) -> None:
