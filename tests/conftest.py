@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before anything imports the Hub's client
@@ -19,6 +20,26 @@ def real_data() -> Path:
     if not value:
         pytest.skip("STEM_TEST_DATA is not set: no real sections on this machine")
     return Path(value).resolve()
+
+
+@pytest.fixture(scope="session")
+def sample_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The synthetic sample slide; drawing it takes seconds, so all tests have the same file."""
+    from stem_core.slides.sample import sample_slide
+
+    return sample_slide(tmp_path_factory.mktemp("sample") / "made on the way")
+
+
+@pytest.fixture(scope="session")
+def give_sample(sample_file: Path) -> Callable[[Path], None]:
+    """Put the sample slide into the home folder of an app, as if it had drawn it before."""
+
+    def give(home: Path) -> None:
+        folder = home / "sample"
+        folder.mkdir(parents=True, mode=0o700)
+        os.link(sample_file, folder / sample_file.name)
+
+    return give
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,6 @@ from PIL import Image
 from app.terminal import Notes, ProgressBar, quiet_stderr
 from stem_core.prediction.export import FILE_NAMES, write_prediction
 from stem_core.prediction.result import NOTICE, read_prediction
-from stem_core.slides.sample import make_sample_slide
 from tests.prediction.test_result import make_prediction
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,13 +52,13 @@ def stem(tmp_path: Path, environment: dict[str, str]):
 
 
 @pytest.fixture(scope="session")
-def small_slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_slide(tmp_path_factory: pytest.TempPathFactory, sample_file: Path) -> Path:
     """A piece of the synthetic sample slide, as PNG without microns per pixel."""
     from stem_core.slides.reading import open_slide
     from stem_core.slides.tissue import find_tissue
 
     folder = tmp_path_factory.mktemp("small")
-    with open_slide(make_sample_slide(folder / "sample.tif")) as slide:
+    with open_slide(sample_file) as slide:
         rows, columns = np.nonzero(find_tissue(slide).mask)
         scale = find_tissue(slide).scale_px
         x, y = columns.mean() * scale, rows.mean() * scale
@@ -207,7 +206,9 @@ def test_predict_lays_spots_out_as_the_model_was_trained(
 
 
 @pytest.fixture(scope="session")
-def bad_inputs(tmp_path_factory: pytest.TempPathFactory, small_slide: Path) -> Path:
+def bad_inputs(
+    tmp_path_factory: pytest.TempPathFactory, small_slide: Path, sample_file: Path
+) -> Path:
     """A folder of files that cannot be used."""
     folder = tmp_path_factory.mktemp("bad")
     (folder / "text.tif").write_text("this is not an image")
@@ -216,7 +217,7 @@ def bad_inputs(tmp_path_factory: pytest.TempPathFactory, small_slide: Path) -> P
     (folder / "columns.csv").write_text("spot,column,row\na,1,2\n")
     (folder / "outside.csv").write_text("spot,x_px,y_px\na,100,100\nb,5000,100\n")
     (folder / "file").write_text("")
-    full = (small_slide.parent / "sample.tif").read_bytes()
+    full = sample_file.read_bytes()
     (folder / "truncated.tif").write_bytes(full[: len(full) // 3])
     return folder
 

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -153,7 +154,10 @@ def test_a_card_says_what_must_be_known(model: str, tiny_model: Path) -> None:
     assert manifest.units in shown
 
 
-def test_from_the_sample_to_a_queued_run(model: str) -> None:
+def test_from_the_sample_to_a_queued_run(
+    model: str, home: Path, give_sample: Callable[[Path], None]
+) -> None:
+    give_sample(home)
     at = start()
     at.button(key="open_sample").click().run()
     assert "Synthetic" in words(sound(at))

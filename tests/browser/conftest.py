@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -46,7 +46,10 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def app(
-    browser: Browser, tmp_path_factory: pytest.TempPathFactory, tiny_model: Path
+    browser: Browser,
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_model: Path,
+    give_sample: Callable[[Path], None],
 ) -> Iterator[RunningApp]:
     """`stem app` on a free port with a home of its own, started in another folder."""
     from zoo.manifest import read_manifest
@@ -54,6 +57,7 @@ def app(
 
     elsewhere = tmp_path_factory.mktemp("browser")
     home = elsewhere / "home"
+    give_sample(home)
     bundled = {entry.name for entry in list_models()}
     tiny = read_manifest(tiny_model / "config.json").name
     environment = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,8 +35,13 @@ class Zoo:
 
 
 @pytest.fixture(scope="module")
-def zoo(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zoo]:
+def zoo(
+    browser: Browser,
+    tmp_path_factory: pytest.TempPathFactory,
+    give_sample: Callable[[Path], None],
+) -> Iterator[Zoo]:
     place = tmp_path_factory.mktemp("zoo")
+    give_sample(place / "home")
     folder = write_tiny_model(place / NAME, name=NAME)
     with LoopbackHub() as hub:
         hub.add_repo(REPO)

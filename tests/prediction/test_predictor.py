@@ -9,7 +9,6 @@ from stem_core.errors import Cancelled, SettingsError
 from stem_core.prediction.draws import Draws
 from stem_core.prediction.predictor import Predictor, Progress, SamplingSettings
 from stem_core.slides.reading import open_slide
-from stem_core.slides.sample import make_sample_slide
 from stem_core.slides.spots import lay_out_spots
 from stem_core.slides.tissue import find_tissue
 from zoo.loader import load_model
@@ -145,10 +144,10 @@ def test_cuda_where_there_is_none_is_refused(bundled: Predictor) -> None:
         Predictor(bundled.model, "cuda")
 
 
-def test_whole_journey_and_stopping(tmp_path: Path, tiny_model: Path) -> None:
+def test_whole_journey_and_stopping(sample_file: Path, tiny_model: Path) -> None:
     predictor = Predictor(load_model(tiny_model), "cpu")
     seen: list[Progress] = []
-    with open_slide(make_sample_slide(tmp_path / "sample.tif")) as slide:
+    with open_slide(sample_file) as slide:
         spots = lay_out_spots(slide, find_tissue(slide), "st").take(slice(0, 10))
         prediction = predictor.predict(
             slide, spots, SamplingSettings("ddim", 2, 2), progress=seen.append, chunk=4

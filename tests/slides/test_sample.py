@@ -18,8 +18,8 @@ from stem_core.slides.tissue import TissueMask, find_tissue
 
 
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return sample_slide(tmp_path_factory.mktemp("cache") / "made on the way")
+def sample(sample_file: Path) -> Path:
+    return sample_file
 
 
 def test_it_is_a_pyramid_with_mpp_and_a_label(sample: Path) -> None:

@@ -155,7 +155,10 @@ def test_plain_images_have_tiles_too(client: TestClient, make_run: Callable[...,
 
 
 @pytest.mark.slow
-def test_the_sample_slide(client: TestClient, make_run: Callable[..., Run]) -> None:
+def test_the_sample_slide(
+    client: TestClient, make_run: Callable[..., Run], home: Path, give_sample: Callable[..., None]
+) -> None:
+    give_sample(home)
     upload_id = uploads.register_sample()
     run = make_run(upload_id=upload_id)
     with open_slide(uploads.upload_path(upload_id)) as slide:
