@@ -151,7 +151,7 @@ def test_a_lasso_gives_the_figures_of_the_spots_inside(
     painted(page, f"mean:{first}")
     assert parse_qs(urlsplit(page.url).query)["maps"] == [f"mean:{first}"]
     page.get_by_role("button", name="Delete", exact=True).click()
-    expect(page.get_by_text("Genes that differ between two regions")).to_have_count(0)
+    expect(page.get_by_role("button", name="Compare", exact=True)).to_have_count(0)
     expect(page.get_by_text("Draw around spots with")).to_be_visible()
     assert not kept.exists()
 
