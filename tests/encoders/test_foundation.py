@@ -321,4 +321,4 @@ def test_four_patches_at_full_size(name: str, tmp_path: Path) -> None:
     path.unlink()
     assert found.shape == (4, CATALOGUE[name].width)
     assert np.isfinite(found).all()
-    assert len(np.unique(found[:, 0])) == 4
+    assert len(np.unique(found, axis=0)) == 4  # it looks at the patch
