@@ -26,6 +26,7 @@ __all__ = [
     "compare_panel",
     "effective_number",
     "gene_variation",
+    "uncut_lower",
 ]
 
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -173,7 +174,8 @@ def calibration(
     """Count how many measured values lie in the bands of several nominal levels.
 
     A prediction holds its 90 % band; that of another level is taken as a normal distribution has
-    it, each side of the 90 % band scaled by z(level) / 1.645.
+    it, each side of the 90 % band scaled by z(level) / 1.645; of a lower side that was cut off at
+    0, see `uncut_lower`.
 
     Parameters
     ----------
@@ -192,7 +194,8 @@ def calibration(
     """
     rows, genes = _shared(measured)
     mean, below, above, truth = (
-        part[rows][:, genes].astype(np.float64) for part in (predicted, q05, q95, measured)
+        part[rows][:, genes].astype(np.float64)
+        for part in (predicted, uncut_lower(predicted, q05, q95), q95, measured)
     )
     table = []
     for level in levels:
@@ -201,6 +204,19 @@ def calibration(
         by_gene = inside.mean(0)
         table.append((level, float(by_gene.mean()), *np.quantile(by_gene, [0.05, 0.95])))
     return pd.DataFrame(table, columns=["nominal", "observed", "low", "high"])
+
+
+def uncut_lower(
+    predicted: NDArray[np.floating[Any]],
+    q05: NDArray[np.floating[Any]],
+    q95: NDArray[np.floating[Any]],
+) -> NDArray[np.floating[Any]]:
+    """Lower bound of a 90 % band before it was cut off at 0, as far as can be told, (N,G).
+
+    Scaled down, a bound cut off at 0 would leave out measured zeros that the band holds. So where
+    it is 0 or less, the lower side is taken to be at least as wide as the upper one.
+    """
+    return np.where(q05 <= 0, np.minimum(q05, 2 * predicted - q95), q05)
 
 
 def gene_variation(

@@ -97,7 +97,7 @@ def fold_input(
         measured=measured,
         predicted=predicted.clip(0),
         samples=single.clip(0),
-        band=(low.clip(0), high.clip(0)),
+        band=(low, high),  # not cut off at 0: the calibration curve scales it
         baselines={
             name: predict_baseline(name, seen, target, condition).clip(0) for name in BASELINES
         },

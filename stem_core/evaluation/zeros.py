@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from stem_core.analysis.comparison import uncut_lower
 from stem_core.evaluation.structure import roc_auc
 
 __all__ = ["ZERO_BELOW", "no_count_probability", "zero_figures"]
@@ -43,7 +44,8 @@ def no_count_probability(
     if band is None:
         return None
     away = ZERO_BELOW - predicted.astype(np.float64)
-    side = np.where(away < 0, predicted - band[0], band[1] - predicted) / _Z_90
+    low = uncut_lower(predicted, *band)
+    side = np.where(away < 0, predicted - low, band[1] - predicted) / _Z_90
     # a band of no width says yes or no
     out: Floats = norm.cdf(away / np.maximum(side, 1e-9))
     return out

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from stem_core.analysis.comparison import calibration
 from stem_core.evaluation.calibration import half_sample_mode, sample_calibration
 from stem_core.evaluation.metrics import crps, crps_by_spot
 
@@ -43,3 +44,12 @@ def test_mode_by_halving() -> None:
     assert half_sample_mode(np.array([[[1.0], [2.0]]]))[0, 0] == 1.5
     skewed = RANDOM.gamma(2.0, 1.0, (200, 200, 1))  # mode 1, median 1.68, mean 2
     assert half_sample_mode(skewed).mean() == pytest.approx(1.0, abs=0.25)
+
+
+def test_a_band_cut_off_at_zero_still_scales() -> None:
+    truth = RANDOM.normal(0.5, 1.0, (4000, 2)).clip(0)
+    mean = np.full_like(truth, 0.5)
+    table = calibration(mean, (mean - 1.645).clip(0), mean + 1.645, truth)
+    # bands whose lower bound is 0 or less hold all zeros, 31 % of the values
+    wanted = [0.5 + level / 2 if level > 0.38 else level for level in table["nominal"]]
+    np.testing.assert_allclose(table["observed"], wanted, atol=0.02)
