@@ -30,11 +30,13 @@ class Keys:
     MODELS_NEWS = "models_news"
     MODELS_STOPPING = "models_stopping"
     # Of the Maps page: the panel that choices change; the key of a search box and what was typed
-    # there in vain; what became of the lists of genes, by panel; the gene that lists compare with.
+    # there in vain; what became of the lists of genes, by panel; the gene that lists compare with;
+    # the gene chosen in a list and how often another was chosen elsewhere.
     ACTIVE_MAP = "maps_active"
     GENE_SOUGHT = "gene_sought"
     GENE_SETS = "gene_sets"
     LIST_GENE = "list_gene"
+    LIST_CHOICE = "list_choice"
     RUN_PARAMETER = "run"
 
 

@@ -114,7 +114,7 @@ def show_gene_lists(
         f"{plain(listed.meaning.format(gene=reference))} {count(len(table), 'gene')}; click one to "
         f"show it in map {active + 1}."
     )
-    key = f"list_{kind}_{column}"
+    key = f"list_{kind}_{column}_{_turn(shown)}"
     st.dataframe(
         pd.DataFrame({"Gene": table.index, listed.column: table["figure"].to_numpy(),
                       "Trust": table["trust"].to_numpy()}),
@@ -203,6 +203,18 @@ def _reference(symbols: Sequence[str], shown: str) -> str:
     return str(kept)
 
 
+def _turn(shown: str) -> int:
+    """Return a number that grows when another gene is shown than the one chosen in the list.
+
+    The table is a new one then: one with an old choice takes the next click for the end of that.
+    """
+    chosen, turn = st.session_state.get(Keys.LIST_CHOICE, (None, 0))
+    if chosen not in (None, shown):
+        chosen, turn = None, turn + 1
+    st.session_state[Keys.LIST_CHOICE] = (chosen, turn)
+    return int(turn)
+
+
 def _refer(gene: str) -> None:
     st.session_state[Keys.LIST_GENE] = gene
 
@@ -212,4 +224,6 @@ def _row_chosen(
 ) -> None:
     cells = st.session_state[key]["selection"]["cells"]
     if cells and 0 <= int(cells[0][0]) < len(symbols):
-        show_gene(values, layers, active, symbols[int(cells[0][0])])
+        gene = symbols[int(cells[0][0])]
+        st.session_state[Keys.LIST_CHOICE] = (gene, st.session_state[Keys.LIST_CHOICE][1])
+        show_gene(values, layers, active, gene)
