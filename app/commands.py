@@ -13,6 +13,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from app.exit_codes import BAD_INPUT, DONE
 from app.terminal import CTRL_C, Notes, ProgressBar, one_line
 from stem_core.errors import OutputError, SettingsError
 
@@ -35,7 +36,6 @@ __all__ = [
 
 LOG = logging.getLogger("app.commands")
 
-DONE, BAD_INPUT = 0, 2
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from app.commands import require_folder, write_text
+from app.exit_codes import DONE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate"]
 
-DONE = 0
 DRAWS_FILE = "draws.safetensors"
 
 

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from app.exit_codes import DONE
 from stem_core.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["EXPORTS", "draw_map", "export", "view_numbers"]
 
-DONE = 0
 EXPORTS = ("qupath", "tissuumaps", "spatialdata")
 _MAP_KINDS = (".png", ".svg", ".html")
 _MOST_REGION_BYTES = 100_000_000

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import TextIO
 
+from app.exit_codes import BAD_INPUT, DONE
 from app.terminal import one_line
 from stem_core.errors import SectionError, StemError
 
 __all__ = ["check", "download"]
-
-DONE, BAD_INPUT = 0, 2
 
 
 def check(args: argparse.Namespace, stream: TextIO) -> int:

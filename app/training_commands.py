@@ -8,12 +8,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TextIO
 
+from app.exit_codes import BAD_INPUT, DONE, INTERRUPTED
 from app.terminal import Notes
 from stem_core.errors import SettingsError, StemError, TrainingError
 
 __all__ = ["train"]
 
-DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
 _NEEDED = {"yaml": "pyyaml", "scanpy": "scanpy"}  # beyond what predicting needs
 
 

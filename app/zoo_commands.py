@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any, TextIO
 
+from app.exit_codes import BAD_INPUT, DONE
 from app.terminal import CTRL_C, one_line
 from stem_core.errors import SettingsError, StemError
 
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from zoo.registry import Offer
 
 __all__ = ["convert", "info", "list_all", "pull", "pull_encoder", "push", "remove", "verify"]
-
-DONE, BAD_INPUT = 0, 2
 
 
 def list_all(args: argparse.Namespace, stream: TextIO) -> int:

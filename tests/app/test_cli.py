@@ -130,7 +130,7 @@ def test_help_is_fast_and_loads_nothing_heavy(tmp_path: Path) -> None:
 def test_wrong_usage_is_one_line(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from app.cli import build_parser
+    from app.arguments import build_parser
 
     with pytest.raises(SystemExit) as stop:
         build_parser().parse_args(arguments)
