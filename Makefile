@@ -5,6 +5,7 @@ STAMP  := $(VENV)/.installed
 PORT   ?= 8501
 HOST   ?= 127.0.0.1
 PYTEST ?=
+WORKERS ?= 2
 
 .PHONY: help venv app test lint format browser clean
 
@@ -40,8 +41,8 @@ browser:
 	    || echo "Chromium could not be installed; the browser tests will say so." >&2; \
 	else echo "No Chromium here; the browser tests will skip." >&2; fi
 
-test: $(STAMP) browser ## all tests (PYTEST="-k name" for some)
-	$(BIN)/python -m pytest $(PYTEST)
+test: $(STAMP) browser ## all tests, in two processes (PYTEST="-k name" for some)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(PYTEST)
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .

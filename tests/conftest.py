@@ -12,6 +12,30 @@ import pytest
 
 from tests.tiny import write_tiny_model
 
+SLOWEST_FIRST = ("tests/browser", "tests/zoo", "tests/app")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With several processes (`-n 2 --dist loadgroup`), keep together what shares costly fixtures.
+
+    A file stays in one process, and so do all browser tests of the one running app. What takes
+    longest begins first, so that the processes end together.
+    """
+    if config.getoption("dist", "no") != "loadgroup":
+        return
+    for item in items:
+        place = item.nodeid.partition("::")[0]
+        if place.startswith("tests/browser") and "app" in getattr(item, "fixturenames", ()):
+            place = "tests/browser app"
+        item.add_marker(pytest.mark.xdist_group(place))
+
+    def rank(item: pytest.Item) -> int:
+        places = enumerate(SLOWEST_FIRST)
+        return next((at for at, name in places if item.nodeid.startswith(name)), 9)
+
+    items.sort(key=rank)
+
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
