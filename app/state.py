@@ -31,7 +31,7 @@ class Keys:
     MODELS_STOPPING = "models_stopping"
     # Of the Maps page: the panel that choices change; the key of a search box and what was typed
     # there in vain; what became of the lists of genes, by panel; the gene that lists compare with;
-    # the gene chosen in a list and how often another was chosen elsewhere.
+    # the gene last chosen in a list, and the one last chosen elsewhere.
     ACTIVE_MAP = "maps_active"
     GENE_SOUGHT = "gene_sought"
     GENE_SETS = "gene_sets"

@@ -114,7 +114,7 @@ def show_gene_lists(
         f"{plain(listed.meaning.format(gene=reference))} {count(len(table), 'gene')}; click one to "
         f"show it in map {active + 1}."
     )
-    key = f"list_{kind}_{column}_{_turn(shown)}"
+    key = f"list_{kind}_{column}_{_elsewhere(shown)}"
     st.dataframe(
         pd.DataFrame({"Gene": table.index, listed.column: table["figure"].to_numpy(),
                       "Trust": table["trust"].to_numpy()}),
@@ -203,16 +203,16 @@ def _reference(symbols: Sequence[str], shown: str) -> str:
     return str(kept)
 
 
-def _turn(shown: str) -> int:
-    """Return a number that grows when another gene is shown than the one chosen in the list.
+def _elsewhere(shown: str) -> str:
+    """Return the gene that was last chosen elsewhere than in a list.
 
-    The table is a new one then: one with an old choice takes the next click for the end of that.
+    The table is a new one with each: one that was left takes the next click for the return to it.
     """
-    chosen, turn = st.session_state.get(Keys.LIST_CHOICE, (None, 0))
-    if chosen not in (None, shown):
-        chosen, turn = None, turn + 1
-    st.session_state[Keys.LIST_CHOICE] = (chosen, turn)
-    return int(turn)
+    chosen, elsewhere = st.session_state.get(Keys.LIST_CHOICE, (None, shown))
+    if shown != chosen:
+        chosen, elsewhere = None, shown
+    st.session_state[Keys.LIST_CHOICE] = (chosen, elsewhere)
+    return str(elsewhere)
 
 
 def _refer(gene: str) -> None:
