@@ -99,6 +99,7 @@ def _show_buttons(offer: Offer, *, can_run: bool) -> None:
             "Download", key=f"download_{name}", icon=":material/download:", type="primary",
             width="stretch", on_click=_ask, args=("download", name),
         )  # fmt: skip
+        st.space("medium")  # the second row of the other states: the page does not jump
     verify = False
     with st.container(horizontal=True, vertical_alignment="center"):
         if offer.state == "update":
