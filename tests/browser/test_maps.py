@@ -86,6 +86,8 @@ def test_panels_are_painted_and_a_gene_costs_four_bytes_a_spot(
         np.frombuffer(answer.value.body(), "<f4"), np.asarray(truth[:, third].X).ravel()
     )
     assert third in parse_qs(urlsplit(page.url).query)["maps"][0]
+    expect(page.get_by_test_id("stStatusWidget")).to_have_count(0)
+    page.wait_for_timeout(800)  # the table takes clicks once it is drawn again
     table = page.get_by_test_id("stSidebar").get_by_test_id("stDataFrame").bounding_box()
     assert table is not None
     page.mouse.click(table["x"] + 40, table["y"] + 35 + 17)  # the first gene of the list
