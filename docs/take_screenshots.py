@@ -116,6 +116,7 @@ def keep(page: Page, path: Path) -> None:
     width = page.viewport_size["width"] if page.viewport_size else WIDTHS_PX[0]
     needed = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight") + 60
     page.set_viewport_size({"width": width, "height": min(MOST_HEIGHT_PX, max(700, needed))})
+    page.evaluate("document.querySelector('[data-testid=stMain]').scrollTo(0, 0)")
     page.wait_for_timeout(1500)
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     picture.save(path, quality=QUALITY, optimize=True, progressive=True)

@@ -63,7 +63,7 @@ def expected_quality(manifest: Manifest, quality: Quality) -> str:
         ):  # fmt: skip
             return (
                 f"On sections kept aside: PCC {point.pcc_all:.2f} over the panel, "
-                f"{point.coverage_90:.0%} of measured values in the 90 % band, error of single "
+                f"{100 * point.coverage_90:.0f}\u00a0% of measured values in the 90\u00a0% band, error of single "
                 f"draws (CRPS) {point.crps:.2f} log2(1 + count)."
             )
     if quality.preset == "published":

@@ -142,7 +142,9 @@ with preview, st.skeleton(height=PREVIEW_HEIGHT_PX):
         alt=f"Tissue and spots on {slide.name}",
     )  # fmt: skip
     if tissue is not None:
-        words = f"Tissue covers {tissue.fraction():.0%} of the image (the rest is veiled)."
+        words = (
+            f"Tissue covers {100 * tissue.fraction():.0f}\u00a0% of the image (the rest is veiled)."
+        )
         if spots is not None:
             off = int(np.count_nonzero(~spots.in_tissue))
             words += f" Circles show the spots at their size: {spots.diameter_um:g} µm."

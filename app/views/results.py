@@ -102,7 +102,7 @@ if domain is None:
 else:
     trust = (
         f"Domain distance: median {np.median(domain):.2f}; "
-        f"{far:.0%} of the spots are above 1. ".replace("%", " %")
+        f"{100 * far:.0f}\u00a0% of the spots are above 1. "
         + "At 1 a spot looks as unusual as the most unusual 5 % of the training spots."
     )
 if far > MANY_FAR:
