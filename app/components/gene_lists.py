@@ -186,9 +186,7 @@ def _figures(kind: str, column: int, prediction: Prediction) -> NDArray[np.float
         rows = (gene_row(prediction, gene) for gene in prediction.symbols)
         return np.array([gene_trust(row).pcc for row in rows])
     spots, mpp = prediction.spots, prediction.mpp
-    return gene_figure(
-        kind, prediction.mean, spots.x_px * mpp, spots.y_px * mpp, spots.pitch_um, column
-    )
+    return gene_figure(kind, prediction.mean, spots.x_px * mpp, spots.y_px * mpp, column)
 
 
 def _reference(symbols: Sequence[str], shown: str) -> str:

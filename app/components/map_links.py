@@ -1,4 +1,4 @@
-"""Put maps on the page's panels from elsewhere on it: a row of a table, a button."""
+"""What the address says of the maps that are shown, written from anywhere on the page."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-__all__ = ["put_gene", "put_maps"]
+from app.state import Keys
 
-# The address and the key in which the page keeps its maps and the one to change.
-_PARAMETER = "maps"
-_ACTIVE = "maps_active"
+__all__ = ["MAPS_PARAMETER", "put_gene", "put_maps"]
+
+MAPS_PARAMETER = "maps"
 
 
-def put_maps(layers: Sequence[str]) -> None:
-    """Show these layers, the first of them to be changed next. For callbacks of widgets."""
-    st.query_params[_PARAMETER] = ";".join(layers)
-    st.session_state[_ACTIVE] = 0
+def put_maps(layers: Sequence[str], active: int = 0) -> None:
+    """Show these layers, one of them to be changed next. For callbacks of widgets."""
+    st.query_params[MAPS_PARAMETER] = ";".join(layers)
+    st.session_state[Keys.ACTIVE_MAP] = active
+    st.session_state[Keys.GENE_SOUGHT] = None
 
 
 def put_gene(layers: Sequence[str], gene: str) -> None:
     """Show a gene's prediction in the active one of the panels. For callbacks of widgets."""
-    active = min(int(st.session_state.get(_ACTIVE, 0)), len(layers) - 1)
-    shown = [f"mean:{gene}" if place == active else layer for place, layer in enumerate(layers)]
-    st.query_params[_PARAMETER] = ";".join(shown)
+    active = min(int(st.session_state.get(Keys.ACTIVE_MAP, 0)), len(layers) - 1)
+    put_maps([f"mean:{gene}" if i == active else layer for i, layer in enumerate(layers)], active)

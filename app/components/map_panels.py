@@ -8,6 +8,7 @@ import streamlit as st
 
 from app.components.gene_finder import Genes, find_gene, show_not_found
 from app.components.gene_set_choice import note_missing, pick_gene_set
+from app.components.map_links import MAPS_PARAMETER, put_maps
 from app.components.maps_viewer import MOST_PANELS
 from app.maps.layers import parse_layer
 from app.maps.panels import layer_title
@@ -32,14 +33,13 @@ KINDS = {
 }
 _NEEDS_MEASURED = ("measured", "error")
 _WIDE = ("difference", "draw", "score")  # these ask for more than a gene
-_PARAMETER = "maps"
 
 
 def shown_layers(values: MapValues, first_gene: str) -> list[str]:
     """Return the layers of the address that this result has; the first gene's map for none."""
     places = {symbol: place for place, symbol in enumerate(values.symbols)}
     found: list[str] = []
-    for layer in st.query_params.get(_PARAMETER, "").split(";"):
+    for layer in st.query_params.get(MAPS_PARAMETER, "").split(";"):
         try:
             read = parse_layer(layer, places)
         except SettingsError:
@@ -70,7 +70,7 @@ def pick_panels(values: MapValues, genes: Genes, model: str) -> tuple[list[str],
     name of the model whose panel `genes` are.
     """
     layers = shown_layers(values, genes.symbols[0])
-    st.query_params[_PARAMETER] = ";".join(layers)
+    st.query_params[MAPS_PARAMETER] = ";".join(layers)
     active = min(int(st.session_state.get(Keys.ACTIVE_MAP, 0)), len(layers) - 1)
     if len(layers) > 1:
         key = f"active_of_{len(layers)}"
@@ -88,13 +88,13 @@ def offer_more_panels(layers: list[str], active: int) -> None:
     """Show the buttons that add a map and take the active one away."""
     st.button(
         "Add a map", icon=":material/add:", disabled=len(layers) >= MOST_PANELS, key="add_map",
-        on_click=_put, args=([*layers, layers[active]], len(layers)),
+        on_click=put_maps, args=([*layers, layers[active]], len(layers)),
         help="Show one more map beside the others, to be changed next.",
     )  # fmt: skip
     if len(layers) > 1:
         st.button(
             "Remove this map", icon=":material/remove:", key="drop_map",
-            on_click=_put, args=([x for i, x in enumerate(layers) if i != active], 0),
+            on_click=put_maps, args=([x for i, x in enumerate(layers) if i != active], 0),
             help=f"Take away map {active + 1}, {layer_title(layers[active])}.",
         )  # fmt: skip
 
@@ -119,14 +119,8 @@ def show_gene(values: MapValues, layers: list[str], active: int, gene: str) -> N
     _put_layer(layers, active, layer)
 
 
-def _put(layers: list[str], active: int) -> None:
-    st.query_params[_PARAMETER] = ";".join(layers)
-    st.session_state[Keys.ACTIVE_MAP] = active
-    st.session_state[Keys.GENE_SOUGHT] = None
-
-
 def _put_layer(layers: list[str], active: int, layer: str) -> None:
-    _put([layer if i == active else other for i, other in enumerate(layers)], active)
+    put_maps([layer if i == active else other for i, other in enumerate(layers)], active)
 
 
 def _activate(key: str) -> None:

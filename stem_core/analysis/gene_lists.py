@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stem_core.analysis.spatial import correlated_genes, morans_i, neighbour_weights
+from stem_core.analysis.variogram import median_pitch
 
 __all__ = ["gene_figure", "ranked_genes"]
 
@@ -21,7 +22,6 @@ def gene_figure(
     values: NDArray[np.floating[Any]],
     x_um: Floats,
     y_um: Floats,
-    pitch_um: float,
     column: int = 0,
 ) -> Floats:
     """Return a figure of every gene.
@@ -33,8 +33,8 @@ def gene_figure(
         Moran's I over neighbouring spots; `correlation`: Pearson's, with the gene of a column.
     values
         (N,G).
-    x_um, y_um, pitch_um
-        Positions of the spots, (N,), and the distance between neighbours, in microns.
+    x_um, y_um
+        Positions of the spots, (N,), in microns.
     column
         The gene that others are correlated with.
 
@@ -54,7 +54,8 @@ def gene_figure(
         found: Floats = values.var(axis=0, ddof=1, dtype=np.float64)
         return found
     if kind == "structure":
-        return morans_i(values, neighbour_weights(x_um, y_um, pitch_um))
+        # The distance that the spots have, not the one a file says: a wrong one joins all to all.
+        return morans_i(values, neighbour_weights(x_um, y_um, median_pitch(x_um, y_um)))
     if kind == "correlation":
         return correlated_genes(values, column)
     msg = f"There is no figure {kind!r} of a gene; it is variance, structure or correlation."

@@ -14,17 +14,18 @@ VALUES[:, 39] = 1.5
 
 
 def figure(kind: str, column: int = 0) -> np.ndarray:
-    return gene_figure(kind, VALUES, X, Y, 100.0, column)
+    return gene_figure(kind, VALUES, X, Y, column)
 
 
 def test_the_variance_is_that_of_numpy() -> None:
     np.testing.assert_allclose(figure("variance"), np.var(VALUES.astype(float), 0, ddof=1))
-    assert np.isnan(gene_figure("variance", VALUES[:1], X[:1], Y[:1], 100.0)).all()
+    assert np.isnan(gene_figure("variance", VALUES[:1], X[:1], Y[:1])).all()
 
 
 def test_the_structure_is_morans_i_of_all_pairs_in_reach() -> None:
     away = cdist(np.column_stack([X, Y]), np.column_stack([X, Y]))
-    near = ((away <= 160) & (away > 0)).astype(float)
+    nearest = np.where(away > 0, away, np.inf).min(1)
+    near = ((away <= 1.6 * np.median(nearest)) & (away > 0)).astype(float)
     weights = near / np.maximum(near.sum(1, keepdims=True), 1)
     z = VALUES.astype(float) - VALUES.mean(0, dtype=float)
     expected = np.einsum("ig,ij,jg->g", z, weights, z)[:39] / (z**2).sum(0)[:39]
