@@ -63,8 +63,8 @@ def expected_quality(manifest: Manifest, quality: Quality) -> str:
         ):  # fmt: skip
             return (
                 f"On sections kept aside: PCC {point.pcc_all:.2f} over the panel, "
-                f"{100 * point.coverage_90:.0f}\u00a0% of measured values in the 90\u00a0% band, error of single "
-                f"draws (CRPS) {point.crps:.2f} log2(1 + count)."
+                f"{100 * point.coverage_90:.0f}\u00a0% of measured values in the 90\u00a0% band, "
+                f"error of single draws (CRPS) {point.crps:.2f} log2(1 + count)."
             )
     if quality.preset == "published":
         versus = curve.against_published
