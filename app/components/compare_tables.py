@@ -34,7 +34,7 @@ def show_gene(table: pd.DataFrame, gene: str) -> None:
     shown = {
         "PCC": _with_interval(row, "pcc"),
         "CCC": _with_interval(row, "ccc"),
-        "A − B": f"{row['mean_difference']:+.2f}".replace("-", "−"),
+        "A − B": f"{round(row['mean_difference'], 2) + 0.0:+.2f}".replace("-", "−"),
         "Far apart": _share(row["far"]),
         "Bands overlap": _share(row["overlap"]),
     }
