@@ -258,7 +258,7 @@ def fit_fold(order: TrainingOrder, plan: Plan, split: Split) -> Fold:
     """Train without a section."""
     encoder = find_encoder(order.recipe.encoders)
     folder = order.sections
-    material = Material(order.recipe, folder, order.work / "conditions", encoder, log.info)
+    material = Material(order.recipe, folder, order.work / "embeddings", encoder, log.info)
     panel, fitted = fit_split(order, plan, split, material, Ranks())
     (held_out,) = split.test
     test, seen = material.section(held_out), material.condition(held_out)

@@ -1,18 +1,15 @@
-"""What a model sees of measured sections, made once and kept on disk."""
+"""What a model sees of measured sections, assembled from embeddings that are kept on disk."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
 
 from stem_core.encoders.condition import (
     Encoder,
@@ -20,7 +17,7 @@ from stem_core.encoders.condition import (
     survey_condition,
     survey_slide,
 )
-from stem_core.errors import OutputError
+from stem_core.encoders.embedding_cache import EmbeddingCache
 from stem_core.slides.patches import paper_side_px
 from stem_core.slides.tissue import find_tissue
 from stem_core.training.hest import MeasuredSection, open_section, section_spots
@@ -66,80 +63,41 @@ def section_condition(
     *,
     augmented: bool = False,
 ) -> SectionCondition:
-    """Make, or read from the cache, the condition of a section.
-
-    The key of the cache is all that it depends on: image and spots (by size and time of their
-    files), encoder, and what the recipe looks at.
+    """Assemble the condition of a section; what is not kept yet is embedded.
 
     Parameters
     ----------
     section, encoder, recipe
         Of what, by what, how.
     cache
-        Folder of the cache.
+        Folder of the embeddings, see `EmbeddingCache`.
     say
-        Is told when it has to be made.
+        Is told of what has to be embedded.
     augmented
         Whether views are wanted, as the recipe augments.
 
     Raises
     ------
     OutputError
-        The cache cannot be written.
+        The embeddings cannot be kept.
     """
-    views = recipe.augment.views if augmented and recipe.augment.views > 1 else 0
-    facts = [p.stat() for p in (section.image, section.table)]
-    depends = (
-        encoder.sha256, recipe.spec, recipe.layout.spot_diameter_um, len(section.counts.obs_names),
-        [(f.st_size, f.st_mtime_ns) for f in facts],
-        (views, recipe.augment, recipe.training.denoiser.seed) if views else 0,
-    )  # fmt: skip
-    key = hashlib.sha256(repr(depends).encode()).hexdigest()[:16]
-    path = cache / f"{section.name}-{key}.safetensors"
-    try:
-        return SectionCondition(**load_file(path))
-    except FileNotFoundError:
-        pass
-    except (OSError, SafetensorError, TypeError) as error:
-        log.warning("The kept condition %s is damaged (%s) and is made again.", path.name, error)
-    say(f"{section.name}: embedding {section.counts.n_obs:,} spots with {encoder.name}")
-    made = _make(section, encoder, recipe, views)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(save({f.name: getattr(made, f.name) for f in fields(made)}))
-        aside.replace(path)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        msg = (
-            f"The embeddings of {section.name} cannot be kept in {cache} "
-            f"({error.strerror or error}); free space there, or name another folder with --work."
-        )
-        raise OutputError(msg) from error
-    return made
-
-
-def _make(
-    section: MeasuredSection, encoder: Encoder, recipe: Recipe, views: int
-) -> SectionCondition:
     spec, diameter_um = recipe.spec, recipe.layout.spot_diameter_um
+    views = recipe.augment.views if augmented and recipe.augment.views > 1 else 0
+    kept = EmbeddingCache(cache)
+
+    def seen_by(viewed: Encoder) -> Array:
+        """Make the condition of the spots, each patch in one view."""
+        embed = partial(kept.embed, progress=_teller(section.name, viewed.name, say))
+        return spot_condition(slide, spots, survey, viewed, spec, embed)
+
     with open_section(section) as slide:
         mpp = slide.require_mpp()
         spots = section_spots(section, slide, diameter_um)
-        survey = survey_slide(slide, find_tissue(slide), encoder, spec)
-        own = spot_condition(slide, spots, survey, encoder, spec)
-        others = [
-            spot_condition(
-                slide,
-                spots,
-                survey,
-                ViewedEncoder(
-                    encoder, view, recipe.augment.dihedral, recipe.training.denoiser.seed
-                ),
-                spec,
-            )
-            for view in range(1, views)
-        ]
+        tell = _teller(section.name, encoder.name, say)
+        survey = survey_slide(slide, find_tissue(slide), encoder, spec, tell, kept.embed)
+        own = seen_by(encoder)
+        dihedral, seed = recipe.augment.dihedral, recipe.training.denoiser.seed
+        others = [seen_by(ViewedEncoder(encoder, view, dihedral, seed)) for view in range(1, views)]
         side_um = spec.side_um
         if spec.patch_mode == "paper":
             side_um = paper_side_px(slide, spots.diameter_um) * mpp
@@ -151,3 +109,13 @@ def _make(
         np.asarray(spots.y_px * mpp, np.float64),
         np.array([side_um], np.float64),
     )
+
+
+def _teller(section: str, by: str, say: Callable[[str], None]) -> Callable[[int, int], None]:
+    """Say once what is about to be embedded."""
+
+    def tell(done: int, total: int) -> None:
+        if not done:
+            say(f"{section}: embedding {total:,} patches with {by}")
+
+    return tell

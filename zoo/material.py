@@ -27,7 +27,7 @@ class Material:
     folder
         With the sections.
     cache
-        For conditions.
+        Folder for embeddings.
     encoder
         That makes them.
     say
@@ -62,7 +62,7 @@ class Material:
         return self._sections[name]
 
     def condition(self, name: str, *, augmented: bool = False) -> SectionCondition:
-        """Make or read what the model sees of a section; with its views where those are wanted."""
+        """Assemble what the model sees of a section; with its views where those are wanted."""
         augmented = augmented and self.recipe.augment.views > 1
         if (name, True) in self._conditions:  # it has the patch as it is, too
             return self._conditions[name, True]

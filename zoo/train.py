@@ -1,6 +1,6 @@
 """Train a model from its recipe: sections, conditions, folds, final weights, model folder, report.
 
-    <work>/conditions/      what the model sees of each section, kept for the next time
+    <work>/embeddings/      of each section, kept for the next time
            recipe.json      the recipe as it was taken
            <split>/         checkpoints and log of each fold and of the final training, and its
                             held-out figures (`held-out-<section>.json`)
@@ -82,7 +82,7 @@ def train_model(order: TrainingOrder, encoder: Encoder) -> Manifest | None:
         if ranks.first:
             order.begin()
         encoder.to(ranks.device)
-        material = Material(recipe, order.sections, order.work / "conditions", encoder, say)
+        material = Material(recipe, order.sections, order.work / "embeddings", encoder, say)
         reports: list[SectionReport] = []
         for number, split in enumerate(plan.splits, 1):
             title = f"{split.name} ({number} of {len(plan.splits)})"

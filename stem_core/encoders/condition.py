@@ -29,6 +29,7 @@ from stem_core.slides.tissue import TissueMask
 
 __all__ = [
     "ConditionSpec",
+    "Embed",
     "Encoder",
     "SlideSurvey",
     "condition_groups",
@@ -67,6 +68,25 @@ class Encoder(Protocol):
 
     def to(self, device: torch.device) -> None:
         """Move the weights."""
+        ...
+
+
+class Embed(Protocol):
+    """What finds the embeddings of the patches around places: `embed_places`, or what kept them."""
+
+    def __call__(
+        self,
+        slide: Slide,
+        x_px: NDArray[np.float64],
+        y_px: NDArray[np.float64],
+        encoder: Encoder,
+        *,
+        size_px: int,
+        side_um: float | None = None,
+        side_px: float | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> NDArray[np.float32]:
+        """Embed places, (N,) each: float32 (N,width)."""
         ...
 
 
@@ -165,6 +185,7 @@ def survey_slide(
     encoder: Encoder,
     spec: ConditionSpec,
     progress: Callable[[int, int], None] | None = None,
+    embed: Embed = embed_places,
 ) -> SlideSurvey:
     """Embed the slide's tissue on a lattice; on none for a model that sees patches alone.
 
@@ -197,8 +218,8 @@ def survey_slide(
     if len(x) == 0:
         msg = f"No tissue was found on {slide.path.name}; choose an image with stained tissue."
         raise NoTissueError(msg)
-    embeddings = embed_places(
-        slide, x, y, encoder.encode, side_um=spec.side_um, size_px=spec.size_px, progress=progress
+    embeddings = embed(
+        slide, x, y, encoder, side_um=spec.side_um, size_px=spec.size_px, progress=progress
     )
     return SlideSurvey(
         (x * mpp).astype(np.float32),
@@ -253,7 +274,12 @@ def _assemble(
 
 
 def spot_condition(
-    slide: Slide, spots: Spots, survey: SlideSurvey, encoder: Encoder, spec: ConditionSpec
+    slide: Slide,
+    spots: Spots,
+    survey: SlideSurvey,
+    encoder: Encoder,
+    spec: ConditionSpec,
+    embed: Embed = embed_places,
 ) -> NDArray[np.float32]:
     """Make the condition of spots.
 
@@ -269,11 +295,9 @@ def spot_condition(
     if spec.patch_mode == "paper":
         side_px = paper_side_px(slide, spots.diameter_um)
         # Pixel by pixel: each encoder resizes by its own rule, as published.
-        own = embed_places(slide, x_px, y_px, encoder.encode, side_px=side_px, size_px=side_px)
+        own = embed(slide, x_px, y_px, encoder, side_px=side_px, size_px=side_px)
     else:
-        own = embed_places(
-            slide, x_px, y_px, encoder.encode, side_um=spec.side_um, size_px=spec.size_px
-        )
+        own = embed(slide, x_px, y_px, encoder, side_um=spec.side_um, size_px=spec.size_px)
     if spec.survey_pitch_um is None:
         return own
     return _assemble(own, spots.x_px * mpp, spots.y_px * mpp, survey, spec)

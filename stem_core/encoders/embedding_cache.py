@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,6 +27,8 @@ from stem_core.errors import OutputError
 from stem_core.slides.reading import Slide
 
 __all__ = ["EmbeddingCache", "EmbeddingKey", "places_hash"]
+
+log = logging.getLogger(__name__)
 
 
 def places_hash(x_px: NDArray[np.float64], y_px: NDArray[np.float64]) -> str:
@@ -82,10 +85,15 @@ class EmbeddingCache:
             with safe_open(path, framework="np") as file:
                 kept = file.metadata() or {}
                 values: NDArray[np.float32] = file.get_tensor("embeddings")
-        except (OSError, SafetensorError):
+            if kept.get("key") == key.text and kept.get("sha256") == _checksum(values):
+                return values
+            reason = "it is not what was written"
+        except FileNotFoundError:
             return None
-        whole = kept.get("key") == key.text and kept.get("sha256") == _checksum(values)
-        return values if whole else None
+        except (OSError, SafetensorError) as error:
+            reason = str(error)
+        log.warning("The kept embeddings %s are damaged (%s); they are made anew.", path, reason)
+        return None
 
     def put(self, key: EmbeddingKey, values: NDArray[np.float32]) -> None:
         """Write an entry aside, then in place.
@@ -106,7 +114,7 @@ class EmbeddingCache:
         except (OSError, SafetensorError) as error:
             msg = (
                 f"The embeddings cannot be kept in {self.folder} ({error}); free space there, or "
-                "choose another folder."
+                "choose another folder (for training by --work)."
             )
             raise OutputError(msg) from error
         finally:
@@ -127,6 +135,8 @@ class EmbeddingCache:
     ) -> NDArray[np.float32]:
         """Embed the patches around places, or take what was kept; arguments as `embed_places`.
 
+        `progress` is told of 0 places before any is embedded, and never where all were kept.
+
         Returns
         -------
         float32 array, shape (N, width)
@@ -144,11 +154,13 @@ class EmbeddingCache:
         kept = self.get(key)
         if kept is not None and kept.shape == (len(x_px), encoder.width):
             return kept
+        if progress is not None:
+            progress(0, len(x_px))
         made = embed_places(
             slide,
             x_px,
             y_px,
-            encoder.encode,
+            encoder,
             size_px=size_px,
             side_um=side_um,
             side_px=side_px,

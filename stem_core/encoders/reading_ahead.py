@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stem_core.slides.patches import read_patches
 from stem_core.slides.reading import Slide
+
+if TYPE_CHECKING:
+    from stem_core.encoders.condition import Encoder
 
 __all__ = ["embed_places"]
 
@@ -20,7 +24,7 @@ def embed_places(
     slide: Slide,
     x_px: NDArray[np.float64],
     y_px: NDArray[np.float64],
-    encode: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+    encoder: Encoder,
     *,
     size_px: int,
     side_um: float | None = None,
@@ -36,8 +40,8 @@ def embed_places(
     ----------
     slide, x_px, y_px, size_px, side_um, side_px
         As for `read_patches`.
-    encode
-        (n,3,size_px,size_px) uint8 -> (n,width) float32.
+    encoder
+        That embeds.
     progress
         Told of places done and in all, from this thread.
 
@@ -57,7 +61,7 @@ def embed_places(
         )
 
     if len(x_px) == 0:
-        return encode(read(0))
+        return encoder.encode(read(0))
     parts = []
     with ThreadPoolExecutor(1) as reader:
         ahead = reader.submit(read, 0)
@@ -65,7 +69,7 @@ def embed_places(
             patches = ahead.result()
             if start + _CHUNK < len(x_px):
                 ahead = reader.submit(read, start + _CHUNK)
-            parts.append(encode(patches))
+            parts.append(encoder.encode(patches))
             if progress is not None:
                 progress(min(start + _CHUNK, len(x_px)), len(x_px))
     return np.concatenate(parts)

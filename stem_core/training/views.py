@@ -45,8 +45,15 @@ class ViewedEncoder:
 
     @property
     def name(self) -> str:
-        """Of the encoder."""
-        return self.encoder.name
+        """Of the encoder, and which view it sees: all that its embeddings depend on."""
+        stain, turn = self._stain_and_turn
+        turned = f", turn {turn}" if turn else ""
+        stained = f", stain {stain} of seed {self.seed}" if stain else ""
+        return f"{self.encoder.name}{turned}{stained}"
+
+    @property
+    def _stain_and_turn(self) -> tuple[int, int]:
+        return divmod(self.view, _DIHEDRAL) if self.turned else (self.view, 0)
 
     @property
     def width(self) -> int:
@@ -60,7 +67,7 @@ class ViewedEncoder:
 
     def encode(self, patches: NDArray[np.uint8], *, batch: int = 64) -> NDArray[np.float32]:
         """Embed the view of each patch, (N,3,P,P) uint8 -> (N,width)."""
-        stain, turn = divmod(self.view, _DIHEDRAL) if self.turned else (self.view, 0)
+        stain, turn = self._stain_and_turn
         if stain:
             patches = restain(patches, np.random.default_rng((self.seed, stain)))
         return self.encoder.encode(np.ascontiguousarray(dihedral(patches, turn)), batch=batch)

@@ -52,7 +52,7 @@ def test_reading_ahead_changes_nothing(slide: Slide) -> None:
     x, y = places(slide, 150)
     encoder, told = Colours(), []
     found = embed_places(
-        slide, x, y, encoder.encode, side_um=50.0, size_px=16,
+        slide, x, y, encoder, side_um=50.0, size_px=16,
         progress=lambda done, total: told.append((done, total)),
     )  # fmt: skip
     np.testing.assert_array_equal(
@@ -60,7 +60,7 @@ def test_reading_ahead_changes_nothing(slide: Slide) -> None:
     )
     assert encoder.seen == [64, 64, 22, 150]
     assert told == [(64, 150), (128, 150), (150, 150)]
-    none = embed_places(slide, x[:0], y[:0], encoder.encode, side_um=50.0, size_px=16)
+    none = embed_places(slide, x[:0], y[:0], encoder, side_um=50.0, size_px=16)
     assert none.shape == (0, 3)
 
 

@@ -41,7 +41,7 @@ def embed_slide(path: Path, encoder: Encoder) -> np.ndarray:
         row, column = np.nonzero(tissue.mask)
         chosen = np.linspace(0, len(row) - 1, 20).astype(int)
         x, y = ((at[chosen] + 0.5) * tissue.scale_px for at in (column, row))
-        return embed_places(slide, x, y, encoder.encode, side_um=112.0, size_px=224)
+        return embed_places(slide, x, y, encoder, side_um=112.0, size_px=224)
 
 
 if __name__ == "__main__":
