@@ -44,7 +44,8 @@ WATCH = """([wanted]) => {
   addEventListener("keydown", event => {
     if (event.key === "Enter") window.began = performance.now()
   }, { capture: true, once: true })
-  window.shown = new Promise(resolve => {
+  window.shown = new Promise((resolve, reject) => {
+    setTimeout(() => reject(new Error(`${wanted} was not painted`)), 60000)
     const look = () => {
       const viewer = document.querySelector(".viewer") ??
         [...document.querySelectorAll("*")].find(e => e.shadowRoot?.querySelector(".viewer"))
