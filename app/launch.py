@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import socket
@@ -104,6 +105,10 @@ def _server(host: str, port: int, address: str) -> Any:
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             if self.started:
+                # Streamlit looks through all objects for garbage after each run of a page, and
+                # nothing is answered meanwhile; what was loaded by now never becomes garbage.
+                gc.collect()
+                gc.freeze()
                 print(f"Stem in a browser is ready at {address} (Ctrl-C stops it)", flush=True)
 
     return Server(
