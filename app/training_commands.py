@@ -60,7 +60,7 @@ def _train(args: argparse.Namespace) -> int:
         msg = "Training needs the sections: name their folder with --data (or only --check)."
         raise SettingsError(msg)
 
-    from zoo.encoder_files import find_encoder
+    from zoo.conditions import recipe_encoder
     from zoo.train import train_model
     from zoo.training_order import TrainingOrder
 
@@ -75,7 +75,7 @@ def _train(args: argparse.Namespace) -> int:
         resume=args.resume,
         say=lambda text: print(text, flush=True),
     )
-    manifest = train_model(order, find_encoder(recipe.encoders))
+    manifest = train_model(order, recipe_encoder(recipe, args.data))
     if manifest is not None:
         print(
             f"Model {manifest.name}: {out} (held-out PCC {manifest.held_out.summary})\n"

@@ -47,7 +47,7 @@ from stem_core.training.plan import FINAL, Plan, Split, make_plan
 from stem_core.training.ranks import Ranks
 from stem_core.training.recipe_file import read_recipe
 from zoo.card import model_card
-from zoo.encoder_files import find_encoder
+from zoo.conditions import recipe_encoder
 from zoo.manifest import Manifest
 from zoo.material import Material
 from zoo.train import fit_split
@@ -256,7 +256,7 @@ def compare(fold: Fold, ours: tuple[Array, Draws], theirs: tuple[Array, Draws]) 
 
 def fit_fold(order: TrainingOrder, plan: Plan, split: Split) -> Fold:
     """Train without a section."""
-    encoder = find_encoder(order.recipe.encoders)
+    encoder = recipe_encoder(order.recipe, order.data)
     folder = order.sections
     material = Material(order.recipe, folder, order.work / "embeddings", encoder, log.info)
     panel, fitted = fit_split(order, plan, split, material, Ranks())

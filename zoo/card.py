@@ -252,11 +252,34 @@ on the Predict page. The folder holds safetensors, JSON and CSV alone; nothing i
 ## Made by
 
 {_made_by(manifest)}
-
+{_imported(manifest)}
 ## Citation
 
 {manifest.citation}
 """
+
+
+def _imported(manifest: Manifest) -> str:
+    """Name the embeddings that were imported, a line a file."""
+    lines = [
+        f"| {encoder.name} | {file} | {sha256} |"
+        for encoder in manifest.encoders
+        for file, sha256 in encoder.imported_from.items()
+    ]
+    if not lines:
+        return ""
+    return "\n".join(
+        [
+            "",
+            "The embeddings it was trained on were imported: another tool made them, by weights",
+            "that are not known here. They came from these files:",
+            "",
+            "| encoder | file | sha256 |",
+            "|---|---|---|",
+            *lines,
+            "",
+        ]
+    )
 
 
 def _made_by(manifest: Manifest) -> str:

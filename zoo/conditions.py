@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stem_core.encoders.catalogue import encoder_facts
 from stem_core.encoders.condition import (
     Encoder,
     spot_condition,
@@ -18,13 +19,25 @@ from stem_core.encoders.condition import (
     survey_slide,
 )
 from stem_core.encoders.embedding_cache import EmbeddingCache
+from stem_core.encoders.imported_encoder import ImportedEncoder, imported_parts
+from stem_core.encoders.pair import JoinedEncoder
+from stem_core.errors import SettingsError
 from stem_core.slides.patches import paper_side_px
+from stem_core.slides.reading import Slide
+from stem_core.slides.spots import Spots
 from stem_core.slides.tissue import find_tissue
 from stem_core.training.hest import MeasuredSection, open_section, section_spots
 from stem_core.training.recipe import Recipe
 from stem_core.training.views import ViewedEncoder
+from zoo.encoder_files import find_encoder
 
-__all__ = ["SectionCondition", "section_condition"]
+__all__ = [
+    "SectionCondition",
+    "encoder_width",
+    "imported_condition",
+    "recipe_encoder",
+    "section_condition",
+]
 
 log = logging.getLogger(__name__)
 Array = NDArray[np.float32]
@@ -54,6 +67,47 @@ class SectionCondition:
     side_um: NDArray[np.float64]
 
 
+def recipe_encoder(recipe: Recipe, data: Path) -> Encoder:
+    """Load the encoders of a recipe, or say where their embeddings lie.
+
+    Parameters
+    ----------
+    recipe
+        A checked recipe.
+    data
+        The data folder.
+
+    Raises
+    ------
+    SettingsError
+        An encoder is not known.
+    EncoderMissingError
+        An encoder that has to be run is not on this machine.
+    """
+    if not recipe.data.embeddings:
+        return find_encoder(recipe.encoders)
+    patch_um, parts = recipe.data.embeddings_patch_um, []
+    for name in recipe.encoders:
+        folder = data / recipe.data.embeddings[name]
+        parts.append(ImportedEncoder(name, encoder_width(name), folder, patch_um))
+    return parts[0] if len(parts) == 1 else JoinedEncoder(tuple(parts))
+
+
+def encoder_width(name: str) -> int:
+    """Return how many values an encoder gives a patch.
+
+    Raises
+    ------
+    SettingsError
+        There is none of that name.
+    """
+    facts = encoder_facts(name)
+    if facts is None:
+        msg = f"There is no encoder '{name}'; see stem doctor --gated for those there are."
+        raise SettingsError(msg)
+    return facts.width
+
+
 def section_condition(
     section: MeasuredSection,
     encoder: Encoder,
@@ -63,7 +117,7 @@ def section_condition(
     *,
     augmented: bool = False,
 ) -> SectionCondition:
-    """Assemble the condition of a section; what is not kept yet is embedded.
+    """Assemble the condition of a section; what is neither imported nor kept yet is embedded.
 
     Parameters
     ----------
@@ -80,7 +134,11 @@ def section_condition(
     ------
     OutputError
         The embeddings cannot be kept.
+    SectionError
+        Embeddings that are to be imported cannot be.
     """
+    if imported_parts(encoder):
+        return imported_condition(section, encoder, recipe)
     spec, diameter_um = recipe.spec, recipe.layout.spot_diameter_um
     views = recipe.augment.views if augmented and recipe.augment.views > 1 else 0
     kept = EmbeddingCache(cache)
@@ -98,9 +156,7 @@ def section_condition(
         own = seen_by(encoder)
         dihedral, seed = recipe.augment.dihedral, recipe.training.denoiser.seed
         others = [seen_by(ViewedEncoder(encoder, view, dihedral, seed)) for view in range(1, views)]
-        side_um = spec.side_um
-        if spec.patch_mode == "paper":
-            side_um = paper_side_px(slide, spots.diameter_um) * mpp
+        side_um = _side_um(slide, spots, recipe)
     return SectionCondition(
         own,
         survey_condition(survey, spec),
@@ -109,6 +165,41 @@ def section_condition(
         np.asarray(spots.y_px * mpp, np.float64),
         np.array([side_um], np.float64),
     )
+
+
+def imported_condition(
+    section: MeasuredSection, encoder: Encoder, recipe: Recipe
+) -> SectionCondition:
+    """Take the condition of a section from embeddings that other tools made.
+
+    Raises
+    ------
+    SectionError
+        They are missing, or not of these patches and spots.
+    """
+    with open_section(section) as slide:
+        mpp = slide.require_mpp()
+        spots = section_spots(section, slide, recipe.layout.spot_diameter_um)
+        side_um = _side_um(slide, spots, recipe)
+    parts = [
+        part.of_spots(section.name, spots, side_um=side_um, mpp=mpp)
+        for part in imported_parts(encoder)
+    ]
+    own = np.concatenate(parts, 1)
+    return SectionCondition(
+        own,
+        np.zeros((0, own.shape[1]), np.float32),
+        np.zeros((0, *own.shape), np.float32),
+        np.asarray(spots.x_px * mpp, np.float64),
+        np.asarray(spots.y_px * mpp, np.float64),
+        np.array([side_um], np.float64),
+    )
+
+
+def _side_um(slide: Slide, spots: Spots, recipe: Recipe) -> float:
+    if recipe.condition.patch_mode == "paper":
+        return paper_side_px(slide, spots.diameter_um) * slide.require_mpp()
+    return recipe.condition.side_um
 
 
 def _teller(section: str, by: str, say: Callable[[str], None]) -> Callable[[int, int], None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from stem_core.diffusion.conditional_mean import KernelRidge, ShallowNetworks
 from stem_core.diffusion.denoiser import DenoiserSize
 from stem_core.encoders.condition import Encoder
+from stem_core.encoders.imported_encoder import imported_parts
 from stem_core.encoders.pair import JoinedEncoder
 from stem_core.prediction.model import Generator, RidgeBaseline
 from stem_core.training.fit import Fitted
@@ -23,6 +24,7 @@ from stem_core.training.hest import MeasuredSection, log_counts
 from stem_core.training.recipe import Recipe
 from zoo.card import model_card
 from zoo.encoder_records import installed_encoder
+from zoo.entries import UNPINNED
 from zoo.held_out import HeldOutResult
 from zoo.manifest import DenoiserConfig, Manifest, Metrics
 
@@ -188,7 +190,17 @@ def describe_denoiser(size: DenoiserSize) -> DenoiserConfig:
     )
 
 
-def _describe_encoders(encoder: Encoder) -> list[dict[str, Any]]:
+def _describe_encoders(encoder: Encoder, sections: Iterable[str]) -> list[dict[str, Any]]:
+    if imported := imported_parts(encoder):
+        return [
+            {
+                "name": part.name,
+                "revision": UNPINNED,
+                "width": part.width,
+                "imported_from": part.file_sums(sections),
+            }
+            for part in imported
+        ]
     parts = encoder.encoders if isinstance(encoder, JoinedEncoder) else (encoder,)
     pulled = {part.name: installed_encoder(part.name) for part in parts}
     return [
@@ -263,7 +275,7 @@ def write_model_folder(
             **recipe.manifest.model_dump(),
             "units": "log2(1 + count)",
             "panel": [{"symbol": g, "ensembl": ids.get(g, "")} for g in panel],
-            "encoders": _describe_encoders(encoder),
+            "encoders": _describe_encoders(encoder, sections),
             "view": {"side_um": side_um, "size_px": condition.size_px},
             "survey_pitch_um": condition.survey_pitch_um,
             "context_um": condition.context_um,

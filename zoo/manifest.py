@@ -48,13 +48,16 @@ class Gene(_Strict):
 class EncoderRef(_Strict):
     """One of the encoders that make the condition, and the exact weights it must have.
 
-    `revision` is `unpinned`, and `sha256` empty, where the exact weights cannot be known.
+    `revision` is `unpinned`, and `sha256` empty, where the exact weights cannot be known: in
+    converted models, and in those trained on embeddings that other tools made, which
+    `imported_from` names (file -> sha256).
     """
 
     name: str = Field(pattern=NAME_PATTERN)
     revision: str
     width: int = Field(gt=0)
     sha256: str = ""
+    imported_from: dict[str, str] = {}
 
 
 class View(_Strict):

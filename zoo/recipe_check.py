@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from stem_core.diffusion.denoiser import Denoiser
-from stem_core.encoders.catalogue import encoder_facts
 from stem_core.encoders.condition import condition_width
 from stem_core.errors import SectionError, SettingsError
 from stem_core.training.fit import denoiser_size
@@ -16,6 +15,7 @@ from stem_core.training.hest import read_section, section_names
 from stem_core.training.plan import FINAL, make_plan
 from stem_core.training.recipe import Recipe
 from stem_core.training.section_checks import check_section
+from zoo.conditions import encoder_width, imported_condition, recipe_encoder
 
 __all__ = ["check_recipe"]
 
@@ -40,9 +40,9 @@ def check_recipe(recipe: Recipe, file: Path, data: Path | None = None) -> list[s
     SettingsError
         An encoder is not known, the panel's list is missing, or the plan does not work out.
     SectionError
-        A section is missing or cannot be trained on.
+        A section, or its embeddings, are missing or cannot be trained on.
     """
-    widths = {name: _width(name) for name in recipe.encoders}
+    widths = {name: encoder_width(name) for name in recipe.encoders}
     listed = recipe.panel_file(file)
     if listed is not None and not listed.is_file():
         msg = f"The panel's list {listed} is not there; correct panel.file of the recipe."
@@ -62,7 +62,8 @@ def check_recipe(recipe: Recipe, file: Path, data: Path | None = None) -> list[s
         f"panel: {genes}",
         "encoders: " + " + ".join(f"{n} ({w})" for n, w in widths.items())
         + f", condition {total} wide"
-        + (f", {recipe.augment.views} views of each patch" if recipe.augment.views > 1 else ""),
+        + (f", {recipe.augment.views} views of each patch" if recipe.augment.views > 1 else "")
+        + (", imported embeddings" if recipe.data.embeddings else ""),
         f"denoiser: {size.depth} blocks of width {size.width}, {parameters / 1e6:.1f} million "
         f"parameters, target {recipe.training.target}, {training.steps:,} steps of "
         f"{training.batch} spots in {training.precision}",
@@ -84,11 +85,13 @@ def check_recipe(recipe: Recipe, file: Path, data: Path | None = None) -> list[s
         title = "final weights" if split.name == FINAL else f"fold {split.name}"
         tested = f", tested on {', '.join(split.test)}" if split.test else ""
         lines.append(f"{title}: trained on {len(split.train)} sections{tested}")
-    if folder is not None:
+    if data is not None and folder is not None:
         _require_sections(plan.sections, folder)
         for name in plan.sections:
             section = read_section(folder, name)
             lines.append(check_section(section, recipe.layout.pitch_um).sentence())
+            if recipe.data.embeddings:
+                imported_condition(section, recipe_encoder(recipe, data), recipe)
     return lines
 
 
@@ -101,11 +104,3 @@ def _require_sections(wanted: Sequence[str], folder: Path) -> None:
             f"HEST-1k with stem sections download --to {folder} {' '.join(missing)}"
         )
         raise SectionError(msg)
-
-
-def _width(name: str) -> int:
-    facts = encoder_facts(name)
-    if facts is None:
-        msg = f"There is no encoder '{name}'; see stem doctor --gated for those there are."
-        raise SettingsError(msg)
-    return facts.width

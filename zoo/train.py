@@ -16,12 +16,13 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
 
 from stem_core.encoders.condition import Encoder, condition_groups
+from stem_core.encoders.imported_encoder import imported_parts
 from stem_core.errors import OutputError
 from stem_core.evaluation.baselines import fit_ridge
 from stem_core.evaluation.records import SectionReport
@@ -148,9 +149,9 @@ def fit_split(
     ranks.wait()
     sections = [_training(material, name, panel, augmented=True) for name in split.train]
     watched = [_training(material, name, panel) for name in recipe.validation]
-    run = TrainingRun(
-        order.work / split.name, _identity(recipe, split, panel, sections), ranks, progress
-    )
+    imported = {part.name: part.file_sums(split.train) for part in imported_parts(material.encoder)}
+    identity = _identity(recipe, split, panel, sections, imported)
+    run = TrainingRun(order.work / split.name, identity, ranks, progress)
     width = material.encoder.width
     groups = condition_groups(recipe.spec, width)
     return panel, fit(sections, groups, width, recipe.fit, run, watched)
@@ -166,7 +167,11 @@ def _training(
 
 
 def _identity(
-    recipe: Recipe, split: Split, panel: Sequence[str], sections: Sequence[TrainingSection]
+    recipe: Recipe,
+    split: Split,
+    panel: Sequence[str],
+    sections: Sequence[TrainingSection],
+    imported: Mapping[str, Mapping[str, str]],
 ) -> str:
     """Make what a checkpoint must agree with to be gone on from."""
     said = recipe.model_dump(mode="json", exclude={"manifest", "presets", "folds", "data"})
@@ -175,6 +180,8 @@ def _identity(
         del training[name]
     if training["schedule"] == "constant":  # such a training may be made longer
         del training["steps"]
+    if imported:
+        said["imported"] = imported
     sums = [(s.target.shape, float(s.target.sum(dtype=np.float64))) for s in sections]
     text = json.dumps([said, split.train, list(panel), sums], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -133,7 +133,7 @@ def read_embeddings(
     if found is None:
         msg = (
             f"The embeddings {path.name} do not say how many microns wide their patches are; say "
-            "it yourself, or make them with a tool that writes it."
+            "it (in a recipe by data.embeddings_patch_um), or make them with a tool that writes it."
         )
         raise SpotsError(msg)
     if abs(found / side_um - 1) > TOLERANCE:

@@ -7,119 +7,33 @@ the model looks at, and the settings of training. Unknown keys are refused.
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from stem_core.encoders.condition import ConditionSpec
 from stem_core.prediction.settings import SamplingSettings
 from stem_core.training.fit import FitSettings
+from stem_core.training.recipe_data import DataSource, SectionName, Strict, require_known
 
 __all__ = [
     "Augmentation",
     "ConditionChoice",
-    "DataSource",
-    "Download",
     "LayoutFacts",
     "ManifestFacts",
     "PanelChoice",
     "PresetChoice",
     "Presets",
     "Recipe",
-    "Select",
 ]
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{1,63}$"
 EACH_SECTION, EACH_PATIENT = "each-section", "each-patient"
 Positive = Annotated[float, Field(gt=0)]
-SectionName = Annotated[str, Field(pattern=r"^[\w+-][\w.+-]{0,99}$")]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Select(_Strict):
-    """Sections by what their metadata say, found when the training starts.
-
-    Attributes
-    ----------
-    dataset_title_starts
-        Beginning of `dataset_title`, in any case.
-    where
-        Other fields of the metadata, and what they must be.
-    exclude
-        Sections that are not wanted.
-    """
-
-    dataset_title_starts: str = ""
-    where: dict[str, str] = {}
-    exclude: tuple[SectionName, ...] = ()
-
-    @model_validator(mode="after")
-    def _selects(self) -> Select:
-        if not self.dataset_title_starts and not self.where:
-            msg = "give dataset_title_starts, or where with a field of the metadata"
-            raise ValueError(msg)
-        return self
-
-
-class Download(_Strict):
-    """Where the data can be had on the Hub: dataset, revision (40 digits, or `unpinned`), ids."""
-
-    dataset: str
-    revision: str = "unpinned"
-    ids: tuple[SectionName, ...] = ()
-
-
-class DataSource(_Strict):
-    """Which sections, and where they lie below the data folder.
-
-    Attributes
-    ----------
-    source
-        Kind of folder: `hest` (wsis/, st/, metadata/), `spaceranger` (a folder with outs/ each) or
-        `folder` (one's own wsis/ and st/).
-    folder
-        Below the data folder; "." for itself.
-    sections
-        Their names; or else `select`.
-    patients
-        Section -> patient, over what the metadata say.
-    download
-        Where to get them, for those who have no data yet.
-    """
-
-    source: Literal["hest", "spaceranger", "folder"] = "hest"
-    folder: str = "."
-    sections: tuple[SectionName, ...] = ()
-    select: Select | None = None
-    patients: dict[SectionName, str] = {}
-    download: Download | None = None
-
-    @field_validator("folder")
-    @classmethod
-    def _stays_below(cls, folder: str) -> str:
-        if PurePosixPath(folder).is_absolute() or ".." in PurePosixPath(folder).parts:
-            msg = "it must be a folder below the data folder"
-            raise ValueError(msg)
-        return folder
-
-    @model_validator(mode="after")
-    def _names_sections(self) -> DataSource:
-        if bool(self.sections) == (self.select is not None):
-            msg = "give either sections or select"
-            raise ValueError(msg)
-        if len(set(self.sections)) != len(self.sections):
-            msg = "sections names a section twice"
-            raise ValueError(msg)
-        if self.sections:
-            _require_known(self.patients, self.sections, "patients")
-        return self
-
-
-class PanelChoice(_Strict):
+class PanelChoice(Strict):
     """Which genes: a rule and how many, or a list in `file` (one symbol a line)."""
 
     rule: Literal["hmhvg", "deg", "file"] = "hmhvg"
@@ -134,7 +48,7 @@ class PanelChoice(_Strict):
         return self
 
 
-class ConditionChoice(_Strict):
+class ConditionChoice(Strict):
     """What the model looks at, see `stem_core.encoders.condition.ConditionSpec`."""
 
     side_um: Positive
@@ -151,7 +65,7 @@ class ConditionChoice(_Strict):
         return self
 
 
-class LayoutFacts(_Strict):
+class LayoutFacts(Strict):
     """How spots lie on the training platform."""
 
     kind: Literal["visium", "st", "grid"]
@@ -159,7 +73,7 @@ class LayoutFacts(_Strict):
     spot_diameter_um: Positive
 
 
-class PresetChoice(_Strict):
+class PresetChoice(Strict):
     """A named choice of sampler, steps and samples per spot."""
 
     sampler: str
@@ -177,7 +91,7 @@ class PresetChoice(_Strict):
         return SamplingSettings(self.sampler, self.steps, self.samples)
 
 
-class Presets(_Strict):
+class Presets(Strict):
     """The three presets of a model."""
 
     preview: PresetChoice
@@ -185,7 +99,7 @@ class Presets(_Strict):
     published: PresetChoice
 
 
-class Augmentation(_Strict):
+class Augmentation(Strict):
     """Views of each patch that training chooses from, embedded once.
 
     Attributes
@@ -205,7 +119,7 @@ class Augmentation(_Strict):
         return (8 if self.dihedral else 1) * (1 + self.stains)
 
 
-class LicenceFacts(_Strict):
+class LicenceFacts(Strict):
     """Under which terms code, weights and training data may be used."""
 
     code: str
@@ -213,7 +127,7 @@ class LicenceFacts(_Strict):
     data: str
 
 
-class ManifestFacts(_Strict):
+class ManifestFacts(Strict):
     """What the manifest says that no data do."""
 
     version: str
@@ -229,7 +143,7 @@ class ManifestFacts(_Strict):
     hub_datasets: tuple[str, ...] = ()
 
 
-class Recipe(_Strict):
+class Recipe(Strict):
     """How a model is trained.
 
     Attributes
@@ -272,11 +186,13 @@ class Recipe(_Strict):
         if self.training.target == "residual" and self.condition.survey_pitch_um is None:
             msg = "training.target: residual needs condition.survey_pitch_um and context_um"
             raise ValueError(msg)
+        if self.data.embeddings:
+            self._takes_embeddings()
         named = [s for fold in self.folds for s in ([fold] if isinstance(fold, str) else fold)]
         if known := self.data.sections:
-            _require_known([s for s in named if not s.startswith("each-")], known, "folds")
-            _require_known(self.held_out, known, "held_out")
-            _require_known(self.validation, known, "validation")
+            require_known([s for s in named if not s.startswith("each-")], known, "folds")
+            require_known(self.held_out, known, "held_out")
+            require_known(self.validation, known, "validation")
         seen = {*self.held_out, *named} if self.protocol == "strict" else set()
         if both := sorted(seen & set(self.validation)):
             msg = (
@@ -291,6 +207,27 @@ class Recipe(_Strict):
             msg = "training.denoiser.patience stops early by the validation sections: name some"
             raise ValueError(msg)
         return self
+
+    def _takes_embeddings(self) -> None:
+        """Check that embeddings of the spots' own patches are all that is needed."""
+        if self.condition.survey_pitch_um is not None:
+            msg = (
+                "data.embeddings are of the spots alone and not of the tissue around them; set "
+                "condition.survey_pitch_um: null and context_um: []"
+            )
+            raise ValueError(msg)
+        if self.augment.views > 1:
+            msg = (
+                "data.embeddings hold one view of each patch, so nothing can be augmented; set "
+                "augment.dihedral: false and stains: 0"
+            )
+            raise ValueError(msg)
+        if set(self.data.embeddings) != set(self.encoders):
+            msg = (
+                f"data.embeddings has folders of {', '.join(self.data.embeddings)}, the encoders "
+                f"are {', '.join(self.encoders)}; name a folder for each of them"
+            )
+            raise ValueError(msg)
 
     @property
     def spec(self) -> ConditionSpec:
@@ -318,13 +255,3 @@ class Recipe(_Strict):
     def panel_file(self, recipe: Path) -> Path | None:
         """Return where the panel's list lies: its name counts from the recipe's own folder."""
         return None if self.panel.file is None else recipe.parent / self.panel.file
-
-
-def _require_known(names: Any, known: tuple[str, ...], field: str) -> None:
-    for name in names:
-        if name not in known:
-            msg = (
-                f"{field} names '{name}', which is not among the {len(known)} sections "
-                f"({', '.join(known[:6])}{', …' if len(known) > 6 else ''})"
-            )
-            raise ValueError(msg)

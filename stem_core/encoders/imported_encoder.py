@@ -1,0 +1,125 @@
+"""An encoder that is known by its embeddings alone: files of another tool, in place of weights."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stem_core.encoders.condition import Encoder
+from stem_core.encoders.imported_embeddings import read_embeddings
+from stem_core.encoders.pair import JoinedEncoder
+from stem_core.errors import EncoderMissingError, SectionError, SpotsError
+from stem_core.slides.spots import Spots
+
+__all__ = ["ImportedEncoder", "imported_parts"]
+
+
+@dataclass(frozen=True)
+class ImportedEncoder:
+    """An encoder that was run elsewhere, on the patches of the spots.
+
+    Attributes
+    ----------
+    name, width
+        As in the catalogue.
+    folder
+        Holds `<section>.h5`.
+    patch_um
+        Side of the patches, for files that do not say it.
+    """
+
+    name: str
+    width: int
+    folder: Path
+    patch_um: float | None = None
+
+    @property
+    def sha256(self) -> str:
+        """Empty: which weights it had is not known."""
+        return ""
+
+    def encode(self, patches: NDArray[np.uint8], *, batch: int = 64) -> NDArray[np.float32]:
+        """Embed nothing.
+
+        Raises
+        ------
+        EncoderMissingError
+            Always.
+        """
+        msg = (
+            f"The embeddings of {self.name} are taken from files, so other patches cannot be "
+            "embedded; leave data.embeddings out of the recipe to run the encoder itself."
+        )
+        raise EncoderMissingError(msg)
+
+    def to(self, device: torch.device) -> None:
+        """Nothing has to be moved."""
+
+    def of_spots(
+        self, section: str, spots: Spots, *, side_um: float, mpp: float
+    ) -> NDArray[np.float32]:
+        """Take the embeddings of a section's spots, in their order.
+
+        Parameters
+        ----------
+        section
+            Its name.
+        spots
+            By barcode, or by place where the file has none.
+        side_um
+            Side of the patches that are needed.
+        mpp
+            Of the slide.
+
+        Returns
+        -------
+        float32 array, shape (N, width)
+
+        Raises
+        ------
+        SectionError
+            The file is missing or damaged, lacks a spot, or has other patches or another width.
+        """
+        path = self._file(section)
+        if not path.is_file():
+            msg = (
+                f"The embeddings of section {section} by {self.name} are missing: put {path.name} "
+                f"into {self.folder}, or leave data.embeddings out of the recipe."
+            )
+            raise SectionError(msg)
+        try:
+            read = read_embeddings(path, side_um=side_um, mpp=mpp, patch_um=self.patch_um)
+            found = read.of_spots(spots.ids, spots.x_px, spots.y_px)
+        except SpotsError as error:
+            msg = f"Section {section}, encoder {self.name}: {error}"
+            raise SectionError(msg) from error
+        if found.shape[1] != self.width:
+            msg = (
+                f"The embeddings of section {section} have {found.shape[1]} values a patch, but "
+                f"{self.name} gives {self.width}; put those of {self.name} into {self.folder}."
+            )
+            raise SectionError(msg)
+        return found
+
+    def file_sums(self, sections: Iterable[str]) -> dict[str, str]:
+        """Hash the files of sections: name of the file -> sha256."""
+        found = {}
+        for section in sections:
+            with self._file(section).open("rb") as file:
+                found[self._file(section).name] = hashlib.file_digest(file, "sha256").hexdigest()
+        return found
+
+    def _file(self, section: str) -> Path:
+        return self.folder / f"{section}.h5"
+
+
+def imported_parts(encoder: Encoder) -> tuple[ImportedEncoder, ...]:
+    """Return the encoders that are known by their embeddings: all of them, or none."""
+    parts = encoder.encoders if isinstance(encoder, JoinedEncoder) else (encoder,)
+    return tuple(part for part in parts if isinstance(part, ImportedEncoder))
