@@ -22,7 +22,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     A file stays in one process, and so do all browser tests of the one running app. What takes
     longest begins first, so that the processes end together.
     """
-    if config.getoption("dist", "no") != "loadgroup":
+    if not getattr(config.option, "loadgroup", False):  # what xdist tells its processes
         return
     for item in items:
         place = item.nodeid.partition("::")[0]
