@@ -12,7 +12,7 @@ from app.components.wording import own_names, plain
 from app.state import ChosenFile, Keys
 from stem_core.errors import StemError
 
-__all__ = ["show_slide_doors", "store_chosen"]
+__all__ = ["draw_sample", "show_slide_doors", "store_chosen"]
 
 UPLOAD_LIMIT_MB = 2000
 
@@ -43,18 +43,37 @@ def show_slide_doors() -> None:
                 st.rerun()
     with other:
         st.markdown("No image at hand?")
-        if st.button("Open the synthetic sample", icon=":material/science:", key="open_sample"):
-            with st.spinner("Opening the sample; it is drawn on first use …", show_time=True):
-                _choose(ChosenFile(uploads.register_sample(), "Synthetic sample"))
-            st.rerun()
+        st.button(
+            "Open the synthetic sample", icon=":material/science:", key="open_sample",
+            on_click=_choose_sample,
+        )  # fmt: skip
         st.caption("Drawn by this program, not a patient's tissue: for trying things out only.")
         if paths.slide_dir() is not None:
             _show_server_folder()
 
 
+def draw_sample() -> None:
+    """Draw the chosen sample if it is not there yet; without it, go back to the doors.
+
+    On each run of the page: another click, made while it was being drawn, must not lose the choice.
+    """
+    try:
+        with st.spinner("Opening the sample; it is drawn on first use …", show_time=True):
+            uploads.register_sample()
+    except StemError as error:
+        st.session_state[Keys.SLIDE] = None
+        st.session_state[Keys.SLIDE_FAULT] = plain(str(error))
+        st.rerun()
+
+
 def store_chosen(file: UploadedFile) -> ChosenFile:
     """Write an uploaded file to disk; its name is kept for display only."""
     return ChosenFile(uploads.store_upload(file, file.name).id, file.name)
+
+
+def _choose_sample() -> None:
+    st.session_state[Keys.SLIDE] = ChosenFile(uploads.SAMPLE_UPLOAD_ID, "Synthetic sample")
+    st.session_state[Keys.SLIDE_FAULT] = st.session_state[Keys.SPOTS_FILE] = None
 
 
 def _take(file: UploadedFile) -> None:

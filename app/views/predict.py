@@ -16,7 +16,7 @@ from app.components.slide_cache import (
     slide_thumbnail,
     slide_tissue,
 )
-from app.components.slide_doors import show_slide_doors
+from app.components.slide_doors import draw_sample, show_slide_doors
 from app.components.spot_choice import pick_spots
 from app.components.wording import count, length, own_names, plain
 from app.jobs.model import JobRequest
@@ -40,6 +40,8 @@ facts = None
 if slide is None:
     show_slide_doors()
 else:
+    if slide.is_sample:
+        draw_sample()
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f":material/image: **{plain(slide.name)}**", width="content")
         if slide.is_sample:

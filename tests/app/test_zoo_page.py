@@ -149,7 +149,7 @@ def test_a_card_shows_figures_with_their_protocol_and_what_is_missing() -> None:
     assert "**Reported by others**, not measured with this program" in shown
     assert "UNI and CONCH are gated" in shown
     assert "/MahmoodLab/UNI)" in shown and "HF\\_TOKEN" in shown
-    assert "which this version of the program cannot run yet" in shown
+    assert "run stem zoo pull\\-encoder uni and stem zoo pull\\-encoder conch" in shown
 
 
 def test_filters_narrow_the_list_and_are_cleared() -> None:
