@@ -42,7 +42,7 @@ browser:
 	else echo "No Chromium here; the browser tests will skip." >&2; fi
 
 test: $(STAMP) browser ## all tests, in two processes (PYTEST="-k name" for some)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(PYTEST)
+	$(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder $(PYTEST)
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .

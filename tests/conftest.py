@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before anything imports the Hub's client
 
@@ -13,28 +14,37 @@ import pytest
 from tests.tiny import write_tiny_model
 
 SLOWEST_FIRST = ("tests/browser", "tests/zoo", "tests/app")
+OF_THE_RUNNING_APP = tuple(
+    f"tests/browser/test_{name}.py" for name in ("accessibility", "maps", "whole_path")
+)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With several processes (`-n 2 --dist loadgroup`), keep together what shares costly fixtures.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With several processes (`-n 2`), keep together what shares costly fixtures.
 
-    A file stays in one process, and so do all browser tests of the one running app. What takes
-    longest begins first, so that the processes end together.
+    A file stays in one process, and so do the browser tests of the one running app. (xdist's own
+    groups have no effect with pytest 9.2.)
     """
-    if not getattr(config.option, "loadgroup", False):  # what xdist tells its processes
-        return
-    for item in items:
-        place = item.nodeid.partition("::")[0]
-        if place.startswith("tests/browser") and "app" in getattr(item, "fixturenames", ()):
-            place = "tests/browser app"
-        item.add_marker(pytest.mark.xdist_group(place))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            place = nodeid.partition("::")[0]
+            return "the running app" if place in OF_THE_RUNNING_APP else place
+
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that several processes end together."""
 
     def rank(item: pytest.Item) -> int:
         places = enumerate(SLOWEST_FIRST)
         return next((at for at, name in places if item.nodeid.startswith(name)), 9)
 
-    items.sort(key=rank)
+    if hasattr(config, "workerinput"):
+        items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")
