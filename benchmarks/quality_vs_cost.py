@@ -386,7 +386,7 @@ def report(args: argparse.Namespace) -> None:
                 f"{row['rvd_single_draw']:.3f} | {row['crps']:.3f} | {row['coverage_90']:.3f} | "
                 f"{row['s_per_spot']:.3g} |"
             )
-    lines += ["", "![Quality against cost](images/quality-vs-cost.png)", ""]
+    lines += ["", "![Quality against cost](img/quality-vs-cost.png)", ""]
     if args.models is not None:
         write_curves(runs, args.models)
     (args.docs / "quality-vs-cost.md").write_text("\n".join(lines), encoding="utf-8")
@@ -416,7 +416,7 @@ def report(args: argparse.Namespace) -> None:
         axis.set(xscale="log", xlabel="seconds per spot", ylabel=f"{title} ÷ published procedure's")
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=8)
-    figure.savefig(args.docs / "images" / "quality-vs-cost.png", dpi=120)
+    figure.savefig(args.docs / "img" / "quality-vs-cost.png", dpi=120)
 
 
 def write_curves(runs: list[dict[str, Any]], models: Path) -> None:
