@@ -226,8 +226,8 @@ def pan_rate(page: Page) -> float:
 
 
 def measure(browser: Browser, address: str, runs: list[str], count: int, switches: int) -> None:
-    from app.jobs.folder import JobFolder
     from app.components.gene_choice import best_predicted_first
+    from app.jobs.folder import JobFolder
     from stem_core.prediction.result import read_prediction
 
     prediction = read_prediction(JobFolder(runs[0]).result_dir / "prediction.h5ad")
