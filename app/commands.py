@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 from app.exit_codes import BAD_INPUT, DONE
 from app.terminal import CTRL_C, Notes, ProgressBar, one_line
 from stem_core.errors import OutputError, SettingsError
+from stem_core.files import written_whole
 
 if TYPE_CHECKING:
     from stem_core.prediction.predictor import SamplingSettings
@@ -196,12 +196,8 @@ def write_text(path: Path, text: str) -> None:
         if path.exists() and not path.is_file():
             path.write_text(text, encoding="utf-8")
             return
-        aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
+        with written_whole(path) as aside:
             aside.write_text(text, encoding="utf-8")
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
     except OSError as error:
         msg = f"The file {path} cannot be written ({error.strerror or error}); name another one."
         raise OutputError(msg) from error

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from stem_core.errors import OutputError
 from stem_core.evaluation.records import Difference, MethodReport, SectionReport
+from stem_core.files import written_whole
 
 __all__ = ["HeldOutResult", "keep_report", "kept_report"]
 
@@ -57,13 +58,11 @@ def keep_report(report: SectionReport, path: Path, recipe: str) -> None:
     OutputError
         It cannot be written.
     """
-    aside = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(json.dumps({"recipe": recipe, "report": report.to_dict()}), "utf-8")
-        aside.replace(path)
+        with written_whole(path) as aside:
+            aside.write_text(json.dumps({"recipe": recipe, "report": report.to_dict()}), "utf-8")
     except OSError as error:
-        aside.unlink(missing_ok=True)
         msg = (
             f"The figures {path} cannot be written ({error.strerror or error}); free space there "
             "and go on with --resume."

@@ -128,8 +128,9 @@ def pull(
         report("listing")
         listed = _list(entry, revision)
         wanted = _wanted(entry, listed)
-        _agree(entry, listed, wanted, update=update)
-        files = _download(entry, listed, wanted, report, should_stop)
+        recorded = _recorded(entry, listed.revision, update=update)
+        _agree(recorded, listed, wanted)
+        files = _download(entry.name, recorded, listed, wanted, report, should_stop)
         sources: tuple[FileEntry, ...] = ()
         if entry.convert is None:
             folder = files["config.json"].parent
@@ -270,13 +271,18 @@ def _wanted(entry: ModelEntry, listed: hub.Listing) -> list[str]:
     return [path for path in entry.wanted_files if path in listed.files]
 
 
-def _agree(entry: ModelEntry, listed: hub.Listing, wanted: list[str], *, update: bool) -> None:
-    """Compare what the Hub lists with what the registry, or the first pull, recorded."""
+def _recorded(entry: ModelEntry, revision: str, *, update: bool) -> dict[str, FileEntry]:
+    """Return what the registry, or the first pull, recorded of the files to fetch."""
     assert entry.hub is not None
     recorded = {f.path: f for f in entry.hub.files}
     pin = read_pins().get(entry.name)
-    if entry.hub.revision == UNPINNED and pin is not None and not update:
-        recorded = {**{f.path: f for f in pin.files}, **recorded}
+    if entry.hub.revision != UNPINNED or pin is None or (update and pin.revision != revision):
+        return recorded
+    return {**{f.path: f for f in pin.files}, **recorded}
+
+
+def _agree(recorded: dict[str, FileEntry], listed: hub.Listing, wanted: list[str]) -> None:
+    """Compare what the Hub lists with what was recorded."""
     for path in wanted:
         known, remote = recorded.get(path), listed.files[path]
         if known is None:
@@ -292,26 +298,22 @@ def _agree(entry: ModelEntry, listed: hub.Listing, wanted: list[str], *, update:
 
 
 def _download(
-    entry: ModelEntry,
+    name: str,
+    recorded: dict[str, FileEntry],
     listed: hub.Listing,
     wanted: list[str],
     report: Callable[[str, int, int], None],
     should_stop: Callable[[], bool],
 ) -> dict[str, Path]:
-    """Fetch files one after the other, and check each against the registry."""
-    assert entry.hub is not None
+    """Fetch files one after the other, and check each against what was recorded."""
     total = sum(listed.files[path].size for path in wanted)
     free = shutil.disk_usage(zoo_dir("partial")).free
     if total > free:
         msg = (
-            f"The model {entry.name} takes {total / 1e6:.0f} MB, but only {free / 1e6:.0f} MB are "
+            f"The model {name} takes {total / 1e6:.0f} MB, but only {free / 1e6:.0f} MB are "
             "free; free space on the disk or set STEM_HOME and HF_HOME to another one."
         )
         raise OutputError(msg)
-    recorded = {f.path: f.sha256 for f in entry.hub.files if f.sha256}
-    if entry.hub.revision == UNPINNED and (pin := read_pins().get(entry.name)) is not None:
-        if pin.revision == listed.revision:
-            recorded = {**{f.path: f.sha256 for f in pin.files if f.sha256}, **recorded}
     done = 0
     counting = threading.Lock()
 
@@ -324,7 +326,8 @@ def _download(
     files = {}
     for path in wanted:
         files[path] = hub.fetch(listed, path, received, should_stop)
-        if path in recorded and file_sha256(files[path]) != recorded[path]:
+        known = recorded[path].sha256 if path in recorded else None
+        if known and file_sha256(files[path]) != known:
             hub.forget(files[path])
             msg = (
                 f"The file {path} of {listed.repo} is not the one that was recorded (its sha256 "

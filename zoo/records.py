@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stem_core.errors import OutputError
+from stem_core.files import written_whole
 from zoo.entries import UNPINNED, FileEntry, ModelEntry, file_sha256
 from zoo.manifest import NAME_PATTERN
 from zoo.places import home, zoo_dir
@@ -146,13 +146,10 @@ def forget_pull(name: str) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file aside and rename it."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
+    """Write a file so that it is whole or not there."""
     try:
-        aside.write_text(text + "\n", encoding="utf-8")
-        aside.replace(path)
+        with written_whole(path) as aside:
+            aside.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         msg = f"The file {path} cannot be written ({error.strerror or error}); free space there."
         raise OutputError(msg) from error
-    finally:
-        aside.unlink(missing_ok=True)

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from stem_core.errors import OutputError
+from stem_core.files import written_whole
 from stem_core.prediction.draws import Draws
 
 __all__ = ["KeptDraws", "find_draws", "save_draws"]
@@ -93,9 +94,8 @@ def save_draws(draws: Draws, made: int, path: Path) -> None:
     arrays = {"draws": np.ascontiguousarray(draws.singles.transpose(1, 2, 0))}
     if draws.baseline is not None:
         arrays["baseline"] = np.ascontiguousarray(draws.baseline.T)
-    aside = path.with_name(f"aside.{path.name}")
-    save_file(arrays, aside, metadata={"made": str(made)})
-    aside.replace(path)
+    with written_whole(path) as aside:
+        save_file(arrays, aside, metadata={"made": str(made)})
 
 
 def find_draws(path: Path) -> KeptDraws | None:

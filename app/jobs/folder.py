@@ -13,6 +13,7 @@ from typing import Any
 from app import paths
 from app.jobs.model import JobRequest, JobState, check_job_id
 from stem_core.errors import JobError
+from stem_core.files import written_whole
 
 __all__ = ["JobFolder", "Progress", "all_job_ids", "find_folder"]
 
@@ -139,14 +140,9 @@ def all_job_ids() -> list[str]:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a small file aside, then rename it into place; text as UTF-8."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    """Write a small file so that it is whole or not there; text as UTF-8."""
+    with written_whole(path) as aside:
         aside.write_bytes(content.encode() if isinstance(content, str) else content)
-        aside.replace(path)
-    except OSError:
-        aside.unlink(missing_ok=True)
-        raise
 
 
 def _unknown() -> JobError:

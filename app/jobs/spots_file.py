@@ -11,6 +11,7 @@ import numpy as np
 from app import uploads
 from app.jobs.model import JobRequest
 from app.spots import place_spots
+from stem_core.files import written_whole
 from stem_core.slides.reading import Slide
 from stem_core.slides.spots import Spots
 from stem_core.slides.tissue import TissueMask
@@ -52,8 +53,7 @@ def choose_spots(
 
 def save_spots(spots: Spots, path: Path) -> None:
     """Write spots to a CSV file that `load_spots` gives back exactly; written aside first."""
-    aside = path.with_name(f"aside.{path.name}")
-    with aside.open("w", newline="", encoding="utf-8") as file:
+    with written_whole(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
         for i, spot in enumerate(spots.ids):
@@ -71,7 +71,6 @@ def save_spots(spots: Spots, path: Path) -> None:
                     spots.source,
                 )
             )
-    aside.replace(path)
 
 
 def load_spots(path: Path) -> Spots:

@@ -58,7 +58,8 @@ regions = regions_of(run_id)
 
 show_model(manifest, status.request.model)
 show_domain(prediction.domain_distance)
-layers, active = pick_panels(values, Genes.of(prediction), status.request.model)
+with st.container():  # one element, however many choices: the maps below stay the same ones
+    layers, active = pick_panels(values, Genes.of(prediction), status.request.model)
 with st.container(horizontal=True, vertical_alignment="center"):
     mode = st.segmented_control(
         "Dragging", list(MODES), default="pan", required=True, format_func=MODES.__getitem__,

@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,6 +22,7 @@ from safetensors.numpy import save_file
 from stem_core.encoders.condition import Encoder
 from stem_core.encoders.reading_ahead import embed_places
 from stem_core.errors import OutputError
+from stem_core.files import written_whole
 from stem_core.slides.reading import Slide
 
 __all__ = ["EmbeddingCache", "EmbeddingKey", "places_hash"]
@@ -104,22 +103,18 @@ class EmbeddingCache:
             The folder cannot be written.
         """
         path = self.folder / f"{key.digest}.safetensors"
-        aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
         values = np.ascontiguousarray(values, np.float32)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             described = {"key": key.text, "sha256": _checksum(values)}
-            save_file({"embeddings": values}, aside, metadata=described)
-            aside.replace(path)
+            with written_whole(path) as aside:
+                save_file({"embeddings": values}, aside, metadata=described)
         except (OSError, SafetensorError) as error:
             msg = (
                 f"The embeddings cannot be kept in {self.folder} ({error}); free space there, or "
                 "choose another folder (for training by --work)."
             )
             raise OutputError(msg) from error
-        finally:
-            with suppress(OSError):  # the folder may be none
-                aside.unlink()
 
     def embed(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +19,7 @@ from stem_core.evaluation.summary import (
     summarise,
     verdicts,
 )
+from stem_core.files import written_whole
 from stem_core.prediction.result import NOTICE
 
 __all__ = ["write_report"]
@@ -87,9 +87,5 @@ def write_report(
 
 
 def _write(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with written_whole(path) as aside:
         aside.write_text(text, encoding="utf-8")
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)

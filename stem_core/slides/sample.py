@@ -7,7 +7,6 @@ lymphocytes, fat, a vessel), so that predictions differ across it. Same program,
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 from scipy.spatial import cKDTree
+
+from stem_core.files import written_whole
 
 __all__ = ["SAMPLE_MPP", "SAMPLE_NAME", "make_sample_slide", "sample_slide"]
 
@@ -77,27 +78,22 @@ def make_sample_slide(path: str | Path) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(_draw())
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        with tifffile.TiffWriter(aside) as tiff:
-            for level in range(5):
-                pixels = np.asarray(image.reduce(2**level) if level else image)
-                per_cm = 1e4 / SAMPLE_MPP / 2**level
-                tiff.write(
-                    pixels,
-                    photometric="rgb",
-                    tile=(256, 256),
-                    compression="zlib",
-                    compressionargs={"level": 1},
-                    resolution=(per_cm, per_cm),
-                    resolutionunit="CENTIMETER",
-                    subfiletype=1 if level else 0,
-                    description=None if level else CAPTION.replace("\n", ": "),
-                    metadata=None,
-                )
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with written_whole(path) as aside, tifffile.TiffWriter(aside) as tiff:
+        for level in range(5):
+            pixels = np.asarray(image.reduce(2**level) if level else image)
+            per_cm = 1e4 / SAMPLE_MPP / 2**level
+            tiff.write(
+                pixels,
+                photometric="rgb",
+                tile=(256, 256),
+                compression="zlib",
+                compressionargs={"level": 1},
+                resolution=(per_cm, per_cm),
+                resolutionunit="CENTIMETER",
+                subfiletype=1 if level else 0,
+                description=None if level else CAPTION.replace("\n", ": "),
+                metadata=None,
+            )
     return path
 
 

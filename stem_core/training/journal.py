@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stem_core.errors import OutputError
+from stem_core.files import written_whole
 
 __all__ = ["Journal", "TrainingProgress"]
 
@@ -77,13 +78,16 @@ class Journal:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             kept = _rows_until(self._path, begun_at)
-            with self._path.open("w", newline="", encoding="utf-8") as file:
+            with (
+                written_whole(self._path) as aside,
+                aside.open("w", newline="", encoding="utf-8") as file,
+            ):
                 writer = csv.DictWriter(file, _COLUMNS)
                 writer.writeheader()
                 writer.writerows(kept)
+            self._board = _tensorboard(self._path.parent / "tensorboard", begun_at)
         except OSError as error:
             raise _unwritable(self._path, error) from error
-        self._board = _tensorboard(self._path.parent / "tensorboard", begun_at)
 
     @property
     def elapsed_s(self) -> float:
@@ -118,10 +122,13 @@ class Journal:
                     csv.DictWriter(file, _COLUMNS).writerow(row)
             except OSError as error:
                 raise _unwritable(self._path, error) from error
-        if self._board is not None:
-            for name, value in values.items():
-                self._board.add_scalar(name, value, step)
-            self._board.flush()
+        if self._path is not None and self._board is not None:
+            try:
+                for name, value in values.items():
+                    self._board.add_scalar(name, value, step)
+                self._board.flush()
+            except OSError as error:
+                raise _unwritable(self._path.parent / "tensorboard", error) from error
 
 
 def _rows_until(path: Path, step: int) -> list[dict[str, str]]:

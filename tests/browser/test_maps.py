@@ -95,6 +95,21 @@ def test_panels_are_painted_and_a_gene_costs_four_bytes_a_spot(
     painted(page, f"mean:{best}", *layers[1:])
 
 
+def test_one_map_more_does_not_make_the_viewer_anew(
+    page: Page, truth: AnnData, run_address: str
+) -> None:
+    gene = truth.var_names[0]
+    page.goto(maps_address(run_address, f"mean:{gene}"))
+    painted(page, f"mean:{gene}")
+    page.locator(".viewer").evaluate("viewer => viewer.dataset.same = 'yes'")
+    page.get_by_role("button", name="Add a map").click()
+    painted(page, f"mean:{gene}", f"mean:{gene}")
+    expect(page.locator(".viewer[data-same=yes]")).to_have_count(1)
+    page.get_by_role("button", name="Remove this map").click()
+    painted(page, f"mean:{gene}")
+    expect(page.locator(".viewer[data-same=yes]")).to_have_count(1)
+
+
 def test_a_lasso_gives_the_figures_of_the_spots_inside(
     page: Page, app: RunningApp, truth: AnnData, run_address: str, tmp_path: Path
 ) -> None:

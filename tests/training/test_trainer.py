@@ -89,6 +89,21 @@ def test_resuming_is_never_having_stopped(tmp_path: Path, schedule: str) -> None
     assert equal(train(TrainingRun(tmp_path / "cut"), settings), whole)
 
 
+def test_tensorboard_has_the_lines_of_the_csv_file_once(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with pytest.raises(Stopped):
+        train(TrainingRun(tmp_path, progress=stop_at(16)))  # type: ignore[arg-type]
+    train(TrainingRun(tmp_path))  # goes on from step 10: the lines after it are made again
+    board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    for place, name in ((1, "loss"), (2, "learning_rate")):
+        told = [(event.step, event.value) for event in board.Scalars(name)]
+        kept = [(int(row[0]), float(row[place])) for row in log(tmp_path)]
+        assert len(kept) > 3
+        assert [step for step, _ in told] == [step for step, _ in kept]
+        np.testing.assert_allclose([v for _, v in told], [v for _, v in kept], rtol=1e-6)
+
+
 def test_a_damaged_checkpoint_falls_back_on_the_one_before(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
