@@ -26,6 +26,7 @@ from app import hosts, paths
 from app.faults import LOG, fault_sentence, record_fault
 from app.jobs.folder import find_folder
 from app.maps.routes import MAP_ROUTES
+from app.responses import PRIVATE_HEADERS, refusal
 from app.uploads import UploadWriter, max_upload_bytes
 from stem_core.errors import JobError, OutputError, StemError
 from stem_core.prediction.export import FILE_NAMES, zip_prediction
@@ -34,12 +35,6 @@ __all__ = ["app", "download_address", "upload_address"]
 
 ARCHIVE_NAME = "result.zip"
 _WRITE_BYTES = 4 << 20
-_FILE_HEADERS = {
-    "Cache-Control": "private, no-store",
-    "Content-Security-Policy": "default-src 'none'; sandbox",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
 
 
 def upload_address() -> str:
@@ -54,14 +49,14 @@ def download_address(job_id: str, name: str = ARCHIVE_NAME) -> str:
 
 async def _take_upload(request: Request) -> Response:
     if not hosts.from_same_origin(request.headers):
-        return _refusal(403, "Uploads are taken from this app's own pages only.")
+        return refusal(403, "Uploads are taken from this app's own pages only.")
     try:
         limit = max_upload_bytes()
         stated = int(request.headers.get("content-length", "0"))
         if stated > limit:
-            return _refusal(413, f"The file is larger than the {limit / 1e9:g} GB taken here.")
+            return refusal(413, f"The file is larger than the {limit / 1e9:g} GB taken here.")
         if stated > shutil.disk_usage(paths.uploads_dir()).free:
-            return _refusal(507, "The file does not fit on the server's disk; free space there.")
+            return refusal(507, "The file does not fit on the server's disk; free space there.")
         with UploadWriter(request.query_params.get("name", "")) as writer:
             held = bytearray()
             async for piece in request.stream():
@@ -75,9 +70,9 @@ async def _take_upload(request: Request) -> Response:
         LOG.info("an upload was broken off")
         return Response(status_code=400)
     except OutputError as error:
-        return _refusal(507, str(error))
+        return refusal(507, str(error))
     except (StemError, ValueError) as error:
-        return _refusal(400, str(error))
+        return refusal(400, str(error))
     return JSONResponse(
         {"upload_id": upload.id, "size_bytes": upload.size_bytes, "sha256": upload.sha256},
         status_code=201,
@@ -87,17 +82,17 @@ async def _take_upload(request: Request) -> Response:
 async def _give_file(request: Request) -> Response:
     name = request.path_params["name"]
     if name != ARCHIVE_NAME and name not in FILE_NAMES:
-        return _refusal(404, "A result has no such file.")
+        return refusal(404, "A result has no such file.")
     try:
         path = await run_in_threadpool(_result_file, request.path_params["job_id"], name)
     except JobError as error:
-        return _refusal(404, str(error))
+        return refusal(404, str(error))
     except StemError as error:
-        return _refusal(500, str(error))
+        return refusal(500, str(error))
     except Exception as error:  # noqa: BLE001 - logged under a reference number
-        return _refusal(500, fault_sentence(record_fault(error, "a download")))
+        return refusal(500, fault_sentence(record_fault(error, "a download")))
     shown = f"stem-{path.parent.name[:8]}.zip" if name == ARCHIVE_NAME else name
-    return FileResponse(path, filename=shown, headers=_FILE_HEADERS)
+    return FileResponse(path, filename=shown, headers=PRIVATE_HEADERS)
 
 
 def _result_file(job_id: str, name: str) -> Path:
@@ -111,10 +106,6 @@ def _result_file(job_id: str, name: str) -> Path:
     if not folder.archive_file.is_file():
         zip_prediction(folder.result_dir, folder.archive_file)
     return folder.archive_file
-
-
-def _refusal(status: int, sentence: str) -> JSONResponse:
-    return JSONResponse({"error": sentence}, status_code=status, headers=_FILE_HEADERS)
 
 
 def _show_fault(error: Exception) -> bool:

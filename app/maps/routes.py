@@ -36,18 +36,13 @@ from app.maps.pairs import PairValues, forget_deleted_pairs, open_pair
 from app.maps.runs import forget_deleted_runs, open_values
 from app.maps.tiles import forget_deleted_files, slide_description, slide_tile, thumbnail_jpeg
 from app.maps.values import MapValues
+from app.responses import PRIVATE_HEADERS, refusal
 from stem_core.errors import JobError, SettingsError, StemError
 
 __all__ = ["MAP_ROUTES"]
 
-_HEADERS = {
-    "Cache-Control": "private, no-store",
-    "Content-Security-Policy": "default-src 'none'; sandbox",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
 # What a finished run holds never changes; whether its slide is there and what was measured may.
-_KEPT_HEADERS = {**_HEADERS, "Cache-Control": "private, max-age=3600"}
+_KEPT_HEADERS = {**PRIVATE_HEADERS, "Cache-Control": "private, max-age=3600"}
 _CHANGING_LAYERS = ("measured:", "error:", "a:measured:", "b:measured:", "a:error:", "b:error:")
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,9}")
 _TILE_NAME = re.compile(r"([0-9]{1,9})_([0-9]{1,9})\.jpeg")
@@ -60,7 +55,7 @@ async def _spots(request: Request) -> Response:
 async def _values(request: Request) -> Response:
     layer = request.query_params.get("layer")
     if layer is None:
-        return _refusal(400, "The address names no layer; add one, such as ?layer=mean:GENE.")
+        return refusal(400, "The address names no layer; add one, such as ?layer=mean:GENE.")
     kept = not layer.startswith(_CHANGING_LAYERS)
     return await _answer(lambda: _numbers(_opened(request).layer(layer), kept=kept))
 
@@ -80,7 +75,7 @@ async def _ids(request: Request) -> Response:
 
 async def _slide(request: Request) -> Response:
     job_id = request.path_params["job_id"]
-    return await _answer(lambda: JSONResponse(slide_description(job_id), headers=_HEADERS))
+    return await _answer(lambda: JSONResponse(slide_description(job_id), headers=PRIVATE_HEADERS))
 
 
 async def _thumbnail(request: Request) -> Response:
@@ -92,7 +87,7 @@ async def _tile(request: Request) -> Response:
     job_id, level = request.path_params["job_id"], request.path_params["level"]
     name = _TILE_NAME.fullmatch(request.path_params["name"])
     if name is None or not _WHOLE_NUMBER.fullmatch(level):
-        return _refusal(404, "This is not the address of a tile; it ends in LEVEL/COLUMN_ROW.jpeg.")
+        return refusal(404, "This is not the address of a tile; it ends in LEVEL/COLUMN_ROW.jpeg.")
     column, row = map(int, name.groups())
     return await _answer(lambda: _picture(slide_tile(job_id, int(level), column, row)))
 
@@ -102,13 +97,13 @@ async def _answer(make: Callable[[], Response]) -> Response:
     try:
         return await run_in_threadpool(_made, make)
     except JobError as error:
-        return _refusal(404, str(error))
+        return refusal(404, str(error))
     except SettingsError as error:
-        return _refusal(400, str(error))
+        return refusal(400, str(error))
     except StemError as error:
-        return _refusal(500, str(error))
+        return refusal(500, str(error))
     except Exception as error:  # noqa: BLE001 - logged under a reference number
-        return _refusal(500, fault_sentence(record_fault(error, "a map")))
+        return refusal(500, fault_sentence(record_fault(error, "a map")))
 
 
 def _made(make: Callable[[], Response]) -> Response:
@@ -125,16 +120,12 @@ def _numbers(values: NDArray[np.float32], *, kept: bool = True) -> Response:
     return Response(
         values.astype("<f4", copy=False).tobytes(),
         media_type="application/octet-stream",
-        headers=_KEPT_HEADERS if kept else _HEADERS,
+        headers=_KEPT_HEADERS if kept else PRIVATE_HEADERS,
     )
 
 
 def _picture(content: bytes) -> Response:
     return Response(content, media_type="image/jpeg", headers=_KEPT_HEADERS)
-
-
-def _refusal(status: int, sentence: str) -> JSONResponse:
-    return JSONResponse({"error": sentence}, status_code=status, headers=_HEADERS)
 
 
 MAP_ROUTES = [
