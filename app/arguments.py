@@ -40,7 +40,10 @@ def build_parser() -> argparse.ArgumentParser:
 
     predict = add_command(choices, "predict", commands.predict, "predict expression for one slide")
     predict.add_argument("image", metavar="IMAGE", type=Path, help="the H&E slide or image")
-    predict.add_argument("--model", required=True, metavar="NAME", help="see `stem zoo list`")
+    predict.add_argument(
+        "--model", required=True, metavar="NAME",
+        help="see `stem zoo list`; or the path of a model folder, such as ./trained/NAME",
+    )  # fmt: skip
     predict.add_argument(
         "--out", required=True, type=Path, metavar="DIR", help="folder for the result"
     )

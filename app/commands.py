@@ -49,9 +49,9 @@ def predict(args: argparse.Namespace, stream: TextIO) -> int:
 
     from stem_core.slides.reading import open_slide
     from stem_core.slides.tissue import find_tissue
-    from zoo.registry import find_model
+    from zoo.registry import open_model
 
-    entry = find_model(args.model)
+    entry = open_model(args.model)
     notes = Notes(stream)
     with notes.listening(), open_slide(args.image, mpp=args.mpp) as slide:
         slide.require_mpp()

@@ -162,7 +162,7 @@ def _models(problems: list[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     entries = list_models()
     for name, fault in list_offers().faults.items():
-        found[name] = "cannot be read"
+        found[name] = "left out"
         problems.append(one_line(fault).rstrip("."))
     for entry in entries:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TextIO
@@ -79,6 +80,17 @@ def _train(args: argparse.Namespace) -> int:
     if manifest is not None:
         print(
             f"Model {manifest.name}: {out} (held-out PCC {manifest.held_out.summary})\n"
-            "For research use only."
+            f"{_what_next(manifest.name, out.absolute())}\nFor research use only."
         )
     return DONE
+
+
+def _what_next(name: str, folder: Path) -> str:
+    """Say how a model folder is predicted with, from the command line and in the app."""
+    from zoo.registry import list_models
+
+    said = [f"stem predict IMAGE --model {shlex.quote(str(folder))} --out DIR"]
+    said.append(f"STEM_MODELS_DIR={shlex.quote(str(folder.parent))} stem app")
+    if any(entry.name == name and entry.folder != folder for entry in list_models()):
+        said[1] += f"   (once it has another name in its config.json: {name} is there already)"
+    return "\n".join(said)

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
@@ -163,7 +163,7 @@ def convert_checkpoint(
     try:
         out.mkdir(parents=True, exist_ok=True)
         tensors = {k: v.contiguous().clone() for k, v in generator.state_dict().items()}
-        save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
+        (out / "model.safetensors").write_bytes(save(tensors, metadata={"format": "pt"}))
         _gene_table(symbols).to_csv(out / "genes.csv")
         (out / "README.md").write_text(model_card(manifest), encoding="utf-8")
         (out / "config.json").write_text(manifest.model_dump_json(indent=1) + "\n", "utf-8")

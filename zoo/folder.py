@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from stem_core.diffusion.conditional_mean import KernelRidge, ShallowNetworks
 from stem_core.diffusion.denoiser import DenoiserSize
@@ -63,7 +63,7 @@ def save_weights(fitted: Fitted, ridge: RidgeBaseline, folder: Path) -> None:
         name: (value.half() if name in halves else value).contiguous().clone()
         for name, value in generator.state_dict().items()
     }
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").write_bytes(save(tensors, metadata={"format": "pt"}))
     bands, domain = fitted.bands, fitted.domain
     reference = {
         "band.typical": bands.typical,
@@ -82,7 +82,7 @@ def save_weights(fitted: Fitted, ridge: RidgeBaseline, folder: Path) -> None:
         name: torch.from_numpy(np.ascontiguousarray(v, np.float32)) for name, v in reference.items()
     }
     tensors["ridge.weights"] = tensors["ridge.weights"].half()
-    save_file(tensors, folder / "reference.safetensors")
+    (folder / "reference.safetensors").write_bytes(save(tensors))
 
 
 def gene_table(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import time
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from stem_core.encoders.catalogue import encoder_facts
-from stem_core.errors import ModelError, RegistryError, StemError, UnknownModelError
+from stem_core.errors import ModelError, ModelFileError, RegistryError, StemError, UnknownModelError
 from zoo.entries import (
     REGISTRY_FILE,
     UNPINNED,
@@ -34,6 +35,7 @@ __all__ = [
     "find_offer",
     "list_models",
     "list_offers",
+    "open_model",
 ]
 
 BUNDLED_DIR = Path(__file__).parent / "models"
@@ -139,6 +141,30 @@ def find_model(name: str) -> Entry:
     raise UnknownModelError(_no_such(name, list(entries)))
 
 
+def open_model(name_or_folder: str) -> Entry:
+    """Find a model by name, or read the model folder at a path.
+
+    For the command line: what is asked for from outside is a name, see `find_model`. What has a
+    separator in it is a path, as in a shell.
+
+    Raises
+    ------
+    UnknownModelError, ModelFileError
+        There is no such model, or its manifest is faulty.
+    """
+    if "/" not in name_or_folder and os.sep not in name_or_folder:
+        return find_model(name_or_folder)
+    folder = Path(name_or_folder).expanduser().absolute()
+    if not (folder / "config.json").is_file():
+        msg = (
+            f"{folder} is no model folder (it has no config.json); name the folder that stem train "
+            "or stem zoo convert wrote, or a model of stem zoo list."
+        )
+        raise ModelFileError(msg)
+    manifest = read_manifest(folder / "config.json")
+    return Entry(manifest.name, "local", folder, manifest)
+
+
 def list_offers() -> Offers:
     """List every model known, those of this program's list first."""
     entries, faults = _usable()
@@ -205,7 +231,14 @@ def _usable() -> tuple[dict[str, Entry], dict[str, str]]:
         except ModelError as error:
             faults[name] = str(error)
         else:
-            found.setdefault(manifest.name, Entry(manifest.name, source, folder, manifest))
+            entry = Entry(manifest.name, source, folder, manifest)
+            first = found.setdefault(manifest.name, entry)
+            if first is not entry and source == "local":
+                faults[f"{name} in {folder.parent}"] = (
+                    f"The model in {folder} is left out, since there is another model of the name "
+                    f"{manifest.name}; give it another name in its config.json (or ask for it by "
+                    "its path: stem predict --model)."
+                )
     return found, faults
 
 

@@ -24,6 +24,7 @@ from app.terminal import Notes, ProgressBar, quiet_stderr
 from stem_core.prediction.export import FILE_NAMES, write_prediction
 from stem_core.prediction.result import NOTICE, read_prediction
 from tests.prediction.test_result import make_prediction
+from zoo.registry import BUNDLED_DIR
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = "her2st-breast"
@@ -177,6 +178,13 @@ def test_predict_writes_the_measured_spots_in_file_order(
     for name in ("expression.csv", "uncertainty.csv", "genes.csv"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
+    by_path = [*arguments[:3], BUNDLED_DIR / MODEL, *arguments[4:]]
+    own = stem(*by_path, *quick, "--out", tmp_path / "c", "--seed", "3")
+    assert own.returncode == 0, own.stderr
+    assert (tmp_path / "c/expression.csv").read_bytes() == (
+        tmp_path / "a/expression.csv"
+    ).read_bytes()
+
     full = stem(*arguments, *quick, "--out", tmp_path / "a")
     assert "--overwrite" in one_sentence(full)
     replaced = stem(*arguments, *quick, "--out", tmp_path / "a", "--seed", "4", "--overwrite")
@@ -238,6 +246,7 @@ def bad_inputs(
         ("SMALL", ["--mpp", "1", "--spots", "outside.csv"], "outside"),
         ("SMALL", ["--mpp", "1", "--spots", "outside.csv", "--pitch-um", "50"], "--pitch-um"),
         ("SMALL", ["--mpp", "1", "--model", "her2st-brest"], "her2st-brest"),
+        ("SMALL", ["--mpp", "1", "--model", "./her2st-breast"], "is no model folder"),
         ("SMALL", ["--mpp", "1", "--out", "file/out"], "cannot be written"),
         ("SMALL", ["--mpp", "1", "--pitch-um", "0"], "pitch"),
         ("SMALL", ["--mpp", "1", "--steps", "0"], "steps"),

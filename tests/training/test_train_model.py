@@ -113,6 +113,7 @@ def test_folds_views_and_validation_go_together(data: Path, tmp_path: Path) -> N
     }  # fmt: skip
     assert run(data, out, **{k.replace(".", "__"): v for k, v in changes.items()}) == 0
     assert training_slides(out) == ["SPA123", "SPA147", "SPA148"]  # all but what is only watched
+    assert len({path.stat().st_mode for path in out.iterdir()}) == 1  # whoever reads one reads all
     assert fold(out)["trained_on"] == ["SPA147", "SPA148"]
     rows = (tmp_path / "model.training/SPA123/log.csv").read_text().splitlines()
     assert len(rows) == 1 + STEPS // 5

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from stem_core.errors import ModelFileError, UnknownModelError
 from zoo.loader import load_model
 from zoo.readme import figures_block, with_figures
-from zoo.registry import find_model, list_models
+from zoo.registry import find_model, list_models, list_offers, open_model
 from zoo.schema import SCHEMAS, registry_text, schema_text
 
 
@@ -103,6 +103,22 @@ def test_registry_has_both_bundled_models() -> None:
     assert names == {"her2st-breast", "mouse-olfactory-bulb"}
     with pytest.raises(UnknownModelError, match="did you mean her2st-breast"):
         find_model("her2st-breats")
+
+
+def test_a_folder_with_the_name_of_another_model_is_told_and_opened_by_its_path(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "models" / "mine"
+    shutil.copytree(tiny_model, own)
+    config = json.loads((own / "config.json").read_text())
+    (own / "config.json").write_text(json.dumps({**config, "name": "her2st-breast"}))
+    monkeypatch.setenv("STEM_MODELS_DIR", str(own.parent))
+    assert find_model("her2st-breast").source == "bundled"
+    [told] = [fault for fault in list_offers().faults.values() if str(own) in fault]
+    assert "another name" in told
+    entry = open_model(str(own))
+    assert (entry.name, entry.folder, entry.source) == ("her2st-breast", own, "local")
+    assert open_model("her2st-breast") == find_model("her2st-breast")
 
 
 @pytest.mark.parametrize("name", ["her2st-breast", "mouse-olfactory-bulb"])
