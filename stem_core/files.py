@@ -12,18 +12,27 @@ __all__ = ["written_whole"]
 
 
 @contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path, *, only_writer: bool = False) -> Iterator[Path]:
     """Give a place beside `path` to write a file to; it takes the name when all went well.
 
     Other processes and threads see the file before or the file after, never half of one; when
     writing fails, the file before stays and nothing is left beside it.
+
+    Parameters
+    ----------
+    path
+        The file; its folder is there.
+    only_writer
+        Nobody else writes this file, so that the name aside can be a fixed one: what a killed
+        process left is written over by the next.
 
     Raises
     ------
     OSError
         It cannot be renamed; what writing raises goes through.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.partial")
+    writer = "" if only_writer else f".{os.getpid()}-{threading.get_native_id()}"
+    aside = path.with_name(f".{path.name}{writer}.partial")
     try:
         yield aside
         aside.replace(path)

@@ -94,7 +94,7 @@ def save_draws(draws: Draws, made: int, path: Path) -> None:
     arrays = {"draws": np.ascontiguousarray(draws.singles.transpose(1, 2, 0))}
     if draws.baseline is not None:
         arrays["baseline"] = np.ascontiguousarray(draws.baseline.T)
-    with written_whole(path) as aside:
+    with written_whole(path, only_writer=True) as aside:
         save_file(arrays, aside, metadata={"made": str(made)})
 
 

@@ -23,6 +23,7 @@ from app.jobs.folder import JobFolder
 from app.jobs.spots_file import choose_spots, load_spots, save_spots
 from stem_core.diffusion.conditional_mean import SlideLevel
 from stem_core.errors import Cancelled, OutputError
+from stem_core.files import written_whole
 from stem_core.prediction.draws import Draws, singles_to_keep
 from stem_core.prediction.export import write_prediction
 from stem_core.prediction.predictor import Predictor, SamplingSettings, SlideSurvey
@@ -146,9 +147,9 @@ class Run:
         """Write a small picture of the slide for the pages."""
         target = self.folder.preview_file
         target.parent.mkdir(mode=paths.PRIVATE_MODE, exist_ok=True)
-        aside = target.with_name(".aside.jpg")
-        Image.fromarray(self.slide.thumbnail(_PREVIEW_PX)).save(aside, quality=85)
-        aside.replace(target)
+        picture = Image.fromarray(self.slide.thumbnail(_PREVIEW_PX))
+        with written_whole(target, only_writer=True) as aside:
+            picture.save(aside, "JPEG", quality=85)
 
     def make_survey(self) -> None:
         """Look over the whole slide once."""
@@ -159,9 +160,8 @@ class Run:
             lambda done, total: self.report("survey", done, total, "patches"),
         )
         self.stop_if_asked()
-        aside = self.folder.survey_file.with_name("aside.survey.safetensors")
-        survey.save(aside)
-        aside.replace(self.folder.survey_file)
+        with written_whole(self.folder.survey_file, only_writer=True) as aside:
+            survey.save(aside)
 
     def draw_chunk(self, index: int) -> None:
         """Predict the spots of one chunk; a chunk that is there and whole is left alone."""
@@ -180,9 +180,8 @@ class Run:
                 condition, self.slide_level, chunk.ids, self.settings, keep=self.singles
             )
             self.folder.chunks_dir.mkdir(mode=paths.PRIVATE_MODE, exist_ok=True)
-            aside = target.with_name(f"aside.{target.name}")
-            draws.save(aside)
-            aside.replace(target)
+            with written_whole(target, only_writer=True) as aside:
+                draws.save(aside)
         self.progress = replace(self.progress, attempts=0)
         self.report("predict", last, len(spots), "spots", now=True)
 

@@ -53,7 +53,10 @@ def choose_spots(
 
 def save_spots(spots: Spots, path: Path) -> None:
     """Write spots to a CSV file that `load_spots` gives back exactly; written aside first."""
-    with written_whole(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+    with (
+        written_whole(path, only_writer=True) as aside,
+        aside.open("w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
         for i, spot in enumerate(spots.ids):
