@@ -15,7 +15,8 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="half"):
             with written_whole(path, only_writer=only_writer) as aside:
                 aside.write_text("aft")
-                raise ValueError("half")
+                msg = "half"
+                raise ValueError(msg)
         assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a.txt", "before")]
         with written_whole(path, only_writer=only_writer) as aside:
             aside.write_text("after")
