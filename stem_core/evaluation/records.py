@@ -39,6 +39,13 @@ class EvaluationInput:
         Lower and upper bound of the 90 % band, (N,G) each, or None.
     baselines
         What baselines predict from the same condition, name -> (N,G).
+    spreads
+        Name of a baseline -> (G,): standard deviation per gene of a normal distribution around its
+        value, cut at 0. A baseline without one is a point, and not judged as a distribution.
+    baseline_settings
+        Name of a baseline -> setting -> value, shown as they are.
+    baselines_chosen
+        How these settings were chosen, a sentence; empty where it is not known.
     patient
         Of the section; empty where it is not known.
     trained_on
@@ -65,6 +72,9 @@ class EvaluationInput:
     samples: Array | None = None
     band: tuple[Array, Array] | None = None
     baselines: Mapping[str, Array] = field(default_factory=dict)
+    spreads: Mapping[str, Array] = field(default_factory=dict)
+    baseline_settings: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    baselines_chosen: str = ""
     patient: str = ""
     trained_on: Mapping[str, str] = field(default_factory=dict)
     protocol: Literal["strict", "paper", ""] = ""
@@ -79,6 +89,7 @@ class EvaluationInput:
             "x_um": (self.x_um, (n,)),
             "y_um": (self.y_um, (n,)),
             **{f"baseline {name}": (value, (n, g)) for name, value in self.baselines.items()},
+            **{f"spread of {name}": (value, (g,)) for name, value in self.spreads.items()},
         }
         if self.samples is not None:
             arrays["samples"] = (self.samples, (n, self.samples.shape[1], g))
@@ -170,7 +181,7 @@ class SectionReport:
 
     Attributes
     ----------
-    section, patient, protocol, left_out, trained_on
+    section, patient, protocol, left_out, trained_on, baseline_settings, baselines_chosen
         As in `EvaluationInput`.
     n_spots, n_genes, n_constant_genes, n_samples
         What was compared; constant genes are those that do not vary in the measurement.
@@ -194,6 +205,8 @@ class SectionReport:
     protocol: str
     left_out: str
     trained_on: Mapping[str, str]
+    baseline_settings: Mapping[str, Mapping[str, float]]
+    baselines_chosen: str
     n_spots: int
     n_genes: int
     n_constant_genes: int
