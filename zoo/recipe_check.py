@@ -10,7 +10,7 @@ import torch
 from stem_core.diffusion.denoiser import Denoiser
 from stem_core.encoders.condition import condition_width
 from stem_core.errors import SectionError, SettingsError
-from stem_core.training.fit import denoiser_size
+from stem_core.training.fit_settings import denoiser_size
 from stem_core.training.hest import read_section, section_names
 from stem_core.training.plan import FINAL, make_plan
 from stem_core.training.recipe import Recipe

@@ -17,7 +17,7 @@ from stem_core.diffusion.conditional_mean import (
     ShallowNetworks,
     build_conditional_mean,
 )
-from stem_core.training.settings import STRICT
+from stem_core.training.settings import LARGEST_SEED, SMALLEST, STRICT, require_within
 
 __all__ = ["MeanTraining", "TrainingSection", "fit_conditional_mean"]
 
@@ -63,6 +63,11 @@ class MeanTraining:
         Regularisation of the networks.
     seed
         Of initial weights, order and dropout.
+
+    Raises
+    ------
+    SettingsError
+        A value is out of bounds.
     """
 
     ridge_alpha: float = 300.0
@@ -80,6 +85,23 @@ class MeanTraining:
     seed: int = 0
 
     __pydantic_config__: ClassVar[dict[str, str]] = STRICT
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        require_within(
+            self,
+            "training.mean",
+            {
+                **dict.fromkeys(("ridge_alpha", "kernel_alpha", "kernel_gamma"), (SMALLEST, 1e12)),
+                **dict.fromkeys(("networks", "hidden", "bottleneck"), (1, 10_000)),
+                "epochs": (1, 1_000_000),
+                "learning_rate": (SMALLEST, 100),
+                "weight_decay": (0, 100),
+                **dict.fromkeys(("input_dropout", "dropout"), (0, 0.99)),
+                "input_noise": (0, 1000),
+                "seed": (0, LARGEST_SEED),
+            },
+        )
 
 
 @torch.no_grad()

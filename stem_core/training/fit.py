@@ -8,8 +8,7 @@ in-sample residuals are far too small, and draws made from them too sure of them
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stem_core.diffusion.conditional_mean import ConditionalMean
-from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
+from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.schedule import Schedule
-from stem_core.errors import SettingsError
+from stem_core.errors import SettingsError, TrainingError
 from stem_core.prediction.model import Bands, DomainReference, Generator
 from stem_core.prediction.sampling import draw_targets
 from stem_core.prediction.settings import SamplingSettings
@@ -35,60 +34,14 @@ from stem_core.training.conditional_mean import (
     TrainingSection,
     fit_conditional_mean,
 )
-from stem_core.training.settings import STRICT, DenoiserTraining
+from stem_core.training.fit_settings import FitSettings, denoiser_size, require_components
 from stem_core.training.trainer import TrainingRun, train_denoiser
 from stem_core.training.watching import evenly, watch_sections
 
-__all__ = ["FitSettings", "Fitted", "denoiser_size", "fit"]
+__all__ = ["FitSettings", "Fitted", "fit"]
 
 _CALIBRATION_SPOTS = 2000  # of the published target, whose draws are costly
 Array = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class FitSettings:
-    """Arguments of `fit`.
-
-    Attributes
-    ----------
-    target
-        What is diffused: the residual around a regression mean, or expression itself.
-    mean, denoiser
-        Of the two training steps.
-    inner_networks
-        Networks per ensemble where training sections are left out in turn for their residuals.
-    depth, width, heads
-        Of the denoiser.
-    projected_width
-        Principal components of the condition the denoiser sees; None: the condition as it is, as
-        published.
-    domain_components
-        Principal components of the own-patch embedding for the domain distance.
-    calibration
-        How draws are made that the band is calibrated on: as in the standard preset.
-    """
-
-    target: Literal["residual", "published"] = "residual"
-    mean: MeanTraining = field(default_factory=MeanTraining)
-    denoiser: DenoiserTraining = field(default_factory=DenoiserTraining)
-    inner_networks: int = 2
-    depth: int = 2
-    width: int = 48
-    heads: int = 2
-    projected_width: int | None = 32
-    domain_components: int = 24
-    calibration: SamplingSettings = field(default_factory=lambda: SamplingSettings("angle", 4, 4))
-
-    __pydantic_config__: ClassVar[dict[str, str]] = STRICT
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        if self.width % self.heads:
-            msg = f"A width of {self.width} does not divide into {self.heads} attention heads."
-            raise SettingsError(msg)
-        if self.target == "residual" and self.projected_width is None:
-            msg = "A residual target needs a projected_width; only the published one goes without."
-            raise SettingsError(msg)
 
 
 @dataclass(frozen=True)
@@ -124,22 +77,6 @@ def _set_inputs(generator: Generator, condition: Array, width: int | None) -> No
     _, s, v = torch.linalg.svd(z - z.mean(0), full_matrices=False)
     scale = s[:width] / np.sqrt(len(condition))
     generator.projection.copy_(v[:width].T / scale)
-
-
-def denoiser_size(settings: FitSettings, genes: int, condition_width: int) -> DenoiserSize:
-    """Return the size of the denoiser for G genes and a condition of width C."""
-    residual = settings.target == "residual"
-    return DenoiserSize(
-        genes=genes,
-        condition_width=settings.projected_width or condition_width,
-        depth=settings.depth,
-        width=settings.width,
-        heads=settings.heads,
-        gene_inputs=2 if residual else 1,
-        predicts="velocity" if residual else "noise",
-        symmetric=residual,
-        label_width=settings.width if residual else None,
-    )
 
 
 def _new_generator(
@@ -253,19 +190,43 @@ def fit(
     Raises
     ------
     SettingsError
-        There are too few sections.
+        There are too few sections, or too few spots for `projected_width`.
+    TrainingError
+        The memory does not suffice.
     StemError
         As `train_denoiser`.
     """
-    run = TrainingRun() if run is None else run
     if len(sections) < (2 if settings.target == "residual" else 1):
         msg = (
             f"There are {len(sections)} sections to train on; a residual target needs 2 at least, "
             "the published one 1."
         )
         raise SettingsError(msg)
-    if settings.target == "published":
-        return _fit_published(sections, own_width, settings, run, validation)
+    spots = sum(len(s.condition) for s in sections)
+    require_components(settings, spots, sections[0].condition.shape[1])
+    run = TrainingRun() if run is None else run
+    try:
+        if settings.target == "published":
+            return _fit_published(sections, own_width, settings, run, validation)
+        return _fit_residual(sections, groups, own_width, settings, run, validation)
+    except torch.OutOfMemoryError as error:
+        msg = (
+            "The memory of the GPU does not suffice for this training; work through each batch in "
+            f"more parts (training.denoiser.accumulate, now {settings.denoiser.accumulate}) and go "
+            "on with --resume, or choose a smaller training.denoiser.batch."
+        )
+        raise TrainingError(msg) from error
+
+
+def _fit_residual(
+    sections: Sequence[TrainingSection],
+    groups: Mapping[str, slice],
+    own_width: int,
+    settings: FitSettings,
+    run: TrainingRun,
+    validation: Sequence[TrainingSection],
+) -> Fitted:
+    """Diffuse the residual around a regression mean."""
     condition, target, section = _together(sections)
     inner = replace(settings.mean, networks=settings.inner_networks)
     expected, doubts = _out_of_fold(sections, groups, inner)

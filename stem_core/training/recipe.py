@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from stem_core.encoders.condition import ConditionSpec
 from stem_core.prediction.settings import SamplingSettings
-from stem_core.training.fit import FitSettings
+from stem_core.training.fit_settings import FitSettings
 from stem_core.training.recipe_data import DataSource, SectionName, Strict, require_known
 
 __all__ = [

@@ -1,15 +1,18 @@
-"""Settings of the denoiser's training."""
+"""Settings of the denoiser's training, and the bounds of all settings of training."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from stem_core.errors import SettingsError
 
-__all__ = ["STRICT", "DenoiserTraining"]
+__all__ = ["LARGEST_SEED", "SMALLEST", "STRICT", "DenoiserTraining", "require_within"]
 
 STRICT: dict[str, str] = {"extra": "forbid"}  # for pydantic: unknown keys of a recipe are refused
+SMALLEST = 1e-12  # of what has to be above 0
+LARGEST_SEED = 2**63 - 1
 _LEAST_STEPS = 20  # fewer have no room for a warm-up
 
 
@@ -74,22 +77,55 @@ class DenoiserTraining:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        least = {"steps": _LEAST_STEPS, "seed": 0, "patience": 0}
-        for name in ("batch", "noises", "accumulate", "log_every", "checkpoint_every",
-                     "validate_every"):  # fmt: skip
-            least[name] = 1
-        for name, low in least.items():
-            if (value := getattr(self, name)) < low:
-                msg = f"The training's number of {name} is {value}; it must be at least {low}."
-                raise SettingsError(msg)
-        for name, right in (
-            ("learning_rate", self.learning_rate > 0),
-            ("weight_decay", self.weight_decay >= 0),
-            ("ema", 0 <= self.ema < 1),
-            ("condition_noise", self.condition_noise >= 0),
-            ("clip", self.clip is None or self.clip > 0),
-            ("accumulate", self.accumulate <= self.batch * self.noises),
-        ):
-            if not right:
-                msg = f"The training's {name} cannot be {getattr(self, name)}."
-                raise SettingsError(msg)
+        at_least_1 = ("batch", "noises", "accumulate", "log_every", "checkpoint_every",
+                      "validate_every")  # fmt: skip
+        require_within(
+            self,
+            "training.denoiser",
+            {
+                "steps": (_LEAST_STEPS, 1_000_000_000),
+                **dict.fromkeys(at_least_1, (1, 1_000_000_000)),
+                "patience": (0, 1_000_000_000),
+                "seed": (0, LARGEST_SEED),
+                "learning_rate": (SMALLEST, 100),
+                "weight_decay": (0, 100),
+                "clip": (SMALLEST, 1e12),
+                "ema": (0, 1 - SMALLEST),
+                "condition_noise": (0, 1000),
+            },
+        )
+        if self.accumulate > self.batch * self.noises:
+            msg = (
+                f"training.denoiser.accumulate is {self.accumulate}, and a batch of {self.batch} "
+                f"× {self.noises} cannot be worked through in more parts than it has; choose fewer."
+            )
+            raise SettingsError(msg)
+
+
+def require_within(settings: object, key: str, bounds: Mapping[str, tuple[float, float]]) -> None:
+    """Refuse values out of bounds; None, where it is allowed, has none.
+
+    Parameters
+    ----------
+    settings
+        With the fields that `bounds` names.
+    key
+        Of the settings in a recipe.
+    bounds
+        Lowest and highest value of each field.
+
+    Raises
+    ------
+    SettingsError
+        A value is below, above, or no number.
+    """
+    for name, (low, high) in bounds.items():
+        value = getattr(settings, name)
+        if value is None or low <= value <= high:
+            continue
+        if low == SMALLEST and not value > high:
+            rule = "greater than 0"
+        else:
+            rule = f"at most {high:,}" if value > high else f"at least {low:,}"
+        msg = f"{key}.{name} is {value}; it must be {rule}."
+        raise SettingsError(msg)
