@@ -15,7 +15,6 @@ from stem_core.evaluation.records import EvaluationInput, SectionReport
 from stem_core.training.fit import Fitted
 from stem_core.training.hest import log_counts
 from stem_core.training.plan import Plan, Split
-from stem_core.training.watching import evenly
 from zoo.held_out import keep_report
 from zoo.material import Material
 from zoo.training_order import TrainingOrder
@@ -23,9 +22,6 @@ from zoo.training_order import TrainingOrder
 __all__ = ["describe_report", "measure_split"]
 
 log = logging.getLogger(__name__)
-
-# Kernel ridge over all spots of a large dataset would need more memory than there is.
-_BASELINE_SPOTS = 12_000
 
 
 def measure_split(
@@ -58,10 +54,8 @@ def measure_split(
         The figures cannot be kept.
     """
     recipe, found = order.recipe, []
-    conditions = [material.condition(name).spots for name in split.train]
+    conditions = [material.condition(name) for name in split.train]
     targets = [log_counts(material.section(name), panel) for name in split.train]
-    share = min(1.0, _BASELINE_SPOTS / sum(len(c) for c in conditions))
-    rows = [evenly(len(c), max(2, round(share * len(c)))) for c in conditions]
     generator = fitted.generator.to(device)
     for name in split.test:
         section, seen = material.section(name), material.condition(name)
@@ -88,8 +82,9 @@ def measure_split(
             fitted.schedule,
             fitted.bands,
             recipe.standard,
-            [c[r] for c, r in zip(conditions, rows, strict=True)],
-            [t[r] for t, r in zip(targets, rows, strict=True)],
+            [c.spots for c in conditions],
+            targets,
+            [np.column_stack([c.x_um, c.y_um]) for c in conditions],
             trained_on={n: plan.patients[n] for n in split.train},
             patient=plan.patients[name],
             protocol=recipe.protocol,
@@ -109,8 +104,10 @@ def describe_report(report: SectionReport) -> str:
             f"  {report.section} {name:13s} PCC-10/50/all {m['pcc_10']:.3f} {m['pcc_50']:.3f} "
             f"{m['pcc_all']:.3f}  MSE {m['mse']:.3f}  MAE {m['mae']:.3f}  RVD {m['rvd']:.3f}"
         )
-        if name == "Stem":
-            row += f"  CRPS {m['crps']:.3f}  in 90 % band {m['coverage_90']:.3f}"
+        if "crps" in m:
+            row += f"  CRPS {m['crps']:.3f}"
+        if "coverage_90" in m:
+            row += f"  in 90 % band {m['coverage_90']:.3f}"
         lines.append(row)
     return "\n".join(lines)
 
@@ -128,4 +125,5 @@ def _of_genes(given: EvaluationInput, columns: Sequence[int]) -> EvaluationInput
         samples=None if given.samples is None else given.samples[:, :, at],
         band=None if given.band is None else (given.band[0][:, at], given.band[1][:, at]),
         baselines={name: values[:, at] for name, values in given.baselines.items()},
+        spreads={name: values[at] for name, values in given.spreads.items()},
     )

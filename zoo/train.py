@@ -24,6 +24,7 @@ import numpy as np
 from stem_core.encoders.condition import Encoder, condition_groups
 from stem_core.encoders.imported_encoder import imported_parts
 from stem_core.errors import OutputError
+from stem_core.evaluation.baseline_choice import choose_baselines
 from stem_core.evaluation.baselines import fit_ridge
 from stem_core.evaluation.records import SectionReport
 from stem_core.evaluation.report import write_report
@@ -199,7 +200,9 @@ def _write(
     conditions = [material.condition(name) for name in split.train]
     spots = np.concatenate([c.spots for c in conditions])
     sections = {name: material.section(name) for name in split.train}
-    target = np.concatenate([log_counts(section, panel) for section in sections.values()])
+    targets = [log_counts(section, panel) for section in sections.values()]
+    positions = [np.column_stack([c.x_um, c.y_um]) for c in conditions]
+    chosen = choose_baselines([c.spots for c in conditions], targets, positions, ["ridge"])
     aside = order.out.with_name(f".{order.out.name}.partial")
     try:
         shutil.rmtree(aside, ignore_errors=True)
@@ -210,7 +213,7 @@ def _write(
             encoder,
             panel,
             sections,
-            fit_ridge(spots, target),
+            fit_ridge(spots, np.concatenate(targets), chosen.settings.ridge_penalty),
             [HeldOutResult.from_report(report) for report in reports],
             created=datetime.now(UTC).date().isoformat(),
             recipe_name=order.recipe_name,

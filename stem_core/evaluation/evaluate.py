@@ -13,6 +13,7 @@ from scipy.sparse import csr_array
 from stem_core.analysis.spatial import morans_i, neighbour_weights
 from stem_core.analysis.variogram import median_pitch
 from stem_core.evaluation.calibration import half_sample_mode
+from stem_core.evaluation.cut_normal import CutNormal
 from stem_core.evaluation.figures import FIGURES, better
 from stem_core.evaluation.intervals import (
     BlockBootstrap,
@@ -99,8 +100,18 @@ def evaluate_section(given: EvaluationInput, *, seed: int = 0) -> SectionReport:
     methods = [_report(model, resampled, measured)]
     differences: list[Difference] = []
     for name, values in given.baselines.items():
-        baseline, replicates = _method(name, "baseline", values, measured, None)
-        baseline.figures["crps"], replicates["crps"] = baseline.figures["mae"], replicates["mae"]
+        sd = given.spreads.get(name)
+        spread = None if sd is None else CutNormal(values, sd)
+        says = None if spread is None else spread.no_count()
+        baseline, replicates = _method(name, "baseline", values, measured, says)
+        if spread is not None:
+            inside, score = (
+                of(given.measured).mean(1, dtype=np.float64)
+                for of in (spread.inside_90, spread.crps)
+            )
+            _add_spot_means(baseline, replicates, measured, coverage_90=inside, crps=score)
+        elif probability is not None:  # yes or no is not held against a probability
+            del baseline.figures["zero_share_error"]
         methods.append(_report(baseline, replicates, measured))
         differences += _differences(model, resampled, baseline, replicates, measured)
     methods += _of_draws(given, measured)
@@ -170,22 +181,29 @@ def _judge_spread(
     given: EvaluationInput, model: _Method, resampled: dict[str, Floats], measured: _Measured
 ) -> None:
     """Add what only a method with draws or a band has."""
-    weights = measured.bootstrap.weights
-    weights = weights / weights.sum(1, keepdims=True)
     if given.band is not None:
         inside = ((given.measured >= given.band[0]) & (given.measured <= given.band[1])).mean(1)
-        model.figures["coverage_90"] = float(inside.mean())
-        resampled["coverage_90"] = weights @ inside
+        _add_spot_means(model, resampled, measured, coverage_90=inside)
     if given.samples is not None and given.samples.shape[1] > 1:
         score = crps_by_spot(given.samples, given.measured)
-        model.figures["crps"] = float(score.mean())
-        resampled["crps"] = weights @ score
+        _add_spot_means(model, resampled, measured, crps=score)
     if given.samples is not None:
         by_draw = [
             np.nanmean(relative_variance_difference(draw, given.measured))
             for draw in given.samples.transpose(1, 0, 2)
         ]
         model.figures["rvd_single_draw"] = float(np.mean(by_draw))
+
+
+def _add_spot_means(
+    method: _Method, replicates: dict[str, Floats], measured: _Measured, **by_spot: Floats
+) -> None:
+    """Add figures that are means over spots, (N,) each, and their replicates."""
+    weights = measured.bootstrap.weights
+    weights = weights / weights.sum(1, keepdims=True)
+    for key, values in by_spot.items():
+        method.figures[key] = float(values.mean())
+        replicates[key] = weights @ values
 
 
 def _of_draws(given: EvaluationInput, measured: _Measured) -> list[MethodReport]:

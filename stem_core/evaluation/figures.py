@@ -83,10 +83,12 @@ FIGURES: dict[str, Figure] = {
         Figure("zero_brier", "Zeros, Brier score", "", "zeros", "low",
                "Mean squared error of the predicted probability of no count."),
         Figure("crps", "CRPS", _LOG, "draws", "low",
-               "Continuous ranked probability score of the draws; of a method that gives one value "
-               "it is the mean absolute error."),
+               "Continuous ranked probability score of the draws; of a baseline, of a normal "
+               "distribution around its value, cut at 0 and as wide, gene by gene, as its errors "
+               "on training spots that it was not fitted on."),
         Figure("coverage_90", "In the 90 % band", "", "draws", 0.9,
-               "Share of measured values within the band that should hold 90 % of them."),
+               "Share of measured values within the band that should hold 90 % of them; of a "
+               "baseline, within that distribution's."),
         Figure("rvd_single_draw", "RVD of single draws", "", "draws", "low",
                "RVD of one draw at a time, mean over draws: draws are meant to vary as tissue "
                "does."),

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from stem_core.diffusion.schedule import Schedule
+from stem_core.evaluation.baseline_choice import choose_baselines
 from stem_core.evaluation.baselines import BASELINES, predict_baseline, rank_genes
 from stem_core.evaluation.records import EvaluationInput
 from stem_core.prediction.model import Bands, Generator
@@ -39,6 +40,7 @@ def fold_input(
     settings: SamplingSettings,
     training_conditions: Sequence[Array],
     training_targets: Sequence[Array],
+    training_positions: Sequence[NDArray[np.float64]],
     *,
     trained_on: Mapping[str, str],
     patient: str = "",
@@ -65,8 +67,8 @@ def fold_input(
         What the fold learned; it predicts on the device that the generator is on.
     settings
         Of the prediction itself: the model's standard preset.
-    training_conditions, training_targets
-        (n,C) and (n,G) of each training section; baselines learn from the same condition.
+    training_conditions, training_targets, training_positions
+        (n,C), (n,G) and (n,2) of each training section; baselines learn from the same condition.
     draws
         Independent single draws of each spot, besides the preset's own: for what single draws are
         judged by (CRPS, calibration, variance, pattern).
@@ -89,6 +91,7 @@ def fold_input(
         SamplingSettings(settings.sampler, settings.steps, step * draws, settings.seed + 1)
     )[:, ::step]
     seen, target = np.concatenate(training_conditions), np.concatenate(training_targets)
+    chosen = choose_baselines(training_conditions, training_targets, training_positions)
     return EvaluationInput(
         section=section,
         symbols=tuple(symbols),
@@ -99,10 +102,16 @@ def fold_input(
         samples=single.clip(0),
         band=(low, high),  # not cut off at 0: the calibration curve scales it
         baselines={
-            name: predict_baseline(name, seen, target, condition).clip(0) for name in BASELINES
+            name: predict_baseline(name, seen, target, condition, chosen.settings).clip(0)
+            for name in BASELINES
         },
+        spreads=chosen.spreads,
+        baseline_settings=chosen.by_name,
+        baselines_chosen=chosen.how,
         patient=patient,
         trained_on=dict(trained_on),
         protocol=protocol,
-        ranked_genes=rank_genes(training_conditions, training_targets, symbols),
+        ranked_genes=rank_genes(
+            training_conditions, training_targets, symbols, chosen.settings.ridge_penalty
+        ),
     )

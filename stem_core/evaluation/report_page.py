@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from stem_core.evaluation.figures import FIGURES
+from stem_core.evaluation.figures import FIGURES, method_name
 from stem_core.evaluation.records import SectionReport
 from stem_core.evaluation.report_charts import section_charts
 from stem_core.evaluation.report_style import STYLE
@@ -47,7 +47,8 @@ def report_page(reports: Sequence[SectionReport], title: str, provenance: Mappin
         "block bootstrap over the spots of that section, leaves out 0. In grey: figures without an "
         "interval. The values are with each section. Baselines see the same condition "
         "as the model: the average of the training spots (training mean), ridge and kernel ridge "
-        "regression, and the 20 most similar training spots (kNN).</p>",
+        "regression, and the most similar training spots (kNN). As distributions (CRPS, 90 % band, "
+        "zeros) they are compared only with a spread of their own.</p>",
     ]
     if any(report.baselines for report in reports):
         parts += ["<h3>Sections on which the model is better</h3>", standings_table(reports)]
@@ -104,7 +105,7 @@ def _over_sections(reports: Sequence[SectionReport]) -> list[str]:
     )
     parts = [
         "<p>Mean over sections, with the 95 % bootstrap interval over sections in small print."
-        f"{few} The best of model and baselines is shaded.</p>",
+        f"{few}{_of_patients(reports)} The best of model and baselines is shaded.</p>",
         figures_table(summarise(reports)),
     ]
     kinds = list(dict.fromkeys(r.left_out for r in reports))
@@ -117,6 +118,36 @@ def _over_sections(reports: Sequence[SectionReport]) -> list[str]:
                 f"{figures_table(summarise(some))}</details>"
             )
     return parts
+
+
+def _of_patients(reports: Sequence[SectionReport]) -> str:
+    """Say so where sections that are drawn as independent may not be."""
+    patients = [report.patient for report in reports]
+    if "" in patients:
+        return (
+            " Sections are drawn as if each were of another patient, which is not known of all "
+            "of them; where some share a patient, the interval is too narrow for new patients."
+        )
+    if len(set(patients)) < len(patients):
+        return (
+            f" They are of {len(set(patients))} patient{'s' if len(set(patients)) > 1 else ''}; "
+            "sections of one patient are drawn as if they were independent, so the interval is too "
+            "narrow for new patients."
+        )
+    return ""
+
+
+def _baseline_settings(report: SectionReport) -> str:
+    """Say with which settings baselines were fitted, and how these were found."""
+    told = "; ".join(
+        f"{method_name(name)}: "
+        + ", ".join(f"{what} {value:,g}" for what, value in settings.items())
+        for name, settings in report.baseline_settings.items()
+    )
+    if not told:
+        return ""
+    text = f"Settings of the baselines: {told}. {report.baselines_chosen}"
+    return f"<p class='quiet'>{escape(text.strip())}</p>"
 
 
 def _section(report: SectionReport, anchor: str, detailed: bool) -> list[str]:
@@ -138,10 +169,12 @@ def _section(report: SectionReport, anchor: str, detailed: bool) -> list[str]:
     return [
         f"<h2 id='{anchor}'>{escape(report.section + patient)}</h2>",
         f"<p>{escape('; '.join(text for text in told if text))}.</p>",
+        *([_list(report.notes)] if report.notes else []),
         f"<p class='quiet'>Small print: 95 % interval by a bootstrap of blocks of "
         f"{report.block_um:,.0f} µm, since neighbouring spots resemble each other. The best of "
         "model and baselines is shaded; the grey columns are other ways to use the draws.</p>",
         figures_table(report.methods),
+        _baseline_settings(report),
         _list(verdicts(report)),
         f"<h3>Charts</h3><div class='charts'>{charts}</div>",
         genes_table(report) if detailed else "<p>Figures of every gene: report.json.</p>",

@@ -25,7 +25,7 @@ vertical-align:bottom}
 th,td{padding:.28rem .4rem}td small{font-size:.7rem}}
 th.group{text-align:left;color:var(--quiet);font-weight:600;padding-top:.9rem}
 th.row{font-weight:400}th.left,td.left{text-align:left}
-td small{display:block;color:var(--quiet);font-size:.78rem}
+td small,th small{display:block;color:var(--quiet);font-size:.78rem;font-weight:400}
 td.best{background:var(--best);font-weight:650}td.best small{font-weight:400;color:var(--text)}
 th.draws,td.draws{color:var(--quiet)}th.own{color:var(--model)}
 table.words td,table.words th{text-align:left;white-space:normal;min-width:9rem}

@@ -21,17 +21,17 @@ _GROUPS = {
     "draws": "Draws and band",
 }
 _GENE_COLUMNS = {
-    "pcc": "PCC",
-    "spearman": "Spearman",
-    "rvd": "RVD",
-    "mse": "MSE",
-    "mean_measured": "mean measured",
-    "mean_predicted": "mean predicted",
-    "moran_measured": "Moran's I measured",
-    "moran_predicted": "Moran's I predicted",
-    "zeros_measured": "zeros measured",
-    "zeros_predicted": "zeros predicted",
-    "coverage_90": "in the 90 % band",
+    "pcc": ("PCC", ""),
+    "spearman": ("Spearman", ""),
+    "rvd": ("RVD", ""),
+    "mse": ("MSE", FIGURES["mse"].unit),
+    "mean_measured": ("mean measured", FIGURES["mae"].unit),
+    "mean_predicted": ("mean predicted", FIGURES["mae"].unit),
+    "moran_measured": ("Moran's I measured", ""),
+    "moran_predicted": ("Moran's I predicted", ""),
+    "zeros_measured": ("zeros measured", "share of spots"),
+    "zeros_predicted": ("zeros predicted", "share of spots"),
+    "coverage_90": ("in the 90 % band", "share of spots"),
 }
 
 
@@ -103,12 +103,17 @@ def figures_table(methods: Sequence[MethodReport | MethodSummary]) -> str:
         winner = _winner(figure, methods)
         rows.append(
             f"<tr><th class='row' title='{escape(figure.what)}'>{escape(figure.name)}"
-            f"{_wish(figure)}</th>{''.join(_cell(m, key, m.name == winner) for m in methods)}</tr>"
+            f"{_wish(figure)}{_unit(figure.unit)}</th>"
+            f"{''.join(_cell(m, key, m.name == winner) for m in methods)}</tr>"
         )
     return (
         f'<div class="scroll"><table><thead><tr><th>figure</th>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
+
+
+def _unit(unit: str) -> str:
+    return f"<small>{escape(unit)}</small>" if unit else ""
 
 
 def _wish(figure: Figure) -> str:
@@ -146,7 +151,10 @@ def _winner(figure: Figure, methods: Sequence[MethodReport | MethodSummary]) -> 
 def genes_table(report: SectionReport) -> str:
     """Write the figures of every gene, folded up, the best correlated first."""
     columns = [name for name in _GENE_COLUMNS if name in report.genes]
-    head = "".join(f"<th>{_GENE_COLUMNS[name]}</th>" for name in columns)
+    head = "".join(
+        f"<th>{escape(title)}{_unit(unit)}</th>"
+        for title, unit in (_GENE_COLUMNS[name] for name in columns)
+    )
     pcc = np.array(report.genes["pcc"], dtype=np.float64)
     order = np.argsort(-np.where(np.isfinite(pcc), pcc, -2.0), kind="stable").tolist()
     rows = "".join(

@@ -8,7 +8,14 @@ from sklearn.linear_model import Ridge
 from sklearn.neighbors import KNeighborsRegressor
 
 from stem_core.errors import EvaluationError
-from stem_core.evaluation.baselines import predict_baseline, rank_genes
+from stem_core.evaluation import baselines
+from stem_core.evaluation.baselines import (
+    BASELINES,
+    BaselineSettings,
+    evenly_taken,
+    predict_baseline,
+    rank_genes,
+)
 from stem_core.evaluation.evaluate import evaluate_section
 from stem_core.evaluation.figures import FIGURES
 from stem_core.evaluation.metrics import crps, evaluate_arrays, spearman_by_gene
@@ -40,6 +47,30 @@ def test_baselines_agree_with_scikit_learn() -> None:
     }
     for name, values in expected.items():
         np.testing.assert_allclose(predict_baseline(name, a, y, b), values, atol=1e-5)
+
+
+def test_knn_takes_all_spots_where_they_are_few() -> None:
+    a, b = (RANDOM.normal(size=(n, 4)).astype(np.float32) for n in (7, 3))
+    y = RANDOM.normal(size=(7, 2)).astype(np.float32)
+    found = predict_baseline("kNN", a, y, b, BaselineSettings(neighbours=20))
+    np.testing.assert_array_equal(
+        found, predict_baseline("kNN", a, y, b, BaselineSettings(neighbours=7))
+    )
+
+
+def test_kernel_ridge_alone_is_cut_to_some_spots(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = (RANDOM.normal(size=(n, 4)).astype(np.float32) for n in (60, 5))
+    y = RANDOM.normal(size=(60, 2)).astype(np.float32)
+    full = {name: predict_baseline(name, a, y, b) for name in BASELINES}
+    monkeypatch.setattr(baselines, "KERNEL_SPOTS", 30)
+    rows = evenly_taken(60, 30)
+    for name in BASELINES:
+        cut = predict_baseline(name, a, y, b)
+        if name == "kernel ridge":
+            np.testing.assert_array_equal(cut, predict_baseline(name, a[rows], y[rows], b))
+            assert np.abs(cut - full[name]).max() > 0.01
+        else:
+            np.testing.assert_array_equal(cut, full[name])
 
 
 def test_genes_are_ranked_without_the_section() -> None:
@@ -83,9 +114,46 @@ def test_single_draws_vary_as_the_tissue_does_and_their_mean_is_smoother() -> No
     assert report.figures["moran_shift"] > 0
 
 
+def test_a_baseline_without_a_spread_is_not_judged_as_a_distribution() -> None:
+    report = evaluate_section(made_input())
+    for figures in report.baselines.values():
+        assert not {"crps", "coverage_90", "zero_brier", "zero_share_error"} & set(figures)
+    compared = {d.figure for d in report.differences}
+    assert "mae" in compared and not {"crps", "zero_share_error"} & compared
+    assert standings([report], ["crps"]) == []
+    point = evaluate_section(made_input(samples=None, band=None))  # yes or no on either side
+    assert "zero_share_error" in point.baselines["ridge"]
+
+
+def test_a_baseline_with_a_spread_is_judged_as_the_model_is() -> None:
+    given = made_input()
+    error = given.measured - given.baselines["ridge"]
+    sd = np.sqrt((error**2).mean(0))
+    report = evaluate_section(replace(given, spreads={"ridge": sd}))
+    ridge = report.baselines["ridge"]
+    normal = np.random.default_rng(0).normal(size=(len(error), 2000, len(sd)))
+    drawn = (given.baselines["ridge"][:, None] + sd * normal).clip(0)
+    assert ridge["crps"] == pytest.approx(crps(drawn, given.measured), rel=5e-3)
+    assert ridge["crps"] < ridge["mae"]
+    assert 0.85 < ridge["coverage_90"] < 0.95
+    zero = (drawn < np.log2(1.5)).mean((0, 1))
+    share = np.abs(zero - (given.measured == 0).mean(0)).mean()
+    assert ridge["zero_share_error"] == pytest.approx(share, abs=2e-3)
+    found = {d.figure: d for d in report.differences if d.baseline == "ridge"}
+    assert found["crps"].low is not None and {"coverage_90", "zero_brier"} <= set(found)
+    (method,) = [m for m in report.methods if m.name == "ridge"]
+    low, high = method.intervals["crps"]
+    assert low < ridge["crps"] < high
+    assert [s.baseline for s in standings([report], ["crps"])] == ["ridge"]  # mean has no spread
+
+
 def test_differences_name_the_winner() -> None:
     given = made_input()
-    best = replace(given, baselines={"ridge": given.measured + np.float32(0.01)})
+    best = replace(
+        given,
+        baselines={"ridge": given.measured + np.float32(0.01)},
+        spreads={"ridge": np.full(len(given.symbols), 0.01, np.float32)},
+    )
     report = evaluate_section(best)
     assert {d.winner for d in report.differences if d.figure != "coverage_90"} == {"baseline"}
     assert all(d.certain for d in report.differences if d.figure in ("pcc_all", "mse", "crps"))

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from stem_core.encoders.condition import ConditionSpec, condition_groups, condition_width
+from stem_core.evaluation.baseline_choice import choose_baselines
 from stem_core.evaluation.baselines import BASELINES, predict_baseline
 from stem_core.evaluation.evaluate import evaluate_section
 from stem_core.evaluation.fold import fold_input
@@ -50,6 +51,7 @@ def test_a_fold_gives_model_and_baselines_of_the_section_it_left_out() -> None:
         SamplingSettings("angle", 2, 4),
         conditions[:3],
         targets[:3],
+        [np.column_stack([x, y])] * 3,
         trained_on={"S0": "P", "S1": "P", "S2": "Q"},
         patient="R",
         draws=6,
@@ -60,12 +62,18 @@ def test_a_fold_gives_model_and_baselines_of_the_section_it_left_out() -> None:
     sums = given.samples[:, 0] + given.samples[:, 1] - 2 * given.predicted
     assert np.abs(sums).mean() > 0.1
     assert set(given.baselines) == set(BASELINES)
-    ridge = predict_baseline("ridge", np.concatenate(conditions[:3]),
-                             np.concatenate(targets[:3]), conditions[3])  # fmt: skip
+    chosen = choose_baselines(conditions[:3], targets[:3], [np.column_stack([x, y])] * 3)
+    ridge = predict_baseline("ridge", np.concatenate(conditions[:3]), np.concatenate(targets[:3]),
+                             conditions[3], chosen.settings)  # fmt: skip
     np.testing.assert_array_equal(given.baselines["ridge"], ridge.clip(0))
+    assert given.baseline_settings["ridge"] == {"penalty": chosen.settings.ridge_penalty}
+    assert set(given.spreads) == set(BASELINES)
+    assert given.baselines_chosen == chosen.how
     assert sorted(given.ranked_genes) == sorted(symbols)
     assert given.band is not None and (given.band[0] <= given.band[1]).all()
     report = evaluate_section(given)
+    for figures in report.baselines.values():
+        assert {"crps", "coverage_90", "zero_brier"} <= set(figures)
     assert report.figures["rvd_single_draw"] == pytest.approx(
         np.mean([
             np.mean((given.samples[:, k].var(0) / targets[3].var(0) - 1) ** 2) for k in range(6)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from anndata import AnnData
 from scipy.sparse import csr_matrix
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
@@ -34,6 +35,19 @@ def test_morans_i_of_a_section_agrees_with_scanpy() -> None:
     found = morans_i(given.measured, weights)
     np.testing.assert_allclose(found, oracle(csr_matrix(weights), given.measured.T), atol=1e-5)
     assert (found > 0.2).mean() > 0.5  # the made waves are patterns
+
+
+def test_morans_i_of_a_section_agrees_with_squidpy() -> None:
+    squidpy = pytest.importorskip("squidpy")
+    given = made_input()
+    weights = neighbour_weights(given.x_um, given.y_um, 100.0)
+    table = AnnData(given.measured, obsp={"spatial_connectivities": csr_matrix(weights)})
+    oracle = squidpy.gr.spatial_autocorr(
+        table, mode="moran", n_perms=None, copy=True, show_progress_bar=False
+    )
+    np.testing.assert_allclose(
+        morans_i(given.measured, weights), oracle.loc[table.var_names, "I"], atol=1e-9
+    )
 
 
 def test_pattern_figures_by_hand() -> None:
