@@ -75,6 +75,7 @@ def _train(args: argparse.Namespace) -> int:
         device=args.device,
         resume=args.resume,
         say=lambda text: print(text, flush=True),
+        changes=tuple(args.set),
     )
     manifest = train_model(order, recipe_encoder(recipe, args.data))
     if manifest is not None:

@@ -20,7 +20,7 @@ from stem_core.errors import TrainingError
 __all__ = ["train_together"]
 
 DONE, BAD_INPUT, FAULT, INTERRUPTED = 0, 2, 1, 130
-_POLL_S, _GRACE_S = 0.2, 20.0
+_POLL_S, _GRACE_S, _WORDS_S = 0.2, 20.0, 3.0
 _RESUME = "go on from the last checkpoint with the same command and --resume."
 
 
@@ -66,7 +66,9 @@ def train_together(arguments: Sequence[str], processes: int, stream: TextIO) -> 
             time.sleep(_POLL_S)
         while any(p.poll() is None for p in running) and not any(p.poll() for p in running):
             time.sleep(_POLL_S)
-        failed = next((i for i, p in enumerate(running) if p.returncode), None)
+        if any(p.poll() in (BAD_INPUT, FAULT) for p in running):
+            _wait(running, _WORDS_S)  # a fault that all see is told by one of them, maybe not yet
+        ended = [i for i, p in enumerate(running) if p.returncode]
     except KeyboardInterrupt:
         _end(running)
         print("stem: Interrupted; go on with the same command and --resume.", file=stream)
@@ -78,16 +80,28 @@ def train_together(arguments: Sequence[str], processes: int, stream: TextIO) -> 
         file.seek(0)
         words.append(file.read())
         file.close()
-    if failed is None:
+    if not ended:
         stream.write(words[0])
         return DONE
+    speakers = [
+        i for i in ended if running[i].returncode in (BAD_INPUT, FAULT) and words[i].strip()
+    ]
+    killed = [i for i in ended if running[i].returncode < 0]
+    if speakers and not killed:
+        stream.write(words[speakers[0]].strip().splitlines()[-1] + "\n")
+        return int(running[speakers[0]].returncode)
+    failed = (killed or ended)[0]
     code = running[failed].returncode
-    if code in (BAD_INPUT, FAULT) and words[failed].strip():
-        stream.write(words[failed].strip().splitlines()[-1] + "\n")
-        return int(code)
     how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
     msg = f"Process {failed + 1} of the {processes} that trained together was {how}; {_RESUME}"
     raise TrainingError(msg)
+
+
+def _wait(running: Sequence[subprocess.Popen[bytes]], seconds: float) -> None:
+    """Give processes a while to end by themselves."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and any(p.poll() is None for p in running):
+        time.sleep(_POLL_S)
 
 
 def _end(running: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -287,5 +287,5 @@ def _made_by(manifest: Manifest) -> str:
         return f"{manifest.recipe}, {manifest.created}."
     return (
         f"`stem train {manifest.recipe} --data DIR --out DIR`, seed {manifest.seed},\n"
-        f"{manifest.created}."
+        f"{manifest.created}{'; all its settings are in config.json' if manifest.settings else ''}."
     )

@@ -41,10 +41,6 @@ _SEES = {
         "else sees the other sections only."
     ),
 }
-_FOLDS_NOTE = (
-    "These figures describe the folds; the shipped weights are trained on all sections and have "
-    "no held-out figure of their own."
-)
 
 
 def save_weights(fitted: Fitted, ridge: RidgeBaseline, folder: Path) -> None:
@@ -155,9 +151,14 @@ def _held_out(
     elif len(own) == len(results):
         note = "These are figures of the shipped weights, which never saw the held-out sections."
     else:
-        note = _FOLDS_NOTE
-        if own:
-            note += f" {', '.join(sorted(own))} alone they never saw either."
+        unseen = sorted({*own, *recipe.validation})
+        but = f" but {', '.join(unseen)}" if unseen else ""
+        note = "These figures describe the folds; the shipped weights are trained on all sections"
+        note += but + (
+            f", and of them alone are the figures of {', '.join(sorted(own))}."
+            if own
+            else " and have no held-out figure of their own."
+        )
     return {
         "protocol": protocol,
         "note": note,
@@ -292,6 +293,7 @@ def write_model_folder(
             "training_slides": list(sections),
             "held_out": _held_out(recipe, results, list(sections)),
             "recipe": recipe_name,
+            "settings": recipe.model_dump(mode="json", exclude={"name", "manifest", "presets"}),
             "seed": recipe.training.denoiser.seed,
             "created": created,
         }

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from stem_core.encoders.condition import Encoder
+from stem_core.encoders.imported_encoder import imported_parts
 from stem_core.errors import OutputError
 from stem_core.evaluation.records import Difference, MethodReport, SectionReport
 from stem_core.files import written_whole
+from stem_core.training.plan import Split
+from zoo.training_order import TrainingOrder
 
-__all__ = ["HeldOutResult", "keep_report", "kept_report"]
+__all__ = ["HeldOutResult", "keep_report", "kept_report", "report_key"]
+
+
+_ALL_DIGITS = 17  # that a float has
 
 
 @dataclass(frozen=True)
@@ -50,8 +59,33 @@ class HeldOutResult:
         )
 
 
-def keep_report(report: SectionReport, path: Path, recipe: str) -> None:
-    """Write a report for resuming; `recipe` is the hash of the recipe it belongs to.
+def report_key(order: TrainingOrder, split: Split, encoder: Encoder) -> str:
+    """Return what the reports of a split hang on: recipe, encoder's weights, files of the sections.
+
+    Files count by place, size and time of change, so that held-out ones are not opened.
+    """
+    recipe, folder = order.recipe, order.sections
+    names = sorted({*split.train, *split.test, *recipe.validation})
+    said: list[Any] = [recipe.model_dump(mode="json"), encoder.sha256]
+    if (genes := recipe.panel_file(order.recipe_file)) is not None:
+        said.append(genes.read_text(encoding="utf-8", errors="replace"))
+    for name in names:
+        places = [
+            folder / "st" / f"{name}.h5ad",
+            folder / "metadata" / f"{name}.json",
+            *sorted((folder / "wsis").glob(f"{name}.*")),
+            *sorted((folder / name).rglob("*")),
+            *(part.folder / f"{name}.h5" for part in imported_parts(encoder)),
+        ]
+        for place in places:
+            if place.is_file():
+                seen = place.stat()
+                said.append((place.as_posix(), seen.st_size, seen.st_mtime_ns))
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+
+
+def keep_report(report: SectionReport, path: Path, key: str) -> None:
+    """Write a report for resuming; `key` says what it hangs on.
 
     Raises
     ------
@@ -61,7 +95,9 @@ def keep_report(report: SectionReport, path: Path, recipe: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(path) as aside:
-            aside.write_text(json.dumps({"recipe": recipe, "report": report.to_dict()}), "utf-8")
+            aside.write_text(
+                json.dumps({"key": key, "report": report.to_dict(_ALL_DIGITS)}), "utf-8"
+            )
     except OSError as error:
         msg = (
             f"The figures {path} cannot be written ({error.strerror or error}); free space there "
@@ -70,11 +106,11 @@ def keep_report(report: SectionReport, path: Path, recipe: str) -> None:
         raise OutputError(msg) from error
 
 
-def kept_report(path: Path, recipe: str) -> SectionReport | None:
-    """Read a report again; None where there is none of this recipe."""
+def kept_report(path: Path, key: str) -> SectionReport | None:
+    """Read a report again; None where there is none of this key."""
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["recipe"] != recipe:
+        if kept["key"] != key:
             return None
         said = dict(kept["report"])
         said["methods"] = tuple(MethodReport(**method) for method in said["methods"])

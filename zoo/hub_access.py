@@ -100,7 +100,7 @@ def sentences(repo: str, revision: str | None) -> Iterator[None]:
         raise _translated(error, repo, revision) from error
     except LocalEntryNotFoundError as error:
         cause = error.__cause__
-        known = isinstance(cause, HfHubHTTPError | httpx.TransportError)
+        known = isinstance(cause, HfHubHTTPError | httpx.TransportError | OfflineModeIsEnabled)
         raise _translated(cause if known else error, repo, revision) from error
 
 
@@ -121,7 +121,7 @@ def _translated(error: BaseException | None, repo: str, revision: str | None) ->
             "since it was recorded. Ask its authors; where the registry does not pin it, pull "
             "with --update to take its newest revision instead."
         )
-    if isinstance(error, EntryNotFoundError):
+    if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
         return HubMissingError(
             f"The repository {repo} lacks a file of the model at revision "
             f"{(revision or 'main')[:12]}; tell its authors, or choose another model."

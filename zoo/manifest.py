@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from stem_core.errors import ModelFileError
 
@@ -233,6 +233,7 @@ class Manifest(_Strict):
     `survey_pitch_um` also those of the tissue around it. `patch_mode` `paper`: the side of a patch
     is max(224, spot diameter) in pixels of the slide, and `view.side_um` what that was in training.
     `calibrated`: there is a reference.safetensors, with band, domain and ridge baseline.
+    `settings`: the recipe as `stem train` took it, without what stands in the manifest itself.
 
     Units: lengths in microns (`_um`) or pixels (`_px`); expression in log2(1 + raw count).
     """
@@ -271,6 +272,7 @@ class Manifest(_Strict):
     licences: Licences
     citation: str
     recipe: str
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
     seed: int
     created: str
 

@@ -16,13 +16,12 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
 
 from stem_core.encoders.condition import Encoder, condition_groups
-from stem_core.encoders.imported_encoder import imported_parts
 from stem_core.errors import OutputError
 from stem_core.evaluation.baseline_choice import choose_baselines
 from stem_core.evaluation.baselines import fit_ridge
@@ -38,7 +37,7 @@ from stem_core.training.ranks import Ranks, joined_ranks
 from stem_core.training.recipe import Recipe
 from stem_core.training.trainer import TrainingRun
 from zoo.folder import write_model_folder
-from zoo.held_out import HeldOutResult, kept_report
+from zoo.held_out import HeldOutResult, kept_report, report_key
 from zoo.manifest import Manifest
 from zoo.material import Material
 from zoo.measure import describe_report, measure_split
@@ -89,13 +88,12 @@ def train_model(order: TrainingOrder, encoder: Encoder) -> Manifest | None:
         for number, split in enumerate(plan.splits, 1):
             title = f"{split.name} ({number} of {len(plan.splits)})"
             say(f"{title}: training on {', '.join(split.train)}")
+            key = report_key(order, split, encoder)
             done = [
-                kept_report(order.report_path(split, name), order.recipe_hash)
-                if order.resume
-                else None
+                kept_report(order.report_path(split, name), key) if order.resume else None
                 for name in split.test
             ]
-            if split.name != FINAL and all(done):
+            if split.name != FINAL and ranks.from_first(float(all(done))):
                 say(f"{title}: done before")
                 reports += [report for report in done if report is not None]
                 continue
@@ -150,8 +148,7 @@ def fit_split(
     ranks.wait()
     sections = [_training(material, name, panel, augmented=True) for name in split.train]
     watched = [_training(material, name, panel) for name in recipe.validation]
-    imported = {part.name: part.file_sums(split.train) for part in imported_parts(material.encoder)}
-    identity = _identity(recipe, split, panel, sections, imported)
+    identity = _identity(recipe, split, panel, sections, watched)
     run = TrainingRun(order.work / split.name, identity, ranks, progress)
     width = material.encoder.width
     groups = condition_groups(recipe.spec, width)
@@ -172,20 +169,25 @@ def _identity(
     split: Split,
     panel: Sequence[str],
     sections: Sequence[TrainingSection],
-    imported: Mapping[str, Mapping[str, str]],
+    watched: Sequence[TrainingSection],
 ) -> str:
-    """Make what a checkpoint must agree with to be gone on from."""
+    """Make what a checkpoint must agree with to be gone on from: settings, counts, embeddings."""
     said = recipe.model_dump(mode="json", exclude={"manifest", "presets", "folds", "data"})
     training = said["training"]["denoiser"]
+    stops_early = training["patience"] > 0
     for name in _HOW_TO_RUN:
-        del training[name]
+        if name != "validate_every" or not stops_early:
+            del training[name]
     if training["schedule"] == "constant":  # such a training may be made longer
         del training["steps"]
-    if imported:
-        said["imported"] = imported
-    sums = [(s.target.shape, float(s.target.sum(dtype=np.float64))) for s in sections]
-    text = json.dumps([said, split.train, list(panel), sums], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    text = json.dumps([said, split.train, list(panel)], sort_keys=True)
+    hashed = hashlib.sha256(text.encode())
+    for section in [*sections, *(watched if stops_early else ())]:
+        for values in (section.condition, section.lattice, section.target, section.views):
+            if values is not None:
+                hashed.update(str(values.shape).encode())
+                hashed.update(np.ascontiguousarray(values).tobytes())
+    return hashed.hexdigest()
 
 
 def _write(
@@ -240,6 +242,9 @@ def _teller(title: str, say: Callable[[str], None]) -> Callable[[TrainingProgres
             f"{title}: step {progress.step:,} of {progress.steps:,}, loss {progress.loss:.4f}"
             f"{figures}, {_duration(progress.left_s)} left"
         )
+        if progress.kept_step is not None:
+            early = "stopped early" if progress.step < progress.steps else "done"
+            say(f"{title}: {early}; the weights of step {progress.kept_step:,} had the best CRPS")
 
     return tell
 

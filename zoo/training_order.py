@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,6 +29,8 @@ class TrainingOrder:
     ----------
     recipe, recipe_file
         What to do, and the file it was read from.
+    changes
+        What was put over the recipe, `key=value`.
     data
         Folder that the recipe's `data.folder` lies in.
     out
@@ -51,6 +53,7 @@ class TrainingOrder:
     device: str = "auto"
     resume: bool = False
     say: Callable[[str], None] = log.info
+    changes: tuple[str, ...] = ()
 
     @property
     def sections(self) -> Path:
@@ -58,16 +61,15 @@ class TrainingOrder:
         return self.data / self.recipe.data.folder
 
     @property
-    def recipe_hash(self) -> str:
-        """Of the whole recipe."""
-        return hashlib.sha256(self.recipe.model_dump_json().encode()).hexdigest()
-
-    @property
     def recipe_name(self) -> str:
-        """The place of a recipe of the zoo, the file's name of another one."""
+        """The place of a recipe of the zoo, the file's name of another one; and what was changed.
+
+        It can be typed after `stem train`.
+        """
         ours = Path(__file__).parent / "recipes"
         file = self.recipe_file
-        return f"zoo/recipes/{file.name}" if file.resolve().parent == ours else file.name
+        place = f"zoo/recipes/{file.name}" if file.resolve().parent == ours else file.name
+        return " ".join([shlex.quote(place), *(f"--set {shlex.quote(c)}" for c in self.changes)])
 
     def report_path(self, split: Split, section: str) -> Path:
         """Where the held-out figures of a section are kept."""

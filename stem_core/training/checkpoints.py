@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"step-(\d{9})")
 _KEPT = 2
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,11 @@ class CheckpointFolder:
         found = self.folder.iterdir() if self.folder.is_dir() else ()
         return sorted(int(m[1]) for p in found if (m := _NAME.fullmatch(p.name)))
 
+    def clear(self) -> None:
+        """Remove what a process that was killed while it saved has left."""
+        for path in self.folder.glob(".step-*"):
+            shutil.rmtree(path, ignore_errors=True)
+
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, and remove all but the newest two.
 
@@ -72,8 +77,10 @@ class CheckpointFolder:
             It cannot be written; those before are as they were.
         """
         final = self._path(checkpoint.step)
-        aside = final.with_name(f".{final.name}.{os.getpid()}")
+        aside = final.with_name(f".{final.name}.partial")
+        facts = json.dumps(checkpoint.facts, sort_keys=True)
         try:
+            shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
             data = save({name: t.cpu().contiguous() for name, t in checkpoint.tensors.items()})
             state = {
@@ -81,7 +88,8 @@ class CheckpointFolder:
                 "identity": self.identity,
                 "step": checkpoint.step,
                 "sha256": hashlib.sha256(data).hexdigest(),
-                "facts": checkpoint.facts,
+                "facts": facts,
+                "facts_sha256": hashlib.sha256(facts.encode()).hexdigest(),
             }
             _write(aside / "tensors.safetensors", data)
             _write(aside / "state.json", json.dumps(state, indent=1).encode())
@@ -146,13 +154,17 @@ class CheckpointFolder:
         if hashlib.sha256(data).hexdigest() != state["sha256"]:
             msg = "its tensors are not those that were written"
             raise ValueError(msg)
+        facts = str(state["facts"])
+        if hashlib.sha256(facts.encode()).hexdigest() != state["facts_sha256"]:
+            msg = "its state is not the one that was written"
+            raise ValueError(msg)
         if state["identity"] != self.identity:
             msg = (
                 f"The training in {self.folder} was begun with another recipe, other settings or "
                 "other data; take those again, or remove that folder to train anew."
             )
             raise SettingsError(msg)
-        return Checkpoint(step, load(data), dict(state["facts"]))
+        return Checkpoint(step, load(data), json.loads(facts))
 
     def _path(self, step: int) -> Path:
         return self.folder / f"step-{step:09d}"

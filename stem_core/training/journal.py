@@ -34,6 +34,8 @@ class TrainingProgress:
         Seconds left at the pace so far.
     figures
         Of the validation sections, where they were looked at.
+    kept_step
+        Whose weights are kept, once the training is over and the best were looked for.
     """
 
     step: int
@@ -41,6 +43,7 @@ class TrainingProgress:
     loss: float
     left_s: float
     figures: Mapping[str, float] = field(default_factory=dict)
+    kept_step: int | None = None
 
 
 class Journal:
@@ -95,9 +98,14 @@ class Journal:
         return self._before_s + time.monotonic() - self._started
 
     def line(
-        self, step: int, loss: float, learning_rate: float, figures: Mapping[str, float]
+        self,
+        step: int,
+        loss: float,
+        learning_rate: float,
+        figures: Mapping[str, float],
+        kept_step: int | None = None,
     ) -> None:
-        """Write a line.
+        """Write a line; with `kept_step` (see `TrainingProgress`) it is the last one.
 
         Raises
         ------
@@ -106,10 +114,12 @@ class Journal:
         """
         spent = time.monotonic() - self._started
         left_s = spent / max(1, step - self._begun_at) * (self._steps - step)
+        if kept_step is not None:
+            left_s = 0.0
         values = {"loss": loss, "learning_rate": learning_rate, **figures}
         log.info("step %d of %d: loss %.4f, %.0f s left", step, self._steps, loss, left_s)
         if self._progress is not None:
-            self._progress(TrainingProgress(step, self._steps, loss, left_s, figures))
+            self._progress(TrainingProgress(step, self._steps, loss, left_s, figures, kept_step))
         if self._path is not None:
             row = {
                 "step": step,
@@ -134,8 +144,12 @@ class Journal:
 def _rows_until(path: Path, step: int) -> list[dict[str, str]]:
     if step == 0 or not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (ValueError, csv.Error) as error:
+        log.warning("The log %s is damaged (%s) and is begun anew.", path, error)
+        return []
     return [
         {name: row.get(name) or "" for name in _COLUMNS}
         for row in rows

@@ -94,7 +94,7 @@ def train_denoiser(
     ModelFileError
         No checkpoint is sound.
     SettingsError
-        The checkpoints are of another training.
+        The checkpoints are of another training, or further than this one goes.
     """
     run = TrainingRun() if run is None else run
     ranks, device = run.ranks, run.ranks.device
@@ -112,7 +112,10 @@ def train_denoiser(
     store = None
     if run.folder is not None:
         store = CheckpointFolder(run.folder / "checkpoints", run.identity)
+        if ranks.first:
+            store.clear()
         if (found := store.newest()) is not None:
+            _require_shorter(found.step, settings.steps)
             state.restore(found, stream)
             state.running = state.running if ranks.first else 0.0
     journal = Journal(
@@ -133,24 +136,42 @@ def train_denoiser(
         looks = validate is not None and (last or state.step % settings.validate_every == 0)
         if looks or last or state.step % settings.log_every == 0:
             loss = ranks.total(state.running) / state.since_line
-            if not math.isfinite(loss):
-                msg = (
-                    f"The loss is {loss} before step {state.step:,}: the training has diverged; "
-                    "choose a smaller training.denoiser.learning_rate, or precision fp32."
-                )
-                raise TrainingError(msg)
+            _require_finite(loss, state)
             figures = dict(validate(state.average)) if validate is not None and looks else {}
             if figures:
                 state.judge(ranks.from_first(figures["crps"]), settings.patience)
-            journal.line(state.step, loss, rate, figures)
+            over = last or state.finished
+            journal.line(state.step, loss, rate, figures, state.best_step if over else None)
             state.running, state.since_line = 0.0, 0
         if last or state.finished or state.step % settings.checkpoint_every == 0:
             # The others' part of the running loss goes into the first one's checkpoint.
             running = ranks.total(state.running)
+            _require_finite(running, state)
             if store is not None and ranks.first:
                 store.save(state.checkpoint(stream, journal.elapsed_s, running))
             state.running = running if ranks.first else 0.0
     return state.result().to(torch.device("cpu")).eval()
+
+
+def _require_shorter(done: int, steps: int) -> None:
+    if done > steps:
+        msg = (
+            f"The training has {done:,} steps behind it, and the recipe asks for {steps:,}; ask "
+            "for no fewer, or train anew in another folder (--work)."
+        )
+        raise SettingsError(msg)
+
+
+def _require_finite(loss: float, state: _State) -> None:
+    """Stop a training that has diverged, before anything sound is written over."""
+    if math.isfinite(loss) and all(bool(p.isfinite().all()) for p in state.denoiser.parameters()):
+        return
+    what = "weights are" if math.isfinite(loss) else "loss is"
+    msg = (
+        f"The {what} no number any more by step {state.step:,}: the training has diverged; choose "
+        "a smaller training.denoiser.learning_rate, or precision fp32."
+    )
+    raise TrainingError(msg)
 
 
 def _learn(
@@ -217,6 +238,7 @@ class _State:
         self.elapsed_s = 0.0
         self.best: dict[str, Tensor] = {}
         self.best_crps, self.worse, self.finished = math.inf, 0, False
+        self.best_step: int | None = None
 
     def judge(self, crps: float, patience: int) -> None:
         """Keep the best average, and stop when it has long been the best."""
@@ -224,7 +246,7 @@ class _State:
             return
         self.worse = 0 if crps < self.best_crps else self.worse + 1
         if self.worse == 0:
-            self.best_crps = crps
+            self.best_crps, self.best_step = crps, self.step
             self.best = {k: v.clone() for k, v in self.average.state_dict().items()}
         self.finished = self.worse >= patience
 
@@ -256,6 +278,7 @@ class _State:
             "since_line": self.since_line,
             "elapsed_s": elapsed_s,
             "best_crps": self.best_crps if self.best else None,
+            "best_step": self.best_step,
             "worse": self.worse,
             "finished": self.finished,
         }
@@ -282,4 +305,5 @@ class _State:
         self.running, self.since_line = facts["running"], facts["since_line"]
         self.best = parts.get("best", {})
         self.best_crps = math.inf if facts["best_crps"] is None else facts["best_crps"]
-        self.worse, self.finished = facts["worse"], facts["finished"]
+        self.best_step, self.worse = facts["best_step"], facts["worse"]
+        self.finished = facts["finished"]

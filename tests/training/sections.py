@@ -16,9 +16,9 @@ GENES = [*(f"GENE{i:03d}" for i in range(40)), "MT-CO1", "RPS3"]
 SIDE_PX, MPP, PITCH_UM = 600, 2.0, 200.0
 
 
-def write_picture(path: Path, mpp: float = MPP) -> None:
+def write_picture(path: Path, mpp: float = MPP, *, seed: int = 0) -> None:
     """Pink tissue in the middle of glass."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     picture = np.full((SIDE_PX, SIDE_PX, 3), 240, np.uint8)
     inside = slice(40, SIDE_PX - 40)
     picture[inside, inside] = np.array([200, 120, 170]) + rng.integers(

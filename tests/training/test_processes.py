@@ -99,3 +99,17 @@ def test_a_killed_process_ends_the_training_with_one_sentence(tmp_path: Path) ->
     assert f"step {newest + 10:,} of {newest + 10:,}" in done.stdout
     assert f"step {newest - 5:,} of" not in done.stdout
     assert (tmp_path / "model/model.safetensors").is_file()
+
+
+def test_a_mistake_is_told_as_what_it_is(tmp_path: Path) -> None:
+    """All processes meet it, and whichever leaves first, the one that says it is heard."""
+    command = [
+        sys.executable, "-m", "app.cli", "train", str(HER2ST), "--data", str(tmp_path),
+        "--processes", "2", "--set", "training.depht=3",
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, cwd=ROOT, env=ENVIRONMENT | {"STEM_HOME": str(tmp_path)}, capture_output=True,
+        text=True, timeout=200,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "unknown key 'training.depht'" in done.stderr

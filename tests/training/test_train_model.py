@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.cli import main
+from tests.training.sections import MPP, made_counts, write_picture
 from tests.training.tiny_training import HER2ST, STEPS, options, training_slides, write_her2st
 from zoo.loader import load_model
 from zoo.publish import publish
@@ -156,3 +157,44 @@ def test_a_missing_section_is_told(
     assert main(["train", str(HER2ST), "--data", str(tmp_path / "none")]) == 2
     assert main(["train", str(HER2ST)]) == 2
     assert "--data" in capfd.readouterr().err
+
+
+def test_resuming_measures_again_what_changed_and_goes_on_with_nothing_else(
+    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    own, out = tmp_path / "data", tmp_path / "model"
+    shutil.copytree(data, own)
+    folds = {"held_out": "[]", "folds": "[SPA148]", "protocol": "strict"}
+    assert run(own, out, **folds) == 0
+    before = fold(out)
+    # Nothing changed: the fold is taken as it was measured.
+    shutil.rmtree(out)
+    capfd.readouterr()
+    assert run(own, out, "--resume", **folds) == 0
+    assert "SPA148 (1 of 2): done before" in capfd.readouterr().out
+    assert fold(out) == before
+    # Another held-out section of the same name: only that is tested again, on the same weights.
+    made_counts(77).write_h5ad(own / "st/SPA148.h5ad")
+    shutil.rmtree(out)
+    shutil.rmtree(tmp_path / "model.training/final")
+    assert run(own, out, "--resume", **folds) == 0
+    assert "SPA148 (1 of 2): measuring" in capfd.readouterr().out
+    assert fold(out)["metrics"] != before["metrics"]
+    # Another picture of a section that was trained on: its checkpoints are not gone on from.
+    shutil.rmtree(out)
+    image = own / "wsis/SPA123.tif"
+    write_picture(image, MPP, seed=5)
+    assert run(own, out, "--resume", **folds) == 2
+    assert "other data" in capfd.readouterr().err
+
+
+def test_a_model_folder_says_how_it_was_trained(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    assert run(data, out, protocol="strict") == 0
+    config = json.loads((out / "config.json").read_text())
+    assert config["settings"]["training"]["denoiser"]["steps"] == STEPS
+    assert config["settings"]["protocol"] == "strict"
+    card = (out / "README.md").read_text()
+    assert "--set protocol=strict" in card and f"--set training.denoiser.steps={STEPS}" in card
+    report = (tmp_path / "model.training/report/report.html").read_text()
+    assert "--set protocol=strict" in report

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -114,8 +116,9 @@ def test_a_damaged_checkpoint_falls_back_on_the_one_before(
     assert equal(train(TrainingRun(tmp_path)), whole)
     told = [r.getMessage() for r in caplog.records if "damaged" in r.getMessage()]
     assert len(told) == 1 and "step 30" in told[0]
-    for folder in (newest, before):
-        (folder / "state.json").write_text("{")
+    said = json.loads((before / "state.json").read_text())
+    (before / "state.json").write_text(json.dumps({**said, "facts": "{}"}))
+    (newest / "state.json").write_text("{")
     with pytest.raises(ModelFileError, match=r"Every checkpoint in .* is damaged"):
         train(TrainingRun(tmp_path))
 
@@ -134,6 +137,28 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
     assert names == ["step-000000010", "step-000000020"]
     assert (tmp_path / f"checkpoints/{names[1]}/tensors.safetensors").read_bytes() == good
     assert equal(train(TrainingRun(tmp_path, "x"), longer), train(None, longer))
+
+
+def test_what_a_killed_save_left_is_removed(tmp_path: Path) -> None:
+    for left in (".step-000000010.partial", ".step-000000007.4711"):
+        (tmp_path / "checkpoints" / left).mkdir(parents=True)
+    train(TrainingRun(tmp_path))
+    names = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
+    assert names == ["step-000000020", "step-000000030"]
+
+
+def test_a_damaged_log_is_begun_anew(tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        train(TrainingRun(tmp_path, progress=stop_at(16)))  # type: ignore[arg-type]
+    (tmp_path / "log.csv").write_bytes(b"step,loss\n\xff\xfe\x00")
+    train(TrainingRun(tmp_path))
+    assert [row[0] for row in log(tmp_path)] == ["12", "16", "20", "24", "28", "30"]
+
+
+def test_no_fewer_steps_than_were_made(tmp_path: Path) -> None:
+    train(TrainingRun(tmp_path), replace(SETTINGS, schedule="constant"))
+    with pytest.raises(SettingsError, match="30 steps behind it"):
+        train(TrainingRun(tmp_path), replace(SETTINGS, schedule="constant", steps=20))
 
 
 def test_checkpoints_of_another_training_are_refused(tmp_path: Path) -> None:
@@ -166,15 +191,35 @@ def test_it_stops_early_and_keeps_the_best(tmp_path: Path) -> None:
         return {"pcc_all": 0.0, "mse": 1.0, "crps": [3.0, 1.0, 2.0, 2.0, 0.5][len(seen) - 1]}
 
     settings = replace(SETTINGS, validate_every=4, patience=2)
-    kept = train(TrainingRun(tmp_path), settings, validate)
+    told: list[TrainingProgress] = []
+    kept = train(TrainingRun(tmp_path, progress=told.append), settings, validate)
+    assert [(p.step, p.kept_step) for p in told if p.kept_step is not None] == [(16, 8)]
+    assert told[-1].left_s == 0
     assert len(seen) == 4  # two looks without a better one
     assert equal(kept, seen[1])
     assert equal(train(TrainingRun(tmp_path), settings, validate), kept)  # and stays stopped
 
 
-def test_a_diverged_training_says_so() -> None:
+def test_a_diverged_training_says_so_and_writes_nothing_over(tmp_path: Path) -> None:
+    wild = replace(SETTINGS, learning_rate=1e30, clip=None, schedule="constant")
     with pytest.raises(TrainingError, match="diverged"):
-        train(settings=replace(SETTINGS, learning_rate=1e30, clip=None))
+        train(settings=wild)
+    calm = replace(wild, learning_rate=1e-3, steps=20)
+    train(TrainingRun(tmp_path), calm)
+    kept = {p: p.read_bytes() for p in (tmp_path / "checkpoints").rglob("*") if p.is_file()}
+    # Gone wrong after step 20, long before the next look at the loss.
+    state = tmp_path / "checkpoints/step-000000020/state.json"
+    said = json.loads(state.read_text())
+    facts = json.loads(said["facts"])
+    facts["groups"][0]["lr"] = 1e30
+    said["facts"] = json.dumps(facts)
+    said["facts_sha256"] = hashlib.sha256(said["facts"].encode()).hexdigest()
+    state.write_text(json.dumps(said))
+    kept[state] = state.read_bytes()
+    with pytest.raises(TrainingError, match="diverged"):
+        train(TrainingRun(tmp_path), replace(calm, steps=400, log_every=400))
+    assert {p: p.read_bytes() for p in kept} == kept
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 2
 
 
 def test_views_are_chosen_among() -> None:
