@@ -74,6 +74,14 @@ def test_without_access_it_says_what_to_do(machine: Machine) -> None:
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+def test_without_network_it_says_so(machine: Machine) -> None:
+    machine.more = {"HF_HUB_OFFLINE": "1"}
+    done = machine.stem("sections", "download", "N1", "--to", machine.root / "data")
+    assert done.returncode == 2
+    assert "the network is forbidden (HF_HUB_OFFLINE is set)" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
 def test_a_faulty_section_is_told_among_good_ones(tmp_path: Path) -> None:
     from app.cli import main
 
