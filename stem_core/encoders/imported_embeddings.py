@@ -2,7 +2,8 @@
 
 HEST's hold `embeddings`, `coords` and `barcodes`; TRIDENT's `features` and `coords`, the upper left
 corners of the patches, whose attributes say how wide those are. Embeddings are of use only with the
-patch a model was trained with, so a file with another one, or that does not say, is refused.
+patch a model was trained with, so a file with another one, or that does not say, is refused; so is
+one of another slide.
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ class ImportedEmbeddings:
     spot_ids
         Barcodes; None where the file has none.
     x_px, y_px
-        Middles of the patches in level-0 pixels, (N,); None where the file does not say them.
+        Middles of the patches in level-0 pixels, (N,); None where their side in pixels is not
+        known.
+    side_px
+        Side of the patches in level-0 pixels; None where it is not known.
     """
 
     path: Path
@@ -50,16 +54,20 @@ class ImportedEmbeddings:
     spot_ids: tuple[str, ...] | None
     x_px: NDArray[np.float64] | None
     y_px: NDArray[np.float64] | None
+    side_px: float | None
 
     def of_spots(
         self, spot_ids: Sequence[str], x_px: NDArray[np.float64], y_px: NDArray[np.float64]
     ) -> NDArray[np.float32]:
         """Take the embeddings of spots, in their order: by barcode, or else by place.
 
+        Barcodes repeat from section to section, so what they choose must also lie where the spot
+        does.
+
         Raises
         ------
         SpotsError
-            A spot has none.
+            A spot has none, or a patch that does not hold it.
         """
         if self.spot_ids is not None:
             rows = {name: row for row, name in enumerate(self.spot_ids)}
@@ -78,7 +86,33 @@ class ImportedEmbeddings:
                 f"the first is {lacking[0]}; make them for these spots."
             )
             raise SpotsError(msg)
+        if self.spot_ids is not None:
+            self._check_places(spot_ids, x_px, y_px, chosen)
         return self.values[chosen]
+
+    def _check_places(
+        self,
+        spot_ids: Sequence[str],
+        x_px: NDArray[np.float64],
+        y_px: NDArray[np.float64],
+        chosen: list[int],
+    ) -> None:
+        """Refuse patches that do not hold their spots, which lie in their middles.
+
+        Some files give middles for corners: their spots lie on the corner, which is let pass.
+        """
+        if self.x_px is None or self.y_px is None or self.side_px is None:
+            return
+        away = np.maximum(np.abs(self.x_px[chosen] - x_px), np.abs(self.y_px[chosen] - y_px))
+        outside = np.flatnonzero(away > self.side_px / 2 + _NEAR_PX)
+        if len(outside):
+            msg = (
+                f"The embeddings {self.path.name} have other places than the spots of their "
+                f"barcodes ({len(outside)} of {len(spot_ids)}, the first is "
+                f"{spot_ids[outside[0]]}, {away[outside[0]]:,.0f} px away), as those of another "
+                "section have; give the file of this section."
+            )
+            raise SpotsError(msg)
 
 
 def read_embeddings(
@@ -93,7 +127,8 @@ def read_embeddings(
     side_um
         Side of the patches that are needed, in microns.
     mpp
-        Microns per level-0 pixel of the slide, for files that give the side in its pixels.
+        Microns per level-0 pixel of the slide, by which a side in its pixels is converted; without
+        it, the file's own.
     patch_um
         Side of the patches in the file, for files that do not say it.
 
@@ -101,7 +136,8 @@ def read_embeddings(
     ------
     SpotsError
         The file cannot be read, is of neither kind, points outside itself, holds values that are
-        not finite, does not say how wide its patches are, or they are not `side_um` wide.
+        not finite, does not say how wide its patches are, they are not `side_um` wide, or its
+        microns per pixel are not the slide's.
     """
     try:
         with h5py.File(path, "r") as file:
@@ -129,6 +165,14 @@ def read_embeddings(
             f"{corners.shape}, or hold values that are not finite; make them again."
         )
         raise SpotsError(msg)
+    own_mpp = _number(attrs, "level0_mpp") or _number(attrs, "mpp")
+    if own_mpp is not None and mpp is not None and abs(own_mpp / mpp - 1) > TOLERANCE:
+        msg = (
+            f"The embeddings {path.name} were made at {own_mpp:.4g} µm per pixel, but the slide has "
+            f"{mpp:.4g}; make them with the slide's, or correct that of the slide."
+        )
+        raise SpotsError(msg)
+    mpp = mpp or own_mpp
     found = _patch_um(attrs, mpp) or patch_um
     if found is None:
         msg = (
@@ -143,9 +187,10 @@ def read_embeddings(
         )
         raise SpotsError(msg)
     level0 = _number(attrs, "patch_size_level0")
-    middles = None if level0 is None else corners + level0 / 2
+    side_px = level0 or (None if mpp is None else found / mpp)
+    middles = None if side_px is None else corners + side_px / 2
     ids = None if names is None else tuple(_text(n) for n in names.reshape(-1))
-    if ids is None and middles is None:
+    if ids is None and level0 is None:
         msg = (
             f"The embeddings {path.name} have neither barcodes nor a 'patch_size_level0', so it is "
             "not known which spot each belongs to; make them with a tool that writes one of them."
@@ -155,7 +200,7 @@ def read_embeddings(
         msg = f"The embeddings {path.name} name {len(ids)} barcodes for {len(values)} patches."
         raise SpotsError(msg)
     x_px, y_px = (None, None) if middles is None else (middles[:, 0], middles[:, 1])
-    return ImportedEmbeddings(path, values, found, ids, x_px, y_px)
+    return ImportedEmbeddings(path, values, found, ids, x_px, y_px, side_px)
 
 
 def _own(file: h5py.File, name: str, path: Path) -> Any:
@@ -176,10 +221,9 @@ def _own(file: h5py.File, name: str, path: Path) -> Any:
 
 def _patch_um(attrs: dict[str, Any], mpp: float | None) -> float | None:
     """Work out the side of the patches from what is written, the surest first."""
-    own = _number(attrs, "level0_mpp") or _number(attrs, "mpp") or mpp
     level0, side = _number(attrs, "patch_size_level0"), _number(attrs, "patch_size")
-    if level0 is not None and own is not None:
-        return level0 * own
+    if level0 is not None and mpp is not None:
+        return level0 * mpp
     target = _number(attrs, "target_mpp")
     if side is not None and target is not None:
         return side * target

@@ -118,12 +118,25 @@ def trident(path: Path, **attrs: float) -> Path:
 def test_hest_files_are_taken_by_barcode(tmp_path: Path) -> None:
     path = hest(tmp_path / "a.h5")
     found = read_embeddings(path, side_um=112.0, patch_um=112.0)
-    nowhere = np.zeros(2)
-    np.testing.assert_array_equal(found.of_spots(["D", "A"], nowhere, nowhere), VALUES[[3, 0]])
+    anywhere = np.zeros(2)  # without microns per pixel, how far a patch reaches is not known
+    np.testing.assert_array_equal(found.of_spots(["D", "A"], anywhere, anywhere), VALUES[[3, 0]])
     with pytest.raises(SpotsError, match="lack 1 of 2 spots, the first is E"):
-        found.of_spots(["E", "A"], nowhere, nowhere)
+        found.of_spots(["E", "A"], anywhere, anywhere)
     with pytest.raises(SpotsError, match="do not say how many microns"):
         read_embeddings(path, side_um=112.0)
+
+
+def test_the_barcodes_of_another_section_are_refused(tmp_path: Path) -> None:
+    """Visium's barcodes are the same on every section."""
+    found = read_embeddings(hest(tmp_path / "a.h5"), side_um=112.0, patch_um=112.0, mpp=0.5)
+    middles = CORNERS[[3, 0]] + 112
+    for convention in (middles, CORNERS[[3, 0]], middles + [50, -50]):
+        given = found.of_spots(["D", "A"], *convention.T.astype(float))
+        np.testing.assert_array_equal(given, VALUES[[3, 0]])
+    with pytest.raises(SpotsError, match=r"\(1 of 2, the first is A, 150 px away\)") as told:
+        found.of_spots(["D", "A"], *(middles + [[0, 0], [150, 0]]).T.astype(float))
+    assert "give the file of this section" in str(told.value)
+    assert len(str(told.value).splitlines()) == 1
 
 
 def test_trident_files_are_taken_by_place(tmp_path: Path) -> None:
@@ -134,8 +147,20 @@ def test_trident_files_are_taken_by_place(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.of_spots(["p", "q"], x, y), VALUES[[1, 0]])
     with pytest.raises(SpotsError, match="lack 1 of 2 spots, the first is q"):
         found.of_spots(["p", "q"], x - [0, 100], y)
-    told = read_embeddings(trident(tmp_path / "b.h5", level0_mpp=0.25), side_um=112.0, mpp=9.0)
-    assert told.patch_um == 112.0
+    told = trident(tmp_path / "b.h5", level0_mpp=0.25)
+    assert read_embeddings(told, side_um=112.0).patch_um == 112.0  # the slide's is not known
+
+
+@pytest.mark.parametrize("name", ["level0_mpp", "mpp"])
+def test_a_file_may_not_contradict_the_slides_microns_per_pixel(tmp_path: Path, name: str) -> None:
+    """448 pixels at 0.5 µm are 224 µm, whatever the file says of its pixels."""
+    path = trident(tmp_path / "a.h5", **{name: 0.25})
+    for side_um in (112.0, 224.0):
+        with pytest.raises(SpotsError, match=r"at 0.25 µm per pixel, but the slide has 0.5") as told:
+            read_embeddings(path, side_um=side_um, mpp=0.5)
+        assert len(str(told.value).splitlines()) == 1
+    # Within 5 % it is the slide's that counts.
+    assert read_embeddings(path, side_um=112.0, mpp=0.26).patch_um == pytest.approx(116.48)
 
 
 def test_another_patch_size_is_refused(tmp_path: Path) -> None:
