@@ -168,8 +168,8 @@ def read_embeddings(
     own_mpp = _number(attrs, "level0_mpp") or _number(attrs, "mpp")
     if own_mpp is not None and mpp is not None and abs(own_mpp / mpp - 1) > TOLERANCE:
         msg = (
-            f"The embeddings {path.name} were made at {own_mpp:.4g} µm per pixel, but the slide has "
-            f"{mpp:.4g}; make them with the slide's, or correct that of the slide."
+            f"The embeddings {path.name} were made at {own_mpp:.4g} µm per pixel, but the slide "
+            f"has {mpp:.4g}; make them with the slide's, or correct that of the slide."
         )
         raise SpotsError(msg)
     mpp = mpp or own_mpp

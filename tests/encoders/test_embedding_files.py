@@ -130,11 +130,11 @@ def test_the_barcodes_of_another_section_are_refused(tmp_path: Path) -> None:
     """Visium's barcodes are the same on every section."""
     found = read_embeddings(hest(tmp_path / "a.h5"), side_um=112.0, patch_um=112.0, mpp=0.5)
     middles = CORNERS[[3, 0]] + 112
-    for convention in (middles, CORNERS[[3, 0]], middles + [50, -50]):
+    for convention in (middles, CORNERS[[3, 0]], middles + np.array([50, -50])):
         given = found.of_spots(["D", "A"], *convention.T.astype(float))
         np.testing.assert_array_equal(given, VALUES[[3, 0]])
     with pytest.raises(SpotsError, match=r"\(1 of 2, the first is A, 150 px away\)") as told:
-        found.of_spots(["D", "A"], *(middles + [[0, 0], [150, 0]]).T.astype(float))
+        found.of_spots(["D", "A"], *(middles + np.array([[0, 0], [150, 0]])).T.astype(float))
     assert "give the file of this section" in str(told.value)
     assert len(str(told.value).splitlines()) == 1
 
@@ -156,7 +156,7 @@ def test_a_file_may_not_contradict_the_slides_microns_per_pixel(tmp_path: Path, 
     """448 pixels at 0.5 µm are 224 µm, whatever the file says of its pixels."""
     path = trident(tmp_path / "a.h5", **{name: 0.25})
     for side_um in (112.0, 224.0):
-        with pytest.raises(SpotsError, match=r"at 0.25 µm per pixel, but the slide has 0.5") as told:
+        with pytest.raises(SpotsError, match=r"at 0.25 µm per pixel, but .* has 0.5;") as told:
             read_embeddings(path, side_um=side_um, mpp=0.5)
         assert len(str(told.value).splitlines()) == 1
     # Within 5 % it is the slide's that counts.
