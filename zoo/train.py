@@ -41,6 +41,7 @@ from zoo.held_out import HeldOutResult, kept_report, report_key
 from zoo.manifest import Manifest
 from zoo.material import Material
 from zoo.measure import describe_report, measure_split
+from zoo.provenance import training_provenance
 from zoo.training_order import TrainingOrder
 
 __all__ = [
@@ -110,9 +111,8 @@ def train_model(order: TrainingOrder, encoder: Encoder) -> Manifest | None:
             return None
         manifest = _write(order, plan.splits[-1], material, encoder, panel, fitted, reports)
         if reports:
-            page, _ = write_report(
-                reports, order.work / "report", recipe.manifest.title, order.provenance()
-            )
+            said = training_provenance(order, ranks.device, [r.section for r in reports])
+            page, _ = write_report(reports, order.work / "report", recipe.manifest.title, said)
             say(f"Report: {page}")
     return manifest
 

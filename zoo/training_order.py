@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 from stem_core.errors import OutputError
@@ -109,14 +107,3 @@ class TrainingOrder:
         except OSError as error:
             msg = f"{self.work} cannot be written ({error.strerror or error}); name another folder."
             raise OutputError(msg) from error
-
-    def provenance(self) -> Mapping[str, str]:
-        """Say for the report what was trained how."""
-        recipe = self.recipe
-        return {
-            "Recipe": f"{self.recipe_name}, protocol {recipe.protocol}",
-            "Seed": str(recipe.training.denoiser.seed),
-            "Encoders": ", ".join(recipe.encoders),
-            "Date": datetime.now(UTC).date().isoformat(),
-            "Program": f"stem-in-a-browser {version('stem-in-a-browser')}",
-        }
