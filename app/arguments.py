@@ -85,7 +85,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("prediction", metavar="PREDICTION.h5ad", type=Path)
     evaluate.add_argument(
-        "--truth", required=True, type=Path, metavar="SECTION.h5ad", help="measured raw counts"
+        "--truth",
+        required=True,
+        type=Path,
+        metavar="SECTION",
+        help="measured raw counts: h5ad, or Space Ranger's outs as a folder or a zip",
     )
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="default: standard output")
     evaluate.add_argument(

@@ -84,4 +84,5 @@ def _take(run_id: str, prediction: Prediction, path: Path, name: str) -> None:
         return
     spots = int(measured.spots.sum())
     words = f"{count(spots, 'spot')} of {len(measured.spots):,} matched by {measured.matched_by}."
+    words = " ".join([words, *map(plain, measured.doubts)])
     st.session_state[_NEWS] = (run_id, words)

@@ -214,9 +214,12 @@ def uncut_lower(
     """Lower bound of a 90 % band before it was cut off at 0, as far as can be told, (N,G).
 
     Scaled down, a bound cut off at 0 would leave out measured zeros that the band holds. So where
-    it is 0 or less, the lower side is taken to be at least as wide as the upper one.
+    it is 0, the lower side is taken to be at least as wide as the upper one. A band that reaches
+    below 0 anywhere was not cut off, and stays as it is.
     """
-    return np.where(q05 <= 0, np.minimum(q05, 2 * predicted - q95), q05)
+    if (q05 < 0).any():
+        return q05
+    return np.where(q05 == 0, np.minimum(q05, 2 * predicted - q95), q05)
 
 
 def gene_variation(

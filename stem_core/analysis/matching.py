@@ -17,7 +17,7 @@ from stem_core.analysis.variogram import Floats
 from stem_core.errors import EvaluationError
 from stem_core.prediction.result import Prediction
 
-__all__ = ["Measured", "are_counts", "match_measured"]
+__all__ = ["Measured", "are_counts", "match_measured", "section_name"]
 
 _HUMAN = re.compile(r"(?:[A-Z0-9]+[-.])*[A-Z][A-Z0-9]{2,}")
 _MOUSE = re.compile(r"[A-Z][a-z0-9]*[a-z][a-z0-9]*")
@@ -37,12 +37,25 @@ class Measured:
         bool (N,) and (G,): those that were measured.
     matched_by
         "name" or "position".
+    n_measured
+        Spots of the measured section, matched or not.
+    apart_px
+        Median distance of the spots that share a name, level-0 pixels; 0 where spots are matched by
+        position or positions are not known.
+    name
+        What the section is called, as far as its file tells; "" else.
+    doubts
+        Sentences on what speaks against the two being one section.
     """
 
     values: NDArray[np.float32]
     spots: NDArray[np.bool_]
     genes: NDArray[np.bool_]
     matched_by: str
+    n_measured: int = 0
+    apart_px: float = 0.0
+    name: str = ""
+    doubts: tuple[str, ...] = ()
 
 
 def match_measured(
@@ -84,7 +97,7 @@ def match_measured(
         Fewer than half of the spots match, no gene is shared, the genes are of another species, or
         the counts are none.
     """
-    found, way = _match_spots(prediction, ids, x_px, y_px, source)
+    found, way, apart_px = _match_spots(prediction, ids, x_px, y_px, source)
     accessions = [""] * len(gene_names) if gene_ids is None else list(gene_ids)
     columns = _match_columns(prediction, gene_names, accessions)
     if not (columns >= 0).any():
@@ -117,7 +130,12 @@ def match_measured(
         raise EvaluationError(msg)
     values = np.full(prediction.mean.shape, np.nan, dtype=np.float32)
     values[np.ix_(spots, genes)] = np.log2(1 + dense)
-    return Measured(values, spots, genes, way)
+    return Measured(values, spots, genes, way, len(ids), apart_px)
+
+
+def section_name(file_name: str) -> str:
+    """Return the name of a section without the suffix of its file, and without `.ome` before it."""
+    return re.sub(r"(\.ome)?\.[^.\s]+$", "", file_name, flags=re.IGNORECASE)
 
 
 def are_counts(values: NDArray[Any]) -> bool:
@@ -171,8 +189,8 @@ def _match_spots(
     x_px: Floats | None,
     y_px: Floats | None,
     source: str,
-) -> tuple[NDArray[np.int64], str]:
-    """Row of the measured section for every predicted spot, -1 for none; and how it was found."""
+) -> tuple[NDArray[np.int64], str, float]:
+    """Row of the measured section for every predicted spot, -1 for none; how, and how far off."""
     spots = prediction.spots
     fewer = min(len(spots), len(ids))
     rows: dict[str, int] = {}
@@ -186,13 +204,13 @@ def _match_spots(
     off_px = _distance(prediction, by_name, x_px, y_px)
     named = fewer > 0 and shared >= fewer / 2
     if named and off_px <= pitch_px / 2:
-        return by_name, "name"
+        return by_name, "name", off_px
     number = shared
     if x_px is not None and y_px is not None and len(x_px):
         by_place = _nearest(spots.x_px, spots.y_px, x_px, y_px, pitch_px / 2)
         number = int((by_place >= 0).sum())
         if number >= fewer / 2:
-            return by_place, "position"
+            return by_place, "position", 0.0
         near = int((_nearest(spots.x_px, spots.y_px, x_px, y_px, pitch_px) >= 0).sum())
         if near >= fewer / 2 and not named:
             msg = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,9 @@ import h5py
 import numpy as np
 from scipy.sparse import issparse
 
-from stem_core.analysis.matching import Measured, are_counts, match_measured
+from stem_core.analysis.matching import Measured, are_counts, match_measured, section_name
 from stem_core.analysis.measured_archives import unpack_space_ranger
+from stem_core.analysis.same_section import ImageSize, doubts_of, refuse_other_image
 from stem_core.analysis.variogram import Floats
 from stem_core.errors import EvaluationError, SectionError, SpotsError
 from stem_core.prediction.result import Prediction
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["read_measured", "space_ranger_outs"]
 
 _MOST_BYTES = 8_000_000_000  # of an h5ad, unpacked
-_SIZE_SLACK = 0.01  # of an image's side: small pictures are rounded
 _COUNT_LAYERS = ("counts", "raw_counts")
 _ZIP_MAGIC = b"PK\x03\x04"
 _EXPECTED = "give an h5ad, or a zip of Space Ranger's outs folder"
@@ -54,12 +55,16 @@ def read_measured(path: Path, prediction: Prediction, source: str = "") -> Measu
     Raises
     ------
     EvaluationError
-        The file cannot be read, points into other files, or does not fit the prediction. Where it
-        has a picture of its tissue and spots are matched by position, the picture has to be of an
-        image as large as the slide.
+        The file is missing, cannot be read, points into other files, or does not fit the
+        prediction. Where it has a picture of its tissue, the picture has to be of an image as large
+        as the slide, within 1 %.
     """
-    source = source or path.name
+    if not source:  # of Space Ranger's folder, the one that it lies in tells the section
+        source = f"{path.absolute().parent.name}/outs" if path.name == "outs" else path.name
     try:
+        if not path.exists():
+            msg = f"There is no file {source}; name the measured section: {_EXPECTED}."
+            raise EvaluationError(msg)
         if path.is_dir():
             return _read_space_ranger(path, prediction, source)
         with path.open("rb") as file:
@@ -145,7 +150,7 @@ def _match(
     table: AnnData,
     x_px: Floats | None,
     y_px: Floats | None,
-    image_px: Floats | None,
+    image: ImageSize | None,
     source: str,
 ) -> Measured:
     ids = table.var["gene_ids"].astype(str).tolist() if "gene_ids" in table.var else None
@@ -153,23 +158,15 @@ def _match(
         prediction, list(table.obs_names), x_px, y_px, list(table.var_names), ids,
         _counts(table), source,
     )  # fmt: skip
-    # A dense array has a spot near any place, so positions alone fit sections of other slides.
-    if found.matched_by == "position" and image_px is not None:
-        slide_px = np.array(prediction.thumbnail.shape[1::-1]) / prediction.thumbnail_scale
-        slack_px = _SIZE_SLACK * slide_px + 2 / prediction.thumbnail_scale
-        if (np.abs(image_px - slide_px) > slack_px).any():
-            msg = (
-                f"{source} was measured on an image of about {image_px[0]:,.0f} × "
-                f"{image_px[1]:,.0f} px, and this slide has {slide_px[0]:,.0f} × "
-                f"{slide_px[1]:,.0f}; is it another section? If it is this one, give positions in "
-                "level-0 pixels of this slide."
-            )
-            raise EvaluationError(msg)
-    return found
+    if image is not None:
+        refuse_other_image(image, prediction, source)
+    name = section_name(source.removesuffix("/outs"))
+    found = replace(found, name="" if name == "outs" else name)
+    return replace(found, doubts=doubts_of(prediction, found, image))
 
 
-def _image_of_table(table: AnnData) -> Floats | None:
-    """Return width and height of the image that the spots of an h5ad lie on, in its pixels."""
+def _image_of_table(table: AnnData) -> ImageSize | None:
+    """Return the image that the spots of an h5ad lie on."""
     sections = table.uns.get("spatial")
     if not isinstance(sections, Mapping) or len(sections) != 1:
         return None
@@ -185,8 +182,8 @@ def _image_of_table(table: AnnData) -> Floats | None:
     return None
 
 
-def _image_of_outs(outs: Path) -> Floats | None:
-    """Return width and height of the image that Space Ranger was given, from its small picture."""
+def _image_of_outs(outs: Path) -> ImageSize | None:
+    """Return the image that Space Ranger was given, as its small picture tells."""
     from PIL import Image
 
     for folder in (outs / "spatial", outs):
@@ -199,12 +196,13 @@ def _image_of_outs(outs: Path) -> Floats | None:
     return None
 
 
-def _full_size(shown_px: tuple[int, ...], scale: Any) -> Floats | None:
+def _full_size(shown_px: tuple[int, ...], scale: Any) -> ImageSize | None:
     try:
-        size = np.asarray(shown_px, np.float64) / float(scale)
+        size, rounding_px = np.asarray(shown_px, np.float64) / float(scale), 1 / float(scale)
     except (TypeError, ValueError, ZeroDivisionError):
         return None
-    return size if np.isfinite(size).all() and (size > 0).all() else None
+    known = np.isfinite(size).all() and (size > 0).all()
+    return ImageSize(size, rounding_px) if known else None
 
 
 def _counts(table: AnnData) -> Any:

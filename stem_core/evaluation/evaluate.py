@@ -133,6 +133,7 @@ def evaluate_section(given: EvaluationInput, *, seed: int = 0) -> SectionReport:
         calibration=calibration_table(given),
         genes=gene_table(given, measured.neighbours, probability),
         pairs=pair_table(given, measured.pairs),
+        notes=given.notes,
     )
 
 

@@ -5,7 +5,6 @@ Definitions are those of Stem, section 5; of CRPS that of Gneiting & Raftery 200
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ __all__ = [
     "crps",
     "crps_by_spot",
     "evaluate_arrays",
-    "evaluate_files",
     "pearson_by_gene",
     "relative_variance_difference",
     "spearman_by_gene",
@@ -146,71 +144,3 @@ def evaluate_arrays(
         "n_genes": predicted.shape[1],
         "n_constant_genes": int((~kept).sum()),
     }
-
-
-def evaluate_files(prediction: Path, truth: Path) -> dict[str, float | int | None]:
-    """Compare a `prediction.h5ad` with a measured section of raw counts.
-
-    Spots are matched by name, genes by symbol; the measurement is taken as log2(1 + raw count).
-
-    Raises
-    ------
-    EvaluationError
-        A file cannot be read, or there are no common spots (at least 2) or genes.
-    """
-    import pandas as pd
-
-    p, t = _read(prediction), _read(truth)
-    for table, path in ((p, prediction), (t, truth)):
-        for what, names in (("spot", table.obs_names), ("gene", table.var_names)):
-            # A measured table may name a gene twice (two ids, one symbol): the first counts.
-            if not names.is_unique and (what == "spot" or path == prediction):
-                msg = f"{path.name} names a {what} twice; give every {what} one row or column."
-                raise EvaluationError(msg)
-    spots = [name for name in p.obs_names if name in set(t.obs_names)]
-    first = ~pd.Index(t.var_names).duplicated()
-    genes = [name for name in p.var_names if name in set(t.var_names)]
-    if len(spots) < 2:
-        msg = (
-            f"{prediction.name} and {truth.name} have {len(spots)} spots in common, at least 2 are "
-            "needed; predict with --spots and the measured file, so that the spots keep their "
-            "names."
-        )
-        raise EvaluationError(msg)
-    if not genes:
-        msg = (
-            f"{prediction.name} and {truth.name} have no gene symbol in common; "
-            "check that both are one species."
-        )
-        raise EvaluationError(msg)
-    t = t[:, first]
-    counts = _dense(t[spots, genes].X)
-    if not np.isfinite(counts).all() or (counts < 0).any():
-        msg = (
-            f"{truth.name} holds values below 0 or not finite, so X is not raw counts; "
-            "give the raw counts."
-        )
-        raise EvaluationError(msg)
-    chosen = p[spots, genes]
-    layers = [
-        np.asarray(chosen.layers[name]) if name in chosen.layers else None
-        for name in ("q05", "q95")
-    ]
-    return evaluate_arrays(_dense(chosen.X), np.log2(1 + counts), *layers)
-
-
-def _dense(values: Any) -> NDArray[np.float64]:
-    return np.asarray(values.toarray() if hasattr(values, "toarray") else values, dtype=np.float64)
-
-
-def _read(path: Path) -> Any:
-    import anndata
-
-    try:
-        return anndata.read_h5ad(path)
-    except Exception as error:  # anndata raises many kinds for a damaged file
-        msg = (
-            f"{path.name} cannot be read as h5ad ({type(error).__name__}); "
-            "give a file written by anndata."
-        )
-        raise EvaluationError(msg) from error

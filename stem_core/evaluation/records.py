@@ -56,6 +56,12 @@ class EvaluationInput:
     ranked_genes
         Genes from the best to the worst as judged before the section was seen, such as by
         `stem_core.evaluation.baselines.rank_genes`; empty where there is no such list.
+    file_names
+        What the files of a finished prediction call the section, without suffixes; empty where
+        `section` is the name it was trained under for sure, as in a fold.
+    notes
+        Sentences that a reader of the figures has to know, such as that the two may not be one
+        section.
 
     Raises
     ------
@@ -79,6 +85,8 @@ class EvaluationInput:
     trained_on: Mapping[str, str] = field(default_factory=dict)
     protocol: Literal["strict", "paper", ""] = ""
     ranked_genes: tuple[str, ...] = ()
+    file_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check shapes and values."""
@@ -118,15 +126,18 @@ class EvaluationInput:
 
         `patient` where no section of this patient was trained on, `section` where others of the
         patient (or of unknown patients) were, `training` where the section itself was, and nothing
-        where the training sections are not known.
+        where that is not known: the training sections are not, or only names of files tell, of
+        which none is that of a training section. A file can be called anything.
         """
         if not self.trained_on:
             return ""
-        if self.section in self.trained_on:
+        alike = {name.casefold() for name in self.trained_on}
+        if self.section in self.trained_on or alike & {n.casefold() for n in self.file_names}:
             return "training"
         patients = set(self.trained_on.values())
-        known = bool(self.patient) and "" not in patients
-        return "patient" if known and self.patient not in patients else "section"
+        if self.patient and "" not in patients and self.patient not in patients:
+            return "patient"
+        return "" if self.file_names else "section"
 
 
 @dataclass(frozen=True)
@@ -181,7 +192,7 @@ class SectionReport:
 
     Attributes
     ----------
-    section, patient, protocol, left_out, trained_on, baseline_settings, baselines_chosen
+    section, patient, protocol, left_out, trained_on, baseline_settings, baselines_chosen, notes
         As in `EvaluationInput`.
     n_spots, n_genes, n_constant_genes, n_samples
         What was compared; constant genes are those that do not vary in the measurement.
@@ -217,6 +228,7 @@ class SectionReport:
     calibration: Mapping[str, Mapping[str, Sequence[float | None]]]
     genes: Mapping[str, Sequence[Any]]
     pairs: Mapping[str, Any]
+    notes: Sequence[str] = ()
 
     @property
     def figures(self) -> Mapping[str, float]:
@@ -228,20 +240,20 @@ class SectionReport:
         """Figures of each baseline."""
         return {m.name: m.figures for m in self.methods if m.kind == "baseline"}
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values that JSON takes, of six digits; not a finite number is None."""
-        cleaned: dict[str, Any] = plain(asdict(self))
+    def to_dict(self, digits: int = 6) -> dict[str, Any]:
+        """Return plain values that JSON takes, so many digits; None for one not finite."""
+        cleaned: dict[str, Any] = plain(asdict(self), digits)
         return cleaned
 
 
-def plain(value: Any) -> Any:
-    """Return plain values that JSON takes, floats with six digits, None for one not finite."""
+def plain(value: Any, digits: int = 6) -> Any:
+    """Return plain values that JSON takes, floats of so many digits, None for one not finite."""
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): plain(item, digits) for key, item in value.items()}
     if isinstance(value, np.ndarray | list | tuple):
-        return [plain(item) for item in value]
+        return [plain(item, digits) for item in value]
     if isinstance(value, float | np.floating):
-        return float(f"{value:.6g}") if np.isfinite(value) else None
+        return float(f"{value:.{digits}g}") if np.isfinite(value) else None
     if isinstance(value, np.integer | np.bool_):
         return value.item()
     return value

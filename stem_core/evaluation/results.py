@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stem_core.analysis.matching import Measured
+from stem_core.analysis.matching import Measured, section_name
 from stem_core.evaluation.records import EvaluationInput
 from stem_core.prediction.result import Prediction
 
@@ -20,7 +20,6 @@ Array = NDArray[np.float32]
 def result_input(
     prediction: Prediction,
     measured: Measured,
-    section: str,
     *,
     samples: Array | None = None,
     ridge: Array | None = None,
@@ -28,7 +27,7 @@ def result_input(
     """Bring a prediction and its measurement together: spots and genes that both have.
 
     Baselines are those that the prediction brings along: the training mean of the model's gene
-    table, and ridge regression where the run kept it. Genes are ranked by the model's held-out
+    table, and ridge regression where the model has it. Genes are ranked by the model's held-out
     correlation.
 
     Parameters
@@ -37,18 +36,17 @@ def result_input(
         As read from its file.
     measured
         From `stem_core.analysis.measured_files.read_measured`.
-    section
-        Name of the measured section.
     samples
         (N,K,G): independent draws of all spots and genes of the prediction, if kept.
     ridge
-        (N,G): the ridge baseline's prediction, if kept.
+        (N,G): the ridge baseline's prediction, of an older result that does not hold it itself.
 
     Raises
     ------
     EvaluationError
         Fewer than 3 spots were measured.
     """
+    slide = section_name(prediction.slide_name)
     rows, columns = measured.spots, measured.genes
     both = np.ix_(rows, columns)
 
@@ -63,10 +61,11 @@ def result_input(
         if np.isfinite(level).all():
             shape = (int(rows.sum()), len(level))
             baselines["mean"] = np.broadcast_to(level, shape)
+    ridge = ridge if prediction.ridge is None else prediction.ridge
     if ridge is not None:
         baselines["ridge"] = some(ridge).clip(0)
     return EvaluationInput(
-        section=section,
+        section=measured.name or slide,
         symbols=tuple(kept),
         x_um=prediction.spots.x_px[rows] * prediction.mpp,
         y_um=prediction.spots.y_px[rows] * prediction.mpp,
@@ -79,6 +78,8 @@ def result_input(
         baselines=baselines,
         trained_on=dict.fromkeys(_training_slides(prediction), ""),
         ranked_genes=_ranked(table),
+        file_names=(slide, measured.name),
+        notes=measured.doubts,
     )
 
 

@@ -27,14 +27,15 @@ LEFT_OUT = {
     "patient": "patient left out",
     "section": "section left out",
     "training": "trained on this section",
-    "": "training sections not known",
+    "": "not known whether trained on this section",
 }
 LEFT_OUT_MEANS = {
     "patient": "no section of this patient was trained on",
     "section": "trained on other sections of the same patient, or of patients not told apart, so "
     "figures may be too good for a new patient",
     "training": "the model learned from this very section, so its figures say nothing about others",
-    "": "whether the model has seen this section is not known",
+    "": "the training sections are not recorded, or none is named as the slide or the measured "
+    "file are, and files can be called anything",
 }
 PROTOCOLS = {
     "strict": "strict protocol: no count of a held-out section was used before it was predicted, "

@@ -34,7 +34,7 @@ class Draws:
         for.
     baseline
         float16 (n,G): what the ridge baseline predicts from the same condition, not clipped at 0;
-        kept with single draws only, None for a model without one.
+        None for a model without one.
     """
 
     mean: NDArray[np.float32]

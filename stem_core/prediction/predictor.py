@@ -184,8 +184,7 @@ class Predictor:
         condition, level, spot_ids, settings
             As in `samples`.
         keep
-            Numbers of draws, from 0, to keep one by one (`singles_to_keep`); the baseline's
-            prediction is kept with them.
+            Numbers of draws, from 0, to keep one by one (`singles_to_keep`).
         """
         samples = self.samples(condition, level, spot_ids, settings)
         mean = samples.mean(1)
@@ -195,7 +194,7 @@ class Predictor:
         else:
             q05, q95 = self.model.bands.around(mean, std, level.doubt)
         domain, width = self.model.domain, self.model.encoder.width
-        ridge = self.model.ridge if keep else None
+        ridge = self.model.ridge
         return Draws(
             mean=mean.clip(0),
             std=std,
@@ -279,6 +278,7 @@ class Predictor:
             run=self._record(slide, spots, settings, elapsed_s, command),
             thumbnail=thumbnail,
             thumbnail_scale=thumbnail.shape[1] / slide.width_px,
+            ridge=None if draws.baseline is None else draws.baseline.astype(np.float32).clip(0),
         )
 
     def _record(

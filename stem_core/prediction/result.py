@@ -77,6 +77,9 @@ class Prediction:
         uint8 (h, w, 3) picture of the whole slide.
     thumbnail_scale
         Thumbnail pixels per level-0 pixel.
+    ridge
+        float32 (N, G): what the model's ridge baseline predicts from the same condition, in three
+        digits, not below 0; None for a model without one, and in older results.
 
     Raises
     ------
@@ -100,6 +103,7 @@ class Prediction:
     run: dict[str, Any]
     thumbnail: NDArray[np.uint8]
     thumbnail_scale: float
+    ridge: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         """Check shapes and values."""
@@ -109,6 +113,8 @@ class Prediction:
         )
         if self.domain_distance is not None:
             shapes["domain_distance"] = (n_spots,)
+        if self.ridge is not None:
+            shapes["ridge"] = (n_spots, n_genes)
         for name, shape in shapes.items():
             array = getattr(self, name)
             if array.shape != shape:
@@ -157,10 +163,11 @@ def to_anndata(prediction: Prediction) -> AnnData:
     Returns
     -------
     AnnData
-        `X` the mean; layers `std`, `q05`, `q95`; `obs` positions (level-0 pixels and microns),
-        array positions, `in_tissue` (0 or 1), `tissue_fraction` and `domain_distance`; `var` the
-        panel with its held-out figures; `obsm["spatial"]`; `uns["spatial"]` with the thumbnail;
-        `uns["stem"]` the run record as a JSON string.
+        `X` the mean; layers `std`, `q05`, `q95` and, of a model that has the baseline, `ridge`;
+        `obs` positions (level-0 pixels and microns), array positions, `in_tissue` (0 or 1),
+        `tissue_fraction` and `domain_distance`; `var` the panel with its held-out figures;
+        `obsm["spatial"]`; `uns["spatial"]` with the thumbnail; `uns["stem"]` the run record as a
+        JSON string.
     """
     from anndata import AnnData
 
@@ -186,6 +193,8 @@ def to_anndata(prediction: Prediction) -> AnnData:
     adata.var_names = adata.var_names.astype(object)
     for name in ("std", "q05", "q95"):
         adata.layers[name] = getattr(prediction, name).copy()
+    if prediction.ridge is not None:
+        adata.layers["ridge"] = prediction.ridge.copy()
     adata.obsm["spatial"] = np.column_stack([spots.x_px, spots.y_px]).astype(np.float64)
     metadata = {
         "slide_name": clean_text(prediction.slide_name),
@@ -268,13 +277,16 @@ def _from_anndata(adata: AnnData) -> Prediction:
         std=np.asarray(adata.layers["std"], dtype=np.float32),
         q05=np.asarray(adata.layers["q05"], dtype=np.float32),
         q95=np.asarray(adata.layers["q95"], dtype=np.float32),
+        ridge=np.asarray(adata.layers["ridge"], dtype=np.float32)
+        if "ridge" in adata.layers
+        else None,
     )
 
 
 def prediction_facts(
     obs: pd.DataFrame, var: pd.DataFrame, uns: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the fields of a prediction other than its four arrays, from an AnnData's parts.
+    """Return the fields of a prediction other than its (N, G) arrays, from an AnnData's parts.
 
     Raises
     ------

@@ -21,16 +21,23 @@ from stem_core.prediction.result import Prediction, prediction_facts, unreadable
 __all__ = ["StoredPrediction", "open_prediction"]
 
 Values = NDArray[np.float32]
-_ELEMENTS = {"mean": "X", "std": "layers/std", "q05": "layers/q05", "q95": "layers/q95"}
+_ELEMENTS = {
+    "mean": "X",
+    "std": "layers/std",
+    "q05": "layers/q05",
+    "q95": "layers/q95",
+    "ridge": "layers/ridge",
+}
 _KEPT_COLUMNS = 32
 Read = TypeVar("Read")
 
 
 class StoredPrediction(Prediction):
-    """A prediction whose four arrays stay in the file until they are needed.
+    """A prediction whose (N, G) arrays stay in the file until they are needed.
 
-    `column` reads one gene; `mean`, `std`, `q05` and `q95` read all genes, and keep them. Safe to
-    share between threads. Reading raises OutputError where the file is gone or damaged by then.
+    `column` reads one gene; `mean`, `std`, `q05`, `q95` and `ridge` read all genes, and keep them.
+    Safe to share between threads. Reading raises OutputError where the file is gone or damaged by
+    then.
     """
 
     def __init__(self, path: Path, facts: dict[str, Any]) -> None:
@@ -59,6 +66,11 @@ class StoredPrediction(Prediction):
     def q95(self) -> Values:
         """Upper bound of the 90 % band, (N, G)."""
         return self._read("q95")
+
+    @cached_property
+    def ridge(self) -> Values:
+        """Prediction of the ridge baseline, (N, G); None, a fact of the file, where it has none."""
+        return self._read("ridge")
 
     def column(self, name: str, place: int) -> Values:
         """Return one gene of `mean`, `std`, `q05` or `q95`, (N,); it cannot be written to."""
@@ -99,12 +111,16 @@ def _facts(file: h5py.File) -> dict[str, Any]:
 
     obs, var, uns = (read_elem(file[name]) for name in ("obs", "var", "uns"))
     shape = len(obs), len(var)
+    facts = prediction_facts(obs, var, uns)
     for name, element in _ELEMENTS.items():
+        if name == "ridge" and element not in file:
+            facts[name] = None
+            continue
         found = file[element]
         if not isinstance(found, h5py.Dataset) or found.shape != shape:
             msg = f"{name} is not an array of {shape[0]:,} spots and {shape[1]:,} genes"
             raise ValueError(msg)
-    return prediction_facts(obs, var, uns)
+    return facts
 
 
 def _reading(path: Path, read: Callable[[h5py.File], Read]) -> Read:

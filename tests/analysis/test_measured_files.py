@@ -154,6 +154,59 @@ def written(prediction: Prediction, path: Path, values: object, names: Sequence[
     return path
 
 
+def test_what_speaks_against_one_section_is_said(prediction: Prediction, tmp_path: Path) -> None:
+    def doubts(
+        name: str = "a.h5ad", *, shift_px: float = 0.0, image_px: int = 1200, first: int = 0,
+        last: int = N,
+    ) -> tuple[str, ...]:  # fmt: skip
+        table = AnnData(COUNTS[first:last])
+        spots = prediction.spots
+        table.obs_names, table.var_names = list(spots.ids[first:last]), list(SYMBOLS)
+        x_px, y_px = spots.x_px[first:last] + shift_px, spots.y_px[first:last]
+        table.obsm["spatial"] = np.column_stack([x_px, y_px])
+        table.uns["spatial"] = {"x": {
+            "images": {"lowres": np.zeros((150, image_px // 10, 3), np.uint8)},
+            "scalefactors": {"tissue_lowres_scalef": 0.1},
+        }}  # fmt: skip
+        table.write_h5ad(tmp_path / name)
+        return read_measured(tmp_path / name, slide).doubts
+
+    # the slide's size is recorded, and a small picture's is rounded
+    slide = dataclasses.replace(
+        prediction, slide_name="a.tif", run={"slide": {"width_px": 1208, "height_px": 1497}}
+    )
+    assert doubts() == doubts("A_counts.h5ad") == doubts(shift_px=1.0) == ()
+    assert doubts("b.h5ad") == (
+        "The measured file is called b, the slide a: make sure that they are one section.",
+    )
+    assert doubts(image_px=1190) == (
+        "The measured image has about 1,190 × 1,500 px, the slide 1,208 × 1,497 px: make sure that "
+        "they are one section.",
+    )
+    assert doubts("c.h5ad", shift_px=30.0) == (
+        "The measured file is called c, the slide a; spots of one name lie 30 px apart (median): "
+        "make sure that they are one section.",
+    )
+    assert doubts(first=3) == ()  # 27 of 30
+    assert doubts(first=2, last=N - 2) == (
+        "4 of 30 predicted spots were not measured and 0 of 26 measured ones not predicted: they "
+        "are left out.",
+    )
+    # names and places fit, and so would those of another section
+    with pytest.raises(EvaluationError, match=r"image of about 1,150 × 1,500 px.*1,208 × 1,497"):
+        doubts(image_px=1150)
+
+
+def test_a_folder_is_named_by_the_one_it_lies_in(prediction: Prediction, tmp_path: Path) -> None:
+    outs = outs_of(tmp_path, prediction)
+    for given in (outs, outs.parent, zipped(outs, tmp_path / "case.zip")):
+        assert read_measured(given, prediction).name == "case"
+    assert read_measured(outs, prediction, source="outs.zip").name == ""
+    (said, left) = read_measured(outs, prediction).doubts
+    assert said.startswith("The measured file is called case, the slide a:")
+    assert left.startswith("10 of 30 predicted spots were not measured and 0 of 20 measured")
+
+
 def test_values_that_are_no_counts(prediction: Prediction, tmp_path: Path) -> None:
     normalised = np.log1p(COUNTS / COUNTS.sum(1, keepdims=True) * 1e4).astype(np.float32)
     for values in (normalised, csr_matrix(normalised)):
@@ -194,6 +247,8 @@ def test_files_that_are_no_section(prediction: Prediction, tmp_path: Path) -> No
     empty.mkdir()
     with pytest.raises(EvaluationError, match="nothing holds no filtered_feature"):
         read_measured(empty, prediction)
+    with pytest.raises(EvaluationError, match=r"There is no file gone\.h5ad; name"):
+        read_measured(tmp_path / "gone.h5ad", prediction)
 
 
 def test_a_real_space_ranger_section(real_data: Path, tmp_path: Path) -> None:
@@ -222,3 +277,25 @@ def test_a_real_space_ranger_section(real_data: Path, tmp_path: Path) -> None:
     # its spots would find neighbours here: the size of its image tells
     with pytest.raises(EvaluationError, match=r"image of about 9,267 × 9,901 px.*another section"):
         read_measured(other, named)
+
+
+def test_neighbouring_sections_share_names_and_places(real_data: Path) -> None:
+    """C3's counts fit C5's spots by name within half a pitch; all else says that they are not."""
+    folder = real_data / "her2st" / "st"
+    with h5py.File(folder / "C5.h5ad") as file:
+        x_px, y_px = file["obsm/spatial"][:].astype(np.float64).T
+        ids = [name.decode() for name in file["obs"][file["obs"].attrs["_index"]][:]]
+    made = a_prediction(ids, x_px, y_px, SYMBOLS)
+    spots = dataclasses.replace(made.spots, pitch_um=291.0)
+    slide = {"width_px": 9272, "height_px": 9901}
+    made = dataclasses.replace(made, slide_name="C5.tif", spots=spots, run={"slide": slide})
+    assert read_measured(folder / "C5.h5ad", made).doubts == ()
+    found = read_measured(folder / "C3.h5ad", made)
+    assert found.matched_by == "name" and found.spots.sum() == 151
+    assert found.doubts == (
+        "The measured file is called C3, the slide C5; the measured image has about 9,270 × 9,936 "
+        "px, the slide 9,272 × 9,901 px; spots of one name lie 15 px apart (median): make sure "
+        "that they are one section.",
+        "30 of 181 predicted spots were not measured and 29 of 180 measured ones not predicted: "
+        "they are left out.",
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import anndata
@@ -12,13 +13,15 @@ import pytest
 
 from app.cli import main
 from app.jobs.draws_file import save_draws
+from stem_core.evaluation.figures import FIGURES
 from stem_core.prediction.draws import Draws
 from stem_core.prediction.export import write_prediction
-from stem_core.prediction.result import Prediction
+from stem_core.prediction.result import Prediction, read_prediction
 from stem_core.slides.spots import Spots
 from tests.evaluation.made_section import DRAWS, GENES, made_input
 
 MPP = 0.5
+OTHER_NAME = "The measured file is called truth, the slide A1: make sure that they are one section."
 
 
 @pytest.fixture
@@ -60,7 +63,7 @@ def result(tmp_path: Path) -> tuple[Path, Path]:
         domain_distance=None,
         gene_table=genes,
         run={
-            "model": {"name": "made", "training_slides": json.dumps(["B1", "truth"])},
+            "model": {"name": "made", "training_slides": json.dumps(["B1", "a1"])},
             "sampler": "angle",
             "samples": 2 * DRAWS,
         },
@@ -82,24 +85,67 @@ def result(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_report_of_a_result(
-    result: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    result: tuple[Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     prediction, truth = result
     arguments = ["evaluate", str(prediction), "--truth", str(truth)]
     assert main([*arguments, "--report", str(tmp_path / "report")]) == 0
-    said = capsys.readouterr().out
+    said, warned = capfd.readouterr()
     assert said.startswith(f"Compared {GENES - 1} genes at 143 spots: ")
     assert "is better than the model" in said or "No baseline" in said
     (section,) = json.loads((tmp_path / "report" / "report.json").read_text())["sections"]
     assert section["n_samples"] == DRAWS  # the first of each pair
     assert [m["name"] for m in section["methods"]][:3] == ["model", "mean", "ridge"]
-    assert section["left_out"] == "training"  # a section of that name is among the training ones
     assert "pcc_10_fixed" in section["methods"][0]["figures"]
+    assert warned == f"Warning: {OTHER_NAME}\n"
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert section["notes"] == [OTHER_NAME] and f"<li>{OTHER_NAME}</li>" in page
     # the plain figures are the same
     assert main([*arguments, "--json", str(tmp_path / "f.json")]) == 0
     plain = json.loads((tmp_path / "f.json").read_text())
-    for key in ("pcc_all", "mse", "rvd", "coverage_90"):
-        assert section["methods"][0]["figures"][key] == pytest.approx(plain[key], rel=1e-4), key
+    assert set(FIGURES) < set(plain)
+    assert {k: plain[k] for k in section["methods"][0]["figures"]} == (
+        section["methods"][0]["figures"]
+    )
+    assert list(plain["baselines"]) == ["mean", "ridge"]
+    assert plain["baselines"]["ridge"] == section["methods"][2]["figures"]
+    assert (plain["n_spots"], plain["n_genes"], plain["n_constant_genes"]) == (143, GENES - 1, 0)
+    assert (plain["section"], plain["matched_by"]) == ("truth", "name")
+    assert plain["warnings"] == [OTHER_NAME]
+
+
+@pytest.mark.parametrize(
+    ("slide", "truth_name", "trained", "left_out"),
+    [
+        ("A1.tif", "copy.h5ad", ["B1", "A1"], "training"),  # the truth may be called anything
+        ("a1.OME.tif", "copy.h5ad", ["B1", "A1"], "training"),
+        ("scan.tif", "A1.h5ad", ["B1", "A1"], "training"),
+        ("scan.tif", "copy.h5ad", ["B1", "A1"], ""),
+        ("A1.tif", "A1.h5ad", ["B1"], ""),
+        ("A1.tif", "A1.h5ad", [], ""),
+    ],
+)
+def test_a_name_that_is_not_found_proves_nothing(
+    result: tuple[Path, Path],
+    tmp_path: Path,
+    slide: str,
+    truth_name: str,
+    trained: list[str],
+    left_out: str,
+) -> None:
+    made = read_prediction(result[0])
+    run = {**made.run, "model": {"name": "made", "training_slides": json.dumps(trained)}}
+    write_prediction(replace(made, slide_name=slide, run=run), tmp_path / "named")
+    truth = result[1].rename(tmp_path / truth_name)
+    prediction = str(tmp_path / "named" / "prediction.h5ad")
+    target = tmp_path / "f.json"
+    assert main(["evaluate", prediction, "--truth", str(truth), "--json", str(target)]) == 0
+    assert json.loads(target.read_text())["left_out"] == left_out
+    if not left_out:
+        report = tmp_path / "report"
+        assert main(["evaluate", prediction, "--truth", str(truth), "--report", str(report)]) == 0
+        page = (report / "report.html").read_text()
+        assert "section left out" not in page and "not known whether trained on" in page
 
 
 def test_report_without_draws(
@@ -116,15 +162,44 @@ def test_report_without_draws(
     assert "zero_brier" in section["methods"][0]["figures"]  # from the band
 
 
+def test_a_result_brings_its_ridge_baseline(result: tuple[Path, Path], tmp_path: Path) -> None:
+    """As `stem predict` writes it, without draws beside it."""
+    path, truth = result
+    made = read_prediction(path)
+    write_prediction(replace(made, ridge=made.mean * np.float32(0.5)), tmp_path / "alone")
+    prediction = str(tmp_path / "alone" / "prediction.h5ad")
+    target = tmp_path / "f.json"
+    assert main(["evaluate", prediction, "--truth", str(truth), "--json", str(target)]) == 0
+    figures = json.loads(target.read_text())
+    assert list(figures["baselines"]) == ["mean", "ridge"]
+    assert figures["baselines"]["ridge"]["pcc_all"] == pytest.approx(figures["pcc_all"], abs=1e-5)
+    assert figures["baselines"]["ridge"]["mse"] > figures["mse"]
+    assert figures["crps"] is None
+
+
+@pytest.mark.parametrize("form", ["--report", "--json", ""])
 def test_unfit_files_give_one_sentence(
-    result: tuple[Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    result: tuple[Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str], form: str
 ) -> None:
     prediction, truth = result
-    report = ["--report", str(tmp_path / "report")]
-    for arguments in (
-        [str(truth), "--truth", str(truth)],  # no prediction of ours
-        [str(prediction), "--truth", str(tmp_path / "none.h5ad")],
+    table = anndata.read_h5ad(truth)
+    table.X = np.log1p(table.X)
+    table.write_h5ad(tmp_path / "normalised.h5ad")
+    table.obs_names = [f"other{i}" for i in range(table.n_obs)]
+    table.write_h5ad(tmp_path / "strange.h5ad")
+    (tmp_path / "damaged.h5ad").write_bytes(b"no")
+    none = tmp_path / "none.h5ad"
+    target = tmp_path / "target"
+    for one, other, says in (
+        (truth, truth, "was not written by `stem predict`"),
+        (none, truth, "There is no file"),
+        (prediction, none, "There is no file none.h5ad"),
+        (prediction, tmp_path / "damaged.h5ad", "cannot be read"),
+        (prediction, tmp_path / "normalised.h5ad", "no whole numbers, so they were normalised"),
+        (prediction, tmp_path / "strange.h5ad", "share 0 of 143 spots"),
     ):
-        assert main(["evaluate", *arguments, *report]) == 2
-        assert len(capfd.readouterr().err.splitlines()) == 1
-    assert not (tmp_path / "report").exists()
+        arguments = ["evaluate", str(one), "--truth", str(other)]
+        assert main([*arguments, *([form, str(target)] if form else [])]) == 2
+        out, err = capfd.readouterr()
+        assert says in err and len(err.splitlines()) == 1 and not out
+    assert not target.exists()

@@ -53,3 +53,13 @@ def test_a_band_cut_off_at_zero_still_scales() -> None:
     # bands whose lower bound is 0 or less hold all zeros, 31 % of the values
     wanted = [0.5 + level / 2 if level > 0.38 else level for level in table["nominal"]]
     np.testing.assert_allclose(table["observed"], wanted, atol=0.02)
+
+
+def test_a_band_that_was_not_cut_off_keeps_its_lower_side() -> None:
+    """Each side of an asymmetric band is scaled by itself, below 0 too."""
+    z = RANDOM.normal(size=(20000, 2))
+    truth = 0.5 + np.where(z < 0, 0.6 * z, 3.0 * z)
+    mean = np.full_like(truth, 0.5)
+    low, high = mean - 0.6 * 1.645, mean + 3.0 * 1.645
+    table = calibration(mean, low, high, truth)
+    np.testing.assert_allclose(table["observed"], table["nominal"], atol=0.01)

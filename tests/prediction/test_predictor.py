@@ -113,7 +113,8 @@ def test_keeping_single_draws_changes_nothing_else(bundled: Predictor, inputs: I
     ridge = bundled.model.ridge
     assert ridge is not None
     np.testing.assert_array_equal(kept.baseline, ridge.predict(inputs[0]).astype(np.float16))
-    assert plain.singles is None and plain.baseline is None
+    np.testing.assert_array_equal(plain.baseline, kept.baseline)
+    assert plain.singles is None
     # Draws 0 and 1 are a pair: one mirrors the other around the mean.
     np.testing.assert_allclose(samples[:, :2].mean(1), samples[:, 2:].mean(1), atol=1e-4)
 
@@ -155,5 +156,7 @@ def test_whole_journey_and_stopping(sample_file: Path, tiny_model: Path) -> None
         with pytest.raises(Cancelled):
             predictor.predict(slide, spots, DDIM, should_stop=lambda: True)
     assert prediction.mean.shape == (10, 24)
+    assert prediction.ridge is not None and prediction.ridge.shape == (10, 24)
+    assert prediction.ridge.min() >= 0 and prediction.ridge.std() > 0
     assert [p.done for p in seen if p.stage == "predict"] == [0, 4, 8, 10]
     assert prediction.run["seed"] == 0 and prediction.run["model"]["name"] == "tiny-test"

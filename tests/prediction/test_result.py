@@ -116,6 +116,18 @@ def test_a_model_without_a_reference_gives_no_domain_distance(tmp_path: Path) ->
     assert read_prediction(paths["prediction.h5ad"]).domain_distance is None
 
 
+def test_the_ridge_baseline_goes_with_a_result(tmp_path: Path) -> None:
+    plain = make_prediction()
+    path = write_prediction(plain, tmp_path / "out")["prediction.h5ad"]
+    assert read_prediction(path).ridge is None
+    prediction = replace(plain, ridge=plain.mean + 1)
+    path = write_prediction(prediction, tmp_path / "with")["prediction.h5ad"]
+    np.testing.assert_array_equal(read_prediction(path).ridge, plain.mean + 1)
+    np.testing.assert_array_equal(to_anndata(prediction).layers["ridge"], plain.mean + 1)
+    with pytest.raises(ValueError, match="ridge has shape"):
+        replace(plain, ridge=plain.mean[1:])
+
+
 def test_a_single_spot_has_no_pitch(tmp_path: Path) -> None:
     prediction = make_prediction(1)
     prediction = replace(prediction, spots=replace(prediction.spots, pitch_um=float("nan")))

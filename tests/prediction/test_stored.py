@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import h5py
@@ -46,6 +47,16 @@ def test_it_is_what_was_written_and_reads_values_when_asked(file: Path) -> None:
     np.testing.assert_array_equal(stored.std, prediction.std)
     assert stored.std is stored.std and held(stored) == {"std"}
     np.testing.assert_array_equal(stored.column("std", 1), prediction.std[:, 1])
+
+
+def test_the_ridge_baseline_is_read_where_there_is_one(file: Path, tmp_path: Path) -> None:
+    assert open_prediction(file).ridge is None
+    prediction = make_prediction()
+    prediction = dataclasses.replace(prediction, ridge=prediction.mean + 1)
+    stored = open_prediction(write_prediction(prediction, tmp_path / "r")["prediction.h5ad"])
+    assert "ridge" not in vars(stored)
+    np.testing.assert_array_equal(stored.ridge, prediction.ridge)
+    np.testing.assert_array_equal(stored.column("ridge", 2), prediction.mean[:, 2] + 1)
 
 
 def test_damage_and_loss_are_told_in_a_sentence(file: Path, tmp_path: Path) -> None:

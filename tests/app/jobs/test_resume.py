@@ -80,6 +80,9 @@ def test_a_killed_or_stopped_worker_costs_no_finished_chunk_and_changes_no_value
     files = [JobFolder(run).draws_file for run in (undisturbed, disturbed)]
     assert files[0].read_bytes() == files[1].read_bytes()
     _holds_single_draws(folder, one.mean)
+    kept = find_draws(folder.draws_file)
+    assert kept is not None
+    np.testing.assert_array_equal(one.ridge, kept.baseline().clip(0))
 
 
 def _holds_single_draws(folder: JobFolder, mean: NDArray[np.float32]) -> None:
