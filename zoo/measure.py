@@ -15,7 +15,7 @@ from stem_core.evaluation.records import EvaluationInput, SectionReport
 from stem_core.training.fit import Fitted
 from stem_core.training.hest import log_counts
 from stem_core.training.plan import Plan, Split
-from zoo.held_out import keep_report
+from zoo.held_out import keep_report, report_key
 from zoo.material import Material
 from zoo.training_order import TrainingOrder
 
@@ -90,7 +90,9 @@ def measure_split(
             protocol=recipe.protocol,
         )
         report = evaluate_section(_of_genes(given, columns))
-        keep_report(report, order.report_path(split, name), order.recipe_hash)
+        keep_report(
+            report, order.report_path(split, name), report_key(order, split, material.encoder)
+        )
         found.append(report)
     fitted.generator.cpu()
     return found

@@ -66,6 +66,54 @@ def test_report_stands_alone_and_escapes_text(reports: list[SectionReport], tmp_
     assert tags.seen.count("svg") >= 16
 
 
+def test_figures_and_gene_columns_have_their_units(
+    reports: list[SectionReport], tmp_path: Path
+) -> None:
+    page, _ = write_report(reports, tmp_path, "Units", {})
+    text = page.read_text(encoding="utf-8")
+    log = "<small>log2(1 + count)</small>"
+    squared = "<small>(log2(1 + count))²</small>"
+    for name in ("MAE", "CRPS"):
+        assert re.search(rf">{name} <span class='quiet'>↓</span>{re.escape(log)}</th>", text)
+    assert re.search(rf">MSE <span class='quiet'>↓</span>{re.escape(squared)}</th>", text)
+    for head in (f"MSE{squared}", f"mean measured{log}", f"mean predicted{log}"):
+        assert f"<th>{head}</th>" in text
+
+
+def test_settings_of_baselines_are_shown(tmp_path: Path) -> None:
+    given = made_input(
+        baseline_settings={"ridge": {"penalty": 3000.0}, "mean": {"training spots": 12000}},
+        baselines_chosen="Chosen by <others>.",
+    )
+    page, data = write_report([evaluate_section(given)], tmp_path, "Settings", {})
+    assert (
+        "ridge: penalty 3,000; training mean: training spots 12,000. Chosen by &lt;others&gt;."
+    ) in page.read_text(encoding="utf-8")
+    (section,) = json.loads(data.read_text(encoding="utf-8"))["sections"]
+    assert section["baseline_settings"]["ridge"] == {"penalty": 3000.0}
+    assert section["baselines_chosen"] == "Chosen by <others>."
+
+
+@pytest.mark.parametrize(
+    ("patients", "says"),
+    [
+        (("A", "A"), "They are of 1 patient; sections of one patient are drawn as if they were"),
+        (("A", ""), "which is not known of all"),
+        (("A", "B"), None),
+    ],
+)
+def test_sections_of_one_patient_are_told(
+    patients: tuple[str, str], says: str | None, tmp_path: Path
+) -> None:
+    found = [evaluate_section(made_input(patient=p, section=f"S{p}")) for p in patients]
+    page, _ = write_report(found, tmp_path, "Patients", {})
+    text = page.read_text(encoding="utf-8")
+    if says is None:
+        assert "drawn as if" not in text
+    else:
+        assert says in text
+
+
 def test_json_holds_every_figure(reports: list[SectionReport], tmp_path: Path) -> None:
     page, data = write_report(reports, tmp_path, "Two sections", {"seed": "0"})
     found = json.loads(data.read_text(encoding="utf-8"))
