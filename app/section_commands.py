@@ -14,8 +14,9 @@ __all__ = ["check", "download"]
 
 def check(args: argparse.Namespace, stream: TextIO) -> int:
     """Check measured sections, one line each; 2 where one cannot be trained on."""
-    from stem_core.training.hest import read_section, section_names
+    from stem_core.training.hest import read_section
     from stem_core.training.section_checks import check_section
+    from stem_core.training.section_files import section_names
 
     names = args.ids or section_names(args.folder)
     if not names:

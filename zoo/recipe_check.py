@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from stem_core.diffusion.denoiser import Denoiser
 from stem_core.encoders.condition import condition_width
-from stem_core.errors import SectionError, SettingsError
-from stem_core.training.fit_settings import denoiser_size
-from stem_core.training.hest import read_section, section_names
-from stem_core.training.plan import FINAL, make_plan
-from stem_core.training.recipe import Recipe
+from stem_core.errors import SettingsError
+from stem_core.training.fit_settings import denoiser_size, require_components
+from stem_core.training.hest import panel_columns, read_section
+from stem_core.training.panel import (
+    panel_candidates,
+    read_gene_list,
+    require_measured,
+    variable_genes,
+)
+from stem_core.training.plan import FINAL, Plan, make_plan
+from stem_core.training.recipe import EACH_PATIENT, Recipe
 from stem_core.training.section_checks import check_section
+from stem_core.training.section_files import patient_name
 from zoo.conditions import encoder_width, imported_condition, recipe_encoder
+from zoo.required_sections import require_sections
 
 __all__ = ["check_recipe"]
 
 
 def check_recipe(recipe: Recipe, file: Path, data: Path | None = None) -> list[str]:
-    """Check a recipe that was read, and its data where they are given.
+    """Check a recipe that was read, and its data where they are given: held-out sections too.
+
+    Nothing is learned, so nothing of a held-out section can get into a model.
 
     Parameters
     ----------
@@ -40,7 +51,7 @@ def check_recipe(recipe: Recipe, file: Path, data: Path | None = None) -> list[s
     SettingsError
         An encoder is not known, the panel's list is missing, or the plan does not work out.
     SectionError
-        A section, or its embeddings, are missing or cannot be trained on.
+        A section, or its embeddings, are missing or cannot be trained on, or no panel can be had.
     """
     widths = {name: encoder_width(name) for name in recipe.encoders}
     listed = recipe.panel_file(file)
@@ -48,6 +59,7 @@ def check_recipe(recipe: Recipe, file: Path, data: Path | None = None) -> list[s
         msg = f"The panel's list {listed} is not there; correct panel.file of the recipe."
         raise SettingsError(msg)
     total = condition_width(recipe.spec, sum(widths.values()))
+    require_components(recipe.fit, total)
     size = denoiser_size(recipe.fit, recipe.panel.genes, total)
     with torch.device("meta"):
         parameters = sum(p.numel() for p in Denoiser(size).parameters())
@@ -68,39 +80,77 @@ def check_recipe(recipe: Recipe, file: Path, data: Path | None = None) -> list[s
         f"parameters, target {recipe.training.target}, {training.steps:,} steps of "
         f"{training.batch} spots in {training.precision}",
     ]  # fmt: skip
-    selected = recipe.data.select
-    if selected is not None and data is None:
-        said = [f"dataset title starts with '{selected.dataset_title_starts}'"]
-        said += [f"{key} is {value}" for key, value in selected.where.items()]
-        lines.append(
-            f"sections: chosen by their metadata when the data are there ({'; '.join(said)})"
-        )
-        return lines
-    folder = None if data is None else data / recipe.data.folder
-    # Without data the patients are not known, and who goes with whom is not either.
-    guess = recipe if folder is not None else recipe.model_copy(update={"leave_out": "section"})
-    plan = make_plan(guess, folder)
-    lines.append(f"sections: {', '.join(plan.sections)}")
+    if data is None:
+        return lines + _planned_without_data(recipe)
+    plan = make_plan(recipe, data / recipe.data.folder)
+    return lines + _trainings(plan) + _check_sections(recipe, listed, plan, data, total)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the panel and the projection need of a section."""
+
+    genes: tuple[str, ...]
+    variable: frozenset[str]
+    spots: int
+
+
+def _trainings(plan: Plan) -> list[str]:
+    lines = [f"sections: {', '.join(plan.sections)}"]
     for split in plan.splits:
         title = "final weights" if split.name == FINAL else f"fold {split.name}"
         tested = f", tested on {', '.join(split.test)}" if split.test else ""
         lines.append(f"{title}: trained on {len(split.train)} sections{tested}")
-    if data is not None and folder is not None:
-        _require_sections(plan.sections, folder)
-        for name in plan.sections:
-            section = read_section(folder, name)
-            lines.append(check_section(section, recipe.layout.pitch_um).sentence())
-            if recipe.data.embeddings:
-                imported_condition(section, recipe_encoder(recipe, data), recipe)
     return lines
 
 
-def _require_sections(wanted: Sequence[str], folder: Path) -> None:
-    """Name all sections that are missing, so that they can be fetched at once."""
-    here = set(section_names(folder))
-    if missing := [name for name in wanted if name not in here]:
-        msg = (
-            f"{len(missing)} of the {len(wanted)} sections are not in {folder}: fetch those of "
-            f"HEST-1k with stem sections download --to {folder} {' '.join(missing)}"
-        )
-        raise SectionError(msg)
+def _planned_without_data(recipe: Recipe) -> list[str]:
+    """Plan as far as the recipe says who is who."""
+    selected, patients = recipe.data.select, recipe.data.patients
+    if selected is not None:
+        said = [f"dataset title starts with '{selected.dataset_title_starts}'"]
+        said += [f"{key} is {value}" for key, value in selected.where.items()]
+        return [f"sections: chosen by their metadata when the data are there ({'; '.join(said)})"]
+    by_patient = recipe.whole_patients or EACH_PATIENT in recipe.folds
+    if not by_patient or all(patient_name(patients.get(n)) for n in recipe.data.sections):
+        return _trainings(make_plan(recipe, None))
+    return [
+        f"sections: {', '.join(recipe.data.sections)}",
+        "trainings: not known without --data, because whole patients are held out and the metadata "
+        "say whose sections these are",
+    ]
+
+
+def _check_sections(
+    recipe: Recipe, listed: Path | None, plan: Plan, data: Path, condition_width: int
+) -> list[str]:
+    """Open every section, one at a time, and try what a training would ask of them."""
+    require_sections(recipe, plan.sections, data)
+    lines, seen = [], {}
+    for name in plan.sections:
+        section = read_section(data / recipe.data.folder, name)
+        facts = check_section(section, recipe.layout.pitch_um)
+        lines.append(replace(facts, patient=plan.patients[name]).sentence())
+        if recipe.data.embeddings:
+            imported_condition(section, recipe_encoder(recipe, data), recipe)
+        genes = tuple(map(str, section.counts.var_names))
+        variable = variable_genes(section.counts) if listed is None else frozenset()
+        seen[name] = _Seen(genes, variable, section.counts.n_obs)
+    for split in plan.splits:
+        of_panel = plan.sections if recipe.protocol == "paper" else split.train
+        panel = _possible_genes(recipe, listed, {name: seen[name] for name in of_panel})
+        for name in split.test:
+            panel_columns(name, seen[name].genes, panel)
+        require_components(recipe.fit, condition_width, sum(seen[n].spots for n in split.train))
+    return lines
+
+
+def _possible_genes(recipe: Recipe, listed: Path | None, seen: Mapping[str, _Seen]) -> list[str]:
+    """Return the genes that a panel is chosen among, from a list or by a rule."""
+    measured = {name: section.genes for name, section in seen.items()}
+    if listed is None:
+        variable = (section.variable for section in seen.values())
+        return panel_candidates(measured, variable, recipe.panel.genes)
+    genes = read_gene_list(listed)
+    require_measured(genes, listed.name, measured)
+    return genes

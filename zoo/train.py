@@ -42,6 +42,7 @@ from zoo.manifest import Manifest
 from zoo.material import Material
 from zoo.measure import describe_report, measure_split
 from zoo.provenance import training_provenance
+from zoo.required_sections import require_sections
 from zoo.training_order import TrainingOrder
 
 __all__ = [
@@ -78,6 +79,7 @@ def train_model(order: TrainingOrder, encoder: Encoder) -> Manifest | None:
     recipe = order.recipe
     plan = make_plan(recipe, order.sections)
     order.check_folders()
+    require_sections(recipe, plan.sections, order.data)
     with joined_ranks(order.device) as ranks:
         say = order.say if ranks.first else _silent
         ranks.wait()  # until all have seen the folders as they were
@@ -121,7 +123,7 @@ def choose_genes(order: TrainingOrder, plan: Plan, split: Split, material: Mater
     """Choose the panel: from the training sections, or by the `paper` protocol from all."""
     recipe = order.recipe
     names = plan.sections if recipe.protocol == "paper" else split.train
-    counts = [material.section(name).counts for name in names]
+    counts = {name: material.section(name).counts for name in names}
     rule, file = recipe.panel.rule, recipe.panel_file(order.recipe_file)
     if rule == "file" or file is not None:
         assert file is not None  # the recipe was checked

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stem_core.errors import OutputError
-from stem_core.training.plan import Split
+from stem_core.training.plan import FINAL, Split
 from stem_core.training.recipe import Recipe
 
 __all__ = ["TrainingOrder"]
@@ -17,6 +17,7 @@ __all__ = ["TrainingOrder"]
 log = logging.getLogger(__name__)
 
 _RECORD = "recipe.json"
+_OURS = (_RECORD, "embeddings", "report", FINAL)  # in the work folder
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,21 @@ class TrainingOrder:
         return self.work / split.name / f"held-out-{section}.json"
 
     def check_folders(self) -> None:
-        """See to it that nothing is there that would be lost.
+        """See to it that nothing is there that would be lost, and that both folders can be filled.
 
         Raises
         ------
         OutputError
-            There is a model, or a training that is not to be resumed.
+            There is a model, or a training that is not to be resumed; or one folder would lie in
+            the other's way.
         """
+        out, work = self.out.resolve(), self.work.resolve()
+        if work == out or out in work.parents or _is_taken(out, work):
+            msg = (
+                f"The model folder {self.out} and the work folder {self.work} are in each other's "
+                "way; name another one with --work, beside the model folder."
+            )
+            raise OutputError(msg)
         if self.out.exists() and not (self.out.is_dir() and not any(self.out.iterdir())):
             msg = f"The model folder {self.out} is there already; name another one with --out."
             raise OutputError(msg)
@@ -107,3 +116,8 @@ class TrainingOrder:
         except OSError as error:
             msg = f"{self.work} cannot be written ({error.strerror or error}); name another folder."
             raise OutputError(msg) from error
+
+
+def _is_taken(path: Path, work: Path) -> bool:
+    """Tell whether a path is where the training itself writes in its work folder."""
+    return work in path.parents and path.relative_to(work).parts[0] in _OURS

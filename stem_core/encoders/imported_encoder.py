@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from stem_core.encoders.condition import Encoder
 from stem_core.encoders.imported_embeddings import read_embeddings
-from stem_core.encoders.pair import JoinedEncoder
+from stem_core.encoders.pair import joined_parts
+from stem_core.encoders.preparation import AsRead, Prepared
 from stem_core.errors import EncoderMissingError, SectionError, SpotsError
 from stem_core.slides.spots import Spots
 
@@ -38,6 +39,8 @@ class ImportedEncoder:
     width: int
     folder: Path
     patch_um: float | None = None
+    preparation: AsRead = AsRead()
+    arithmetic: str = ""
 
     @property
     def sha256(self) -> str:
@@ -58,6 +61,11 @@ class ImportedEncoder:
         )
         raise EncoderMissingError(msg)
 
+    def encode_prepared(self, prepared: Prepared) -> NDArray[np.float32]:
+        """Embed nothing; raises as `encode`."""
+        assert isinstance(prepared, np.ndarray)
+        return self.encode(prepared)
+
     def to(self, device: torch.device) -> None:
         """Nothing has to be moved."""
 
@@ -71,7 +79,7 @@ class ImportedEncoder:
         section
             Its name.
         spots
-            By barcode, or by place where the file has none.
+            By barcode and place, or by place alone where the file has no barcodes.
         side_um
             Side of the patches that are needed.
         mpp
@@ -84,17 +92,14 @@ class ImportedEncoder:
         Raises
         ------
         SectionError
-            The file is missing or damaged, lacks a spot, or has other patches or another width.
+            The file is missing or damaged, lacks a spot, or has other patches, places or another
+            width.
         """
-        path = self._file(section)
-        if not path.is_file():
-            msg = (
-                f"The embeddings of section {section} by {self.name} are missing: put {path.name} "
-                f"into {self.folder}, or leave data.embeddings out of the recipe."
-            )
-            raise SectionError(msg)
+        self.require_file(section)
         try:
-            read = read_embeddings(path, side_um=side_um, mpp=mpp, patch_um=self.patch_um)
+            read = read_embeddings(
+                self._file(section), side_um=side_um, mpp=mpp, patch_um=self.patch_um
+            )
             found = read.of_spots(spots.ids, spots.x_px, spots.y_px)
         except SpotsError as error:
             msg = f"Section {section}, encoder {self.name}: {error}"
@@ -106,6 +111,22 @@ class ImportedEncoder:
             )
             raise SectionError(msg)
         return found
+
+    def require_file(self, section: str) -> None:
+        """See to it that the file of a section is there, without opening it.
+
+        Raises
+        ------
+        SectionError
+            It is missing.
+        """
+        path = self._file(section)
+        if not path.is_file():
+            msg = (
+                f"The embeddings of section {section} by {self.name} are missing: put {path.name} "
+                f"into {self.folder}, or leave data.embeddings out of the recipe."
+            )
+            raise SectionError(msg)
 
     def file_sums(self, sections: Iterable[str]) -> dict[str, str]:
         """Hash the files of sections: name of the file -> sha256."""
@@ -121,5 +142,4 @@ class ImportedEncoder:
 
 def imported_parts(encoder: Encoder) -> tuple[ImportedEncoder, ...]:
     """Return the encoders that are known by their embeddings: all of them, or none."""
-    parts = encoder.encoders if isinstance(encoder, JoinedEncoder) else (encoder,)
-    return tuple(part for part in parts if isinstance(part, ImportedEncoder))
+    return tuple(part for part in joined_parts(encoder) if isinstance(part, ImportedEncoder))

@@ -1,7 +1,7 @@
 """Read measured counts from the files that the field uses: h5ad, and Space Ranger's matrix.
 
-Files come from outside: links to other files are refused, nothing is executed, and sizes are
-checked before anything large is read.
+Files come from outside: links to other files are refused, nothing is executed, and how much a file
+unpacks to is checked before anything large is read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["MATRIX_NAME", "read_counts_h5ad", "read_counts_matrix"]
 
 MATRIX_NAME = "filtered_feature_bc_matrix.h5"
-_MOST_VALUES = 2_000_000_000
+_MOST_BYTES = 8_000_000_000  # of an h5ad, unpacked
+_MOST_MATRIX_BYTES = 24_000_000_000  # two billion counts with their places
 _GENES = b"Gene Expression"
 
 
@@ -37,7 +38,7 @@ def read_counts_h5ad(path: Path, source: str = "") -> AnnData:
     Raises
     ------
     SectionError
-        The file cannot be read, points into other files, or has no matrix.
+        The file cannot be read, points into other files, is too large, or has no matrix.
     """
     import anndata
 
@@ -45,6 +46,7 @@ def read_counts_h5ad(path: Path, source: str = "") -> AnnData:
     try:
         with h5py.File(path, "r") as file:
             _refuse_links(file, source)
+            _refuse_large(file, source, _MOST_BYTES)
         table = anndata.read_h5ad(path)
     except SectionError:
         raise
@@ -79,7 +81,7 @@ def read_counts_matrix(path: Path, source: str = "") -> AnnData:
     Raises
     ------
     SectionError
-        The file cannot be read, points into other files, or is of another kind.
+        The file cannot be read, points into other files, is too large, or is of another kind.
     """
     import anndata
     import pandas as pd
@@ -89,11 +91,9 @@ def read_counts_matrix(path: Path, source: str = "") -> AnnData:
     try:
         with h5py.File(path, "r") as file:
             _refuse_links(file, source)
+            _refuse_large(file, source, _MOST_MATRIX_BYTES)
             matrix = file["matrix"]
             features, spots = map(int, matrix["shape"][:2])
-            if matrix["data"].size > _MOST_VALUES:
-                msg = f"{source} has {matrix['data'].size:,} values, too many for one section."
-                raise SectionError(msg)
             # columns are barcodes: read as rows, the matrix is turned
             parts = (matrix[name][:] for name in ("data", "indices", "indptr"))
             values = csr_matrix(tuple(parts), shape=(spots, features), dtype=np.float32)
@@ -130,3 +130,28 @@ def _refuse_links(group: h5py.Group, source: str) -> None:
             raise SectionError(msg)
         if isinstance(child, h5py.Group):
             _refuse_links(child, source)
+
+
+def _refuse_large(file: h5py.File, source: str, most_bytes: int) -> None:
+    """Refuse a file that unpacks to more than a section has; links are refused before."""
+    size = _unpacked_bytes(file)
+    if size > most_bytes:
+        msg = (
+            f"{source} unpacks to {size / 1e9:.0f} GB, and at most {most_bytes / 1e9:g} are read; "
+            "write it sparse, with the counts of this one section."
+        )
+        raise SectionError(msg)
+
+
+def _unpacked_bytes(group: h5py.Group) -> int:
+    """Return the size of all data of a file, as it is in memory."""
+    total = 0
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            continue
+        child = group.get(name)
+        if isinstance(child, h5py.Group):
+            total += _unpacked_bytes(child)
+        elif isinstance(child, h5py.Dataset) and child.size is not None:
+            total += int(child.size) * child.dtype.itemsize
+    return total

@@ -203,7 +203,7 @@ def fit(
         )
         raise SettingsError(msg)
     spots = sum(len(s.condition) for s in sections)
-    require_components(settings, spots, sections[0].condition.shape[1])
+    require_components(settings, sections[0].condition.shape[1], spots)
     run = TrainingRun() if run is None else run
     try:
         if settings.target == "published":

@@ -92,21 +92,24 @@ def denoiser_size(settings: FitSettings, genes: int, condition_width: int) -> De
     )
 
 
-def require_components(settings: FitSettings, spots: int, condition_width: int) -> None:
+def require_components(
+    settings: FitSettings, condition_width: int, spots: int | None = None
+) -> None:
     """Refuse a projection onto more principal components than the condition (N,C) has.
 
-    Centred, N spots have N - 1 at most.
+    Centred, N spots have N - 1 at most; None where they are not known yet.
 
     Raises
     ------
     SettingsError
         `projected_width` is larger than N - 1 or than C.
     """
-    most = min(spots - 1, condition_width)
+    most = condition_width if spots is None else min(spots - 1, condition_width)
     if settings.projected_width is not None and settings.projected_width > most:
+        of = "" if spots is None else f" of {spots:,} training spots"
         msg = (
-            f"training.projected_width is {settings.projected_width}, but the condition of "
-            f"{spots:,} training spots, {condition_width:,} wide, has no more than {most:,} "
-            "principal components; choose a smaller one."
+            f"training.projected_width is {settings.projected_width:,}, but the condition{of}, "
+            f"{condition_width:,} wide, has no more than {most:,} principal components; choose a "
+            "smaller one."
         )
         raise SettingsError(msg)

@@ -1,17 +1,12 @@
-"""Read measured sections: the folder layout of HEST-1k, one's own, or Space Ranger's.
-
-    wsis/<id>.tif   st/<id>.h5ad   metadata/<id>.json      HEST-1k (Jaume et al. 2024)
-    wsis/<id>.*     st/<id>.h5ad                           one's own sections; metadata if there is
-    <id>/outs/      <id>/<image>                           Space Ranger, the image beside its outs
+"""Read measured sections, in the layouts of `stem_core.training.section_files`.
 
 Nothing in a file is executed. Counts stay as they lie in the file, sparse where they are.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -23,22 +18,33 @@ from stem_core.errors import SectionError
 from stem_core.slides.counts_files import MATRIX_NAME, read_counts_h5ad, read_counts_matrix
 from stem_core.slides.reading import Slide, open_slide
 from stem_core.slides.spots import Spots, read_spots
+from stem_core.training.section_files import (
+    find_files,
+    patient_name,
+    read_metadata,
+    section_names,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 __all__ = [
+    "SYMBOLS_NEEDED",
     "MeasuredSection",
     "dense",
-    "find_sections",
-    "is_ensembl",
     "log_counts",
+    "named_by_id",
     "open_section",
+    "panel_columns",
     "read_section",
-    "section_names",
     "section_spots",
 ]
 
+# What to do where genes are named by Ensembl id.
+SYMBOLS_NEEDED = (
+    "write the symbols into a column 'symbol' of the h5ad's var table (the GTF file that the reads "
+    "were aligned with has them as gene_name, and so has Ensembl's BioMart)"
+)
 _ENSEMBL = re.compile(r"ENS[A-Z]*G\d{6,}", re.IGNORECASE)
 _SYMBOL_COLUMNS = ("symbol", "gene_symbol", "gene_symbols", "gene_name", "gene_names",
                    "feature_name")  # fmt: skip
@@ -58,11 +64,11 @@ class MeasuredSection:
         Ranger's outs.
     counts
         Raw counts, float32, spots × genes, dense or sparse; gene symbols as `var_names`, unique.
-        Spots without any count are left out.
+        Spots without any count are left out, and of genes of the same symbol all but the first.
     metadata
         The JSON as it is; empty where there is none.
     duplicates
-        Symbols that the file names more than once; the first kept the name.
+        Symbols that the file names more than once.
     empty_spots
         How many spots were left out.
     """
@@ -77,9 +83,8 @@ class MeasuredSection:
 
     @property
     def patient(self) -> str:
-        """Whom it is from, as the metadata say; else a patient of its own."""
-        said = self.metadata.get("patient")
-        return str(said) if said not in (None, "") else self.name
+        """Whom it is from, as the metadata say; "" where it is not known."""
+        return patient_name(self.metadata.get("patient"))
 
     @property
     def pitch_um(self) -> float | None:
@@ -101,76 +106,26 @@ def read_section(folder: Path, name: str) -> MeasuredSection:
     if not re.fullmatch(r"[\w.+-]{1,100}", name) or name.startswith("."):
         msg = f"{name!r} is no name of a section; use letters, digits, '_', '-', '+' and '.'."
         raise SectionError(msg)
-    metadata = _read_metadata(folder, name)
-    table = folder / "st" / f"{name}.h5ad"
-    if table.is_file():
-        image = _the_image(folder / "wsis", name, stem=name)
-        return _cleaned(name, image, table, read_counts_h5ad(table), metadata)
-    outs = next((p for p in (folder / name / "outs", folder / name) if _is_space_ranger(p)), None)
-    if outs is not None:
-        image = _the_image(folder / name, name)
-        return _cleaned(name, image, outs, read_counts_matrix(outs / MATRIX_NAME), metadata)
-    known = ", ".join(section_names(folder)[:8]) or "none"
-    msg = (
-        f"The section {name} is not in {folder}: there is neither st/{name}.h5ad nor "
-        f"{name}/outs (sections there: {known}); download it or correct the name."
-    )
-    raise SectionError(msg)
-
-
-def section_names(folder: Path) -> list[str]:
-    """Return the names of the sections in a folder, in order."""
-    found = {path.stem for path in (folder / "st").glob("*.h5ad")}
-    if folder.is_dir():
-        found |= {
-            p.name for p in folder.iterdir() if _is_space_ranger(p) or _is_space_ranger(p / "outs")
-        }
-    return sorted(found)
-
-
-def find_sections(
-    folder: Path,
-    *,
-    title_starts: str = "",
-    exclude: Iterable[str] = (),
-    where: Mapping[str, str] | None = None,
-) -> list[str]:
-    """Return the sections whose metadata say what is asked for, in order.
-
-    Parameters
-    ----------
-    folder
-        Holds `metadata/*.json`, of HEST-1k for instance.
-    title_starts
-        Beginning of `dataset_title`, in any case.
-    exclude
-        Ids that are not wanted.
-    where
-        Other fields, and what they are to be, in any case.
-
-    Raises
-    ------
-    SectionError
-        There are no metadata, or none that say so.
-    """
-    unwanted, found = set(exclude), []
-    files = sorted((folder / "metadata").glob("*.json"))
-    for path in files:
-        said = {
-            key: str(value).casefold() for key, value in _read_metadata(folder, path.stem).items()
-        }
-        fits = said.get("dataset_title", "").startswith(title_starts.casefold()) and all(
-            said.get(key) == value.casefold() for key, value in (where or {}).items()
-        )
-        if fits and path.stem not in unwanted:
-            found.append(path.stem)
-    if not found:
+    metadata = read_metadata(folder, name)
+    files = find_files(folder, name)
+    if files.table is None:
+        known = ", ".join(section_names(folder)[:8]) or "none"
         msg = (
-            f"None of the {len(files):,} sections with metadata in {folder / 'metadata'} has a "
-            f"dataset title that starts with {title_starts!r}; download the metadata first."
+            f"The section {name} is not in {folder}: there is neither st/{name}.h5ad nor "
+            f"{name}/outs (sections there: {known}); download it or correct the name."
         )
         raise SectionError(msg)
-    return found
+    if len(files.images) != 1:
+        what = f"{len(files.images)} images ({files.images[0].name}, …)" if files.images else (
+            "no image"
+        )  # fmt: skip
+        msg = f"The section {name} has {what} in {files.image_folder}; put its one H&E image there."
+        raise SectionError(msg)
+    if files.table.is_file():
+        counts = read_counts_h5ad(files.table)
+    else:
+        counts = read_counts_matrix(files.table / MATRIX_NAME)
+    return _cleaned(name, files.images[0], files.table, counts, metadata)
 
 
 def open_section(section: MeasuredSection) -> Slide:
@@ -238,9 +193,38 @@ def dense(values: Any) -> NDArray[np.float32]:
     return np.asarray(values.toarray() if hasattr(values, "toarray") else values, np.float32)
 
 
-def is_ensembl(name: str) -> bool:
-    """Tell whether a gene is named by its Ensembl id."""
-    return _ENSEMBL.match(name) is not None
+def panel_columns(name: str, genes: Collection[str], panel: Sequence[str]) -> list[int]:
+    """Return which genes of a panel a section measured, as places in the panel.
+
+    Parameters
+    ----------
+    name, genes
+        Of the section.
+    panel
+        Symbols.
+
+    Raises
+    ------
+    SectionError
+        It measured none.
+    """
+    measured = set(genes)
+    columns = [place for place, gene in enumerate(panel) if gene in measured]
+    if not columns:
+        why = "check that it is of the species of the training sections"
+        if named_by_id(genes) and not named_by_id(panel):
+            why = f"it names its genes by Ensembl id, the panel by symbol: {SYMBOLS_NEEDED}"
+        msg = (
+            f"Section {name} measured none of the {len(panel):,} genes of the panel "
+            f"({next(iter(genes))}, … there, {panel[0]}, … here); {why}."
+        )
+        raise SectionError(msg)
+    return columns
+
+
+def named_by_id(genes: Collection[str]) -> bool:
+    """Tell whether most genes are named by Ensembl id."""
+    return 2 * sum(_ENSEMBL.match(str(gene)) is not None for gene in genes) > len(genes)
 
 
 def _cleaned(
@@ -251,19 +235,18 @@ def _cleaned(
         raise SectionError(msg)
     counts.X = counts.X.astype(np.float32)
     _name_by_symbol(counts)
-    repeated = counts.var_names[counts.var_names.duplicated()]
-    counts.var_names_make_unique()
+    again = counts.var_names.duplicated()
+    duplicates = tuple(sorted(set(map(str, counts.var_names[again]))))
     total = np.asarray(counts.X.sum(axis=1)).ravel()
     empty = int((total == 0).sum())
-    if empty:
-        counts = counts[total != 0].copy()
-    duplicates = tuple(sorted(set(map(str, repeated))))
+    if empty or duplicates:
+        counts = counts[total != 0, ~again].copy()
     return MeasuredSection(name, image, table, counts, metadata, duplicates, empty)
 
 
 def _name_by_symbol(counts: AnnData) -> None:
     """Use the symbols where the index has Ensembl ids and a column has the symbols."""
-    if np.mean([is_ensembl(str(name)) for name in counts.var_names]) <= 0.5:
+    if not named_by_id(counts.var_names):
         return
     column = next((c for c in counts.var.columns if c.lower() in _SYMBOL_COLUMNS), None)
     if column is None:
@@ -275,39 +258,6 @@ def _name_by_symbol(counts: AnnData) -> None:
         symbol if symbol and symbol != "nan" else id_
         for symbol, id_ in zip(symbols, ids, strict=True)
     ]
-
-
-def _read_metadata(folder: Path, name: str) -> dict[str, Any]:
-    path = folder / "metadata" / f"{name}.json"
-    try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        msg = f"The metadata {path} cannot be read ({error}); download them again or remove them."
-        raise SectionError(msg) from error
-    return said if isinstance(said, dict) else {}
-
-
-def _the_image(folder: Path, name: str, stem: str | None = None) -> Path:
-    """Return the one image of a section."""
-    kinds = (".tif", ".tiff", ".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".png", ".jpg",
-             ".jpeg")  # fmt: skip
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
-    found = [
-        p
-        for p in files
-        if p.is_file() and p.suffix.lower() in kinds and (stem is None or p.stem == stem)
-    ]
-    if len(found) != 1:
-        what = "no image" if not found else f"{len(found)} images ({found[0].name}, …)"
-        msg = f"The section {name} has {what} in {folder}; put its one H&E image there."
-        raise SectionError(msg)
-    return found[0]
-
-
-def _is_space_ranger(folder: Path) -> bool:
-    return (folder / MATRIX_NAME).is_file()
 
 
 def _is_positive(value: object) -> TypeGuard[float]:

@@ -7,7 +7,8 @@ only.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,24 +16,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stem_core.errors import SectionError
-from stem_core.training.hest import dense, is_ensembl
+from stem_core.training.hest import SYMBOLS_NEEDED, dense, named_by_id
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["choose_panel", "common_genes", "read_panel"]
+__all__ = [
+    "choose_panel",
+    "panel_candidates",
+    "read_gene_list",
+    "read_panel",
+    "require_measured",
+    "variable_genes",
+]
 
 Rule = Literal["hmhvg", "deg"]
 _UNWANTED = re.compile(r"^(MT-|RPS|RPL|ENS[A-Z]*G\d)", re.IGNORECASE)
 _CLUSTERS = 8
 _COMPONENTS = 30
+_HIGHLY_VARIABLE = 2000
 _LONGEST_LIST_BYTES = 10_000_000
 
 
 def choose_panel(
-    sections: Sequence[AnnData],
+    sections: Mapping[str, AnnData],
     genes: int = 200,
-    highly_variable: int = 2000,
+    highly_variable: int = _HIGHLY_VARIABLE,
     *,
     rule: Rule = "hmhvg",
     seed: int = 0,
@@ -51,7 +60,7 @@ def choose_panel(
     Parameters
     ----------
     sections
-        Raw counts in `X`, dense or sparse, symbols as `var_names`.
+        Name -> raw counts in `X`, dense or sparse, symbols as `var_names`.
     genes
         Size of the panel.
     highly_variable
@@ -71,27 +80,11 @@ def choose_panel(
     SectionError
         Fewer than `genes` genes are left, or sections name their genes in different ways.
     """
-    import scanpy
-
-    measured = common_genes(sections)
-    union: set[str] = set()
-    scaled_sections = []
-    for section in sections:
-        scaled = section.copy()
-        scanpy.pp.normalize_total(scaled)
-        scanpy.pp.log1p(scaled)
-        scanpy.pp.highly_variable_genes(scaled, n_top_genes=min(highly_variable, scaled.n_vars))
-        union |= set(scaled.var_names[scaled.var["highly_variable"]])
-        scaled_sections.append(scaled)
-    candidates = [name for name in sorted(union & measured) if not _UNWANTED.match(name)]
-    if len(candidates) < genes:
-        msg = (
-            f"Only {len(candidates)} genes pass the panel rule, {genes} are wanted; ask for fewer."
-        )
-        raise SectionError(msg)
+    scaled = [_scaled(section, highly_variable) for section in sections.values()]
+    candidates = panel_candidates(_genes(sections), map(_variable, scaled), genes)
     if rule == "deg":
-        return _differential([s[:, candidates] for s in scaled_sections], candidates, genes, seed)
-    mean, deviation = _moments([s[:, candidates].X for s in sections])
+        return _differential([s[:, candidates] for s in scaled], candidates, genes, seed)
+    mean, deviation = _moments([s[:, candidates].X for s in sections.values()])
     by_mean = np.argsort(-mean, kind="stable")
     by_deviation = np.argsort(-deviation, kind="stable")
     n = genes
@@ -101,32 +94,71 @@ def choose_panel(
     return sorted(candidates[index] for index in chosen)
 
 
-def common_genes(sections: Sequence[AnnData]) -> set[str]:
-    """Return the genes that all sections have.
+def variable_genes(section: AnnData, highly_variable: int = _HIGHLY_VARIABLE) -> frozenset[str]:
+    """Return the highly variable genes of a section, as `choose_panel` finds them."""
+    return _variable(_scaled(section, highly_variable))
+
+
+def panel_candidates(
+    measured: Mapping[str, Collection[str]], variable: Iterable[AbstractSet[str]], genes: int
+) -> list[str]:
+    """Return the genes that a panel of `genes` is chosen among.
+
+    Parameters
+    ----------
+    measured
+        Section -> its genes.
+    variable
+        The highly variable ones of each.
+    genes
+        Size of the panel.
+
+    Returns
+    -------
+    list of str
+        Symbols in alphabetical order.
 
     Raises
     ------
     SectionError
-        Some sections name their genes by symbol and others by Ensembl id, or there are none.
+        There are too few, or sections name their genes in different ways or by Ensembl id.
     """
-    names = [list(map(str, section.var_names)) for section in sections]
-    by_id = [float(np.mean([is_ensembl(name) for name in some])) > 0.5 for some in names]
-    if any(by_id) and not all(by_id):
-        odd = by_id.index(True)
+    shared = _common_genes(measured)
+    if named_by_id(shared):
         msg = (
-            f"Section {odd + 1} of {len(sections)} names its genes by Ensembl id ({names[odd][0]}) "
-            f"and section {by_id.index(False) + 1} by symbol ({names[by_id.index(False)][0]}); "
-            "write the symbols into a column 'symbol' of its var table."
+            f"The sections name their genes by Ensembl id ({min(shared)}, …), and a panel is of "
+            f"symbols; {SYMBOLS_NEEDED}."
         )
         raise SectionError(msg)
-    shared = set(names[0]).intersection(*names[1:])
+    union: set[str] = set().union(*variable)
+    candidates = [name for name in sorted(union & shared) if not _UNWANTED.match(name)]
+    if len(candidates) < genes:
+        msg = (
+            f"Only {len(candidates)} genes pass the panel rule, {genes} are wanted; ask for fewer "
+            "(panel.genes)."
+        )
+        raise SectionError(msg)
+    return candidates
+
+
+def _common_genes(measured: Mapping[str, Collection[str]]) -> set[str]:
+    """Return the genes that all sections have."""
+    by_id = {name: named_by_id(genes) for name, genes in measured.items()}
+    if any(by_id.values()) and not all(by_id.values()):
+        odd, even = (next(n for n, ids in by_id.items() if ids is which) for which in (True, False))
+        msg = (
+            f"Section {odd} names its genes by Ensembl id ({next(iter(measured[odd]))}) and "
+            f"section {even} by symbol ({next(iter(measured[even]))}); {SYMBOLS_NEEDED}."
+        )
+        raise SectionError(msg)
+    shared = set.intersection(*map(set, measured.values()))
     if not shared:
         msg = "The sections have no gene in common; check that they are of one species."
         raise SectionError(msg)
     return shared
 
 
-def read_panel(path: Path, sections: Sequence[AnnData]) -> list[str]:
+def read_panel(path: Path, sections: Mapping[str, AnnData]) -> list[str]:
     """Read a panel from a text file, one gene a line (`#` begins a remark).
 
     Returns
@@ -138,6 +170,19 @@ def read_panel(path: Path, sections: Sequence[AnnData]) -> list[str]:
     ------
     SectionError
         The file cannot be read, names no gene, or one that not all sections have.
+    """
+    genes = read_gene_list(path)
+    require_measured(genes, path.name, _genes(sections))
+    return genes
+
+
+def read_gene_list(path: Path) -> list[str]:
+    """Read genes from a text file, as `read_panel` does, whatever sections have.
+
+    Raises
+    ------
+    SectionError
+        The file cannot be read, or names no gene.
     """
     try:
         if path.stat().st_size > _LONGEST_LIST_BYTES:
@@ -151,15 +196,54 @@ def read_panel(path: Path, sections: Sequence[AnnData]) -> list[str]:
     if not genes:
         msg = f"The gene list {path.name} names no gene; give one symbol a line."
         raise SectionError(msg)
-    missing = [gene for gene in genes if gene not in common_genes(sections)]
-    if missing:
-        shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
+    return genes
+
+
+def require_measured(
+    genes: Sequence[str], source: str, measured: Mapping[str, Collection[str]]
+) -> None:
+    """Refuse a list of genes, of the file `source`, that not all sections measured.
+
+    Raises
+    ------
+    SectionError
+        Some of them are not among the genes of some section.
+    """
+    shared = _common_genes(measured)
+    missing = [gene for gene in genes if gene not in shared]
+    if not missing:
+        return
+    if named_by_id(genes) and not named_by_id(shared):
         msg = (
-            f"{len(missing)} of the {len(genes)} genes of {path.name} are not measured in all "
-            f"sections ({shown}); take them out of the list."
+            f"The gene list {source} names genes by Ensembl id ({genes[0]}), and the sections by "
+            f"symbol ({min(shared)}); give symbols."
         )
         raise SectionError(msg)
-    return genes
+    shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
+    msg = (
+        f"{len(missing)} of the {len(genes)} genes of {source} are not measured in all sections "
+        f"({shown}); take them out of the list."
+    )
+    raise SectionError(msg)
+
+
+def _genes(sections: Mapping[str, AnnData]) -> dict[str, list[str]]:
+    return {name: list(map(str, section.var_names)) for name, section in sections.items()}
+
+
+def _scaled(section: AnnData, highly_variable: int) -> AnnData:
+    """Normalise a section, take logarithms, and mark its highly variable genes."""
+    import scanpy
+
+    scaled = section.copy()
+    scanpy.pp.normalize_total(scaled)
+    scanpy.pp.log1p(scaled)
+    scanpy.pp.highly_variable_genes(scaled, n_top_genes=min(highly_variable, scaled.n_vars))
+    return scaled
+
+
+def _variable(scaled: AnnData) -> frozenset[str]:
+    return frozenset(map(str, scaled.var_names[scaled.var["highly_variable"]]))
 
 
 def _moments(counts: Sequence[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from stem_core.errors import SettingsError
-from stem_core.training.hest import find_sections
 from stem_core.training.recipe import EACH_PATIENT, EACH_SECTION, Recipe
+from stem_core.training.section_files import find_sections, patient_name, read_metadata
 
 __all__ = ["FINAL", "Plan", "Split", "make_plan"]
 
@@ -67,10 +66,11 @@ def make_plan(recipe: Recipe, folder: Path | None) -> Plan:
     Raises
     ------
     SettingsError
-        A section that is held out or watched is not among the sections, a patient is not known
-        where whole patients are held out, or nothing is left to learn from.
+        A section that is held out or watched is not among the sections, one that is watched is
+        held out, a patient is not known where whole patients are held out, two trainings are the
+        same, or nothing is left to learn from.
     SectionError
-        No section is selected.
+        No section is selected, or metadata cannot be read.
     """
     names = recipe.data.sections
     if recipe.data.select is not None:
@@ -86,22 +86,34 @@ def make_plan(recipe: Recipe, folder: Path | None) -> Plan:
                 where=chosen.where,
             )
         )
-    patients = {name: recipe.data.patients.get(name, _patient(folder, name)) for name in names}
+        _require(recipe.data.patients, [*names, *chosen.exclude], "data.patients")
+    patients = {name: _patient(recipe, folder, name) for name in names}
     for field, wanted in (("held_out", recipe.held_out), ("validation", recipe.validation)):
         _require(wanted, names, field)
-    away = _with_patients(recipe, recipe.held_out, patients)
+    away = _left_out(recipe.held_out, patients, whole=recipe.whole_patients)
+    _require_unseen(recipe, away, recipe.held_out)
     rest = [name for name in names if name not in away and name not in recipe.validation]
     splits = []
-    for name, test in _folds(recipe, rest, patients):
+    for test, whole in _folds(recipe, rest, patients):
         _require(test, names, "folds")
-        gone = _with_patients(recipe, test, patients)
-        splits.append(Split(name, tuple(n for n in rest if n not in gone), tuple(test)))
+        gone = _left_out(test, patients, whole=whole)
+        _require_unseen(recipe, gone, test)
+        train = tuple(name for name in rest if name not in gone)
+        splits.append(Split("+".join(test), train, tuple(test)))
     splits.append(Split(FINAL, tuple(rest), recipe.held_out))
+    called = [split.name for split in splits]
+    if again := next((name for name in called if called.count(name) > 1), None):
+        msg = f"folds of the recipe {recipe.name} make two trainings '{again}'; name it once."
+        raise SettingsError(msg)
+    least = 2 if recipe.training.target == "residual" else 1
     for split in splits:
-        if not split.train:
+        if len(split.train) < least:
+            held_out = f" when it holds out {', '.join(split.test)}" if split.test else ""
+            left = f"section {split.train[0]} alone" if split.train else "no section"
             msg = (
-                f"The recipe {recipe.name} leaves no section to train on when it holds out "
-                f"{', '.join(split.test)}; hold out less, or set leave_out: section."
+                f"The recipe {recipe.name} leaves {left} to train on{held_out}, and a "
+                f"{recipe.training.target} target needs {least}; hold out less, or set leave_out: "
+                "section."
             )
             raise SettingsError(msg)
     return Plan(tuple(names), patients, tuple(splits))
@@ -109,44 +121,48 @@ def make_plan(recipe: Recipe, folder: Path | None) -> Plan:
 
 def _folds(
     recipe: Recipe, rest: Sequence[str], patients: dict[str, str]
-) -> list[tuple[str, Sequence[str]]]:
-    """Name each fold, and list what it is tested on."""
-    found: list[tuple[str, Sequence[str]]] = []
+) -> list[tuple[Sequence[str], bool]]:
+    """List what each fold is tested on, and whether it leaves out whole patients."""
+    found: list[tuple[Sequence[str], bool]] = []
+    whole = recipe.whole_patients
     for fold in recipe.folds:
         if fold == EACH_SECTION:
-            found += [(name, (name,)) for name in rest]
+            found += [((name,), whole) for name in rest]
         elif fold == EACH_PATIENT:
             for patient in sorted({patients[name] for name in rest}):
-                if not patient:
-                    raise _unknown_patient(next(n for n in rest if not patients[n]))
-                own = tuple(name for name in rest if patients[name] == patient)
-                found.append(("+".join(own), own))
+                found.append(([name for name in rest if patients[name] == patient], True))
         else:
-            test = (fold,) if isinstance(fold, str) else fold
-            found.append(("+".join(test), test))
+            found.append(((fold,) if isinstance(fold, str) else fold, whole))
     return found
 
 
-def _with_patients(recipe: Recipe, test: Sequence[str], patients: dict[str, str]) -> set[str]:
-    """Add the other sections of the same patients, where whole patients are held out."""
-    if not test or not recipe.whole_patients:
+def _left_out(test: Sequence[str], patients: dict[str, str], *, whole: bool) -> set[str]:
+    """Return what is tested on, with the other sections of its patients where they go whole."""
+    if not test or not whole:
         return set(test)
     for name, patient in patients.items():
         if not patient:
-            raise _unknown_patient(name)
+            msg = (
+                f"Whole patients are to be held out, but whose section {name} is, is not known; "
+                "say it under data.patients, or hold out sections alone (leave_out: section)."
+            )
+            raise SettingsError(msg)
     theirs = {patients[name] for name in test}
     return {name for name, patient in patients.items() if patient in theirs}
 
 
-def _unknown_patient(name: str) -> SettingsError:
-    msg = (
-        f"Whole patients are to be held out, but whose section {name} is, is not known; say it "
-        "under data.patients, or set leave_out: section."
-    )
-    return SettingsError(msg)
+def _require_unseen(recipe: Recipe, gone: Iterable[str], test: Sequence[str]) -> None:
+    """Refuse to watch what is left out: the weights would be chosen by it."""
+    if seen := sorted(set(recipe.validation) & set(gone)):
+        of = "" if seen[0] in test else f" with the patient of {', '.join(test)}"
+        msg = (
+            f"validation names {seen[0]}, which is held out{of}: the weights would be chosen by "
+            "what they are tested on; watch another section."
+        )
+        raise SettingsError(msg)
 
 
-def _require(wanted: Sequence[str], names: Sequence[str], field: str) -> None:
+def _require(wanted: Iterable[str], names: Sequence[str], field: str) -> None:
     for name in wanted:
         if name not in names:
             shown = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
@@ -154,14 +170,8 @@ def _require(wanted: Sequence[str], names: Sequence[str], field: str) -> None:
             raise SettingsError(msg)
 
 
-def _patient(folder: Path | None, name: str) -> str:
-    """Whom the metadata name; nothing else of the section is looked at."""
-    if folder is None:
-        return ""
-    try:
-        text = (folder / "metadata" / f"{name}.json").read_text(encoding="utf-8")
-        said = json.loads(text)
-    except (OSError, ValueError):
-        return ""
-    value = said.get("patient") if isinstance(said, dict) else None
-    return "" if value is None else str(value)
+def _patient(recipe: Recipe, folder: Path | None, name: str) -> str:
+    """Whom the recipe or the metadata name; nothing else of the section is looked at."""
+    if name in recipe.data.patients:
+        return patient_name(recipe.data.patients[name])
+    return "" if folder is None else patient_name(read_metadata(folder, name).get("patient"))

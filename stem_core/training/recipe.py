@@ -30,7 +30,7 @@ __all__ = [
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{1,63}$"
 EACH_SECTION, EACH_PATIENT = "each-section", "each-patient"
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
 
 
 class PanelChoice(Strict):
@@ -52,7 +52,7 @@ class ConditionChoice(Strict):
     """What the model looks at, see `stem_core.encoders.condition.ConditionSpec`."""
 
     side_um: Positive
-    size_px: int = Field(gt=0)
+    size_px: int = Field(gt=0, le=4096)
     survey_pitch_um: Positive | None
     context_um: tuple[Positive, ...] = ()
     patch_mode: Literal["physical", "paper"] = "physical"
@@ -161,8 +161,8 @@ class Recipe(Strict):
     held_out
         Never trained on, the final weights neither; these are tested on them.
     validation
-        Not trained on; watched while training and used for stopping early. Under the strict
-        protocol none of what is held out.
+        Not trained on; watched while training and used for stopping early. None of what is held
+        out, with its patient where that is held out.
     """
 
     name: str = Field(pattern=NAME_PATTERN)
@@ -193,13 +193,13 @@ class Recipe(Strict):
             require_known([s for s in named if not s.startswith("each-")], known, "folds")
             require_known(self.held_out, known, "held_out")
             require_known(self.validation, known, "validation")
-        seen = {*self.held_out, *named} if self.protocol == "strict" else set()
-        if both := sorted(seen & set(self.validation)):
+        if both := sorted({*self.held_out, *named} & set(self.validation)):
             msg = (
-                f"under the strict protocol {both[0]} cannot be held out and in validation: "
-                "training would look at it"
+                f"{both[0]} cannot be held out and in validation: the weights would be chosen by "
+                "what they are tested on"
             )
             raise ValueError(msg)
+        self._names_once()
         if both := sorted(set(named) & set(self.held_out)):
             msg = f"{both[0]} is in folds and in held_out; name it in one of them"
             raise ValueError(msg)
@@ -207,6 +207,19 @@ class Recipe(Strict):
             msg = "training.denoiser.patience stops early by the validation sections: name some"
             raise ValueError(msg)
         return self
+
+    def _names_once(self) -> None:
+        """Check that no fold is empty, and that nothing is tested or watched twice."""
+        folds = [(fold,) if isinstance(fold, str) else fold for fold in self.folds]
+        if not all(folds):
+            msg = "folds has an empty list; name the sections that a fold is tested on"
+            raise ValueError(msg)
+        whole = ["+".join(sorted(fold)) for fold in folds]
+        for field, names in (("held_out", self.held_out), ("validation", self.validation),
+                             *(("folds", fold) for fold in folds), ("folds", whole)):  # fmt: skip
+            if again := [name for name in names if list(names).count(name) > 1]:
+                msg = f"{field} names {again[0]} twice; once is enough"
+                raise ValueError(msg)
 
     def _takes_embeddings(self) -> None:
         """Check that embeddings of the spots' own patches are all that is needed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -55,11 +55,13 @@ class Select(Strict):
 
 
 class Download(Strict):
-    """Where the data can be had on the Hub: dataset, revision (40 digits, or `unpinned`), ids."""
+    """Where the sections can be had on the Hub: dataset, revision (40 digits, or `unpinned`).
+
+    For what is told where sections are missing; nothing is fetched by itself.
+    """
 
     dataset: str
     revision: str = "unpinned"
-    ids: tuple[SectionName, ...] = ()
 
 
 class DataSource(Strict):
@@ -67,9 +69,6 @@ class DataSource(Strict):
 
     Attributes
     ----------
-    source
-        Kind of folder: `hest` (wsis/, st/, metadata/), `spaceranger` (a folder with outs/ each) or
-        `folder` (one's own wsis/ and st/).
     folder
         Below the data folder; "." for itself.
     sections
@@ -85,7 +84,6 @@ class DataSource(Strict):
         Side of their patches, for files that do not say it.
     """
 
-    source: Literal["hest", "spaceranger", "folder"] = "hest"
     folder: FolderBelow = "."
     sections: tuple[SectionName, ...] = ()
     select: Select | None = None

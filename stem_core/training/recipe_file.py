@@ -46,6 +46,12 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     if not isinstance(raw, dict):
         msg = f"The recipe {path.name} is no list of keys and values; see zoo/recipes for some."
         raise SettingsError(msg)
+    if "slides" in raw and "data" not in raw:
+        msg = (
+            f"{path.name} is the recipe of an encoder, not of a model; train it with python -m "
+            f"zoo.build_encoder {path} --data DIR --out FILE."
+        )
+        raise SettingsError(msg)
     for override in overrides:
         _put_over(raw, override)
     return parse_recipe(raw, path.name)

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from stem_core.errors import SectionError
-from stem_core.training.hest import MeasuredSection, open_section, section_spots
+from stem_core.training.hest import (
+    SYMBOLS_NEEDED,
+    MeasuredSection,
+    named_by_id,
+    open_section,
+    section_spots,
+)
 
 __all__ = ["SectionFacts", "check_section"]
 
@@ -24,7 +30,7 @@ class SectionFacts:
     Attributes
     ----------
     name, patient
-        Of the section.
+        Of the section; the patient is "" where it is not known.
     spots, genes
         Spots with counts, and genes.
     mpp
@@ -36,6 +42,8 @@ class SectionFacts:
         Symbols that the file names more than once.
     empty_spots
         Spots without any count, which are left out.
+    gene_id
+        One of its genes where they are named by Ensembl id, which no panel takes; else "".
     """
 
     name: str
@@ -47,6 +55,7 @@ class SectionFacts:
     expected_pitch_um: float | None
     duplicates: tuple[str, ...]
     empty_spots: int
+    gene_id: str = ""
 
     def sentence(self) -> str:
         """Say it in a line."""
@@ -54,7 +63,8 @@ class SectionFacts:
         if self.expected_pitch_um is not None:
             pitch += f" ({self.expected_pitch_um:.0f} expected)"
         words = [
-            f"{self.name}: patient {self.patient}, {self.spots:,} spots, {self.genes:,} genes",
+            f"{self.name}: patient {self.patient or 'not known'}, {self.spots:,} spots, "
+            f"{self.genes:,} genes",
             f"{self.mpp:.4g} µm/px",
             pitch,
         ]
@@ -63,6 +73,8 @@ class SectionFacts:
             words.append(f"{len(self.duplicates)} symbols named twice ({shown}…), the first counts")
         if self.empty_spots:
             words.append(f"{self.empty_spots:,} spots without counts left out")
+        if self.gene_id:
+            words.append(f"genes are named by Ensembl id ({self.gene_id}, …): {SYMBOLS_NEEDED}")
         return "; ".join(words)
 
 
@@ -91,6 +103,7 @@ def check_section(section: MeasuredSection, expected_pitch_um: float | None = No
         mpp = slide.require_mpp()
         spots = section_spots(section, slide, _ANY_DIAMETER_UM)
         pitch_um = spots.pitch_um if not math.isnan(spots.pitch_um) else 0.0
+    genes = section.counts.var_names
     expected = section.pitch_um if section.pitch_um is not None else expected_pitch_um
     if expected is not None and pitch_um and abs(pitch_um / expected - 1) > _TOLERANCE:
         msg = (
@@ -103,6 +116,7 @@ def check_section(section: MeasuredSection, expected_pitch_um: float | None = No
     return SectionFacts(
         section.name, section.patient, section.counts.n_obs, section.counts.n_vars, mpp, pitch_um,
         expected, section.duplicates, section.empty_spots,
+        str(genes[0]) if named_by_id(genes) else "",
     )  # fmt: skip
 
 

@@ -9,14 +9,14 @@ from scipy.sparse import csr_matrix
 from stem_core.errors import SectionError, SpotsError
 from stem_core.training.hest import (
     dense,
-    find_sections,
     log_counts,
     open_section,
+    panel_columns,
     read_section,
-    section_names,
     section_spots,
 )
 from stem_core.training.section_checks import check_section
+from stem_core.training.section_files import find_sections, patient_name, section_names
 from tests.training.sections import GENES, PITCH_UM, made_counts, write_section, write_space_ranger
 
 
@@ -32,8 +32,22 @@ def test_three_layouts(tmp_path: Path) -> None:
         facts = check_section(section, PITCH_UM)
         assert facts.spots == 25 and facts.genes == len(GENES)
         assert facts.pitch_um == pytest.approx(PITCH_UM)
-        assert facts.sentence().startswith(f"{name}: patient {section.patient}, 25 spots, 42 genes")
-    assert patients == {"A1": "A", "own": "own", "SR": "SR"}
+        whom = section.patient or "not known"
+        assert facts.sentence().startswith(f"{name}: patient {whom}, 25 spots, 42 genes")
+    assert patients == {"A1": "A", "own": "", "SR": ""}
+
+
+@pytest.mark.parametrize(
+    ("said", "patient"),
+    [
+        ("A", "A"), (" A ", "A"), (3, "3"), (3.0, "3"), (0, "0"), (None, ""), (float("nan"), ""),
+        ("nan", ""), ("  ", ""), ("None", ""), ("Nana", "Nana"),
+    ],
+)  # fmt: skip
+def test_whom_a_section_is_from(tmp_path: Path, said: object, patient: str) -> None:
+    assert patient_name(said) == patient
+    write_section(tmp_path, "A1", metadata={"patient": said})
+    assert read_section(tmp_path, "A1").patient == patient
 
 
 def test_spots_come_in_the_order_of_the_counts(tmp_path: Path) -> None:
@@ -67,6 +81,7 @@ def test_repeated_symbols_and_empty_spots_are_told(tmp_path: Path) -> None:
     section = read_section(tmp_path, "A")
     facts = check_section(section, PITCH_UM)
     assert facts.duplicates == ("GENE001",) and facts.empty_spots == 1 and facts.spots == 24
+    assert list(section.counts.var_names) == ["GENE001", *GENES[2:]]  # and no GENE001-1
     assert "s3" not in section.counts.obs_names
     assert np.array_equal(log_counts(section, ["GENE001"])[:, 0],
                           np.log2(1 + np.delete(table.X[:, 0], 3)))  # fmt: skip
@@ -80,6 +95,23 @@ def test_symbols_are_taken_where_the_index_has_ids(tmp_path: Path) -> None:
     counts = read_section(tmp_path, "A").counts
     assert list(counts.var_names) == GENES
     assert counts.var["gene_ids"].iloc[2] == "ENSG00000000002"
+
+
+def test_ensembl_ids_without_symbols_are_told(tmp_path: Path) -> None:
+    table = made_counts(0)
+    ids = [f"ENSG{i:011d}" for i in range(table.n_vars)]
+    table.var_names = ids
+    write_section(tmp_path, "A", table)
+    section = read_section(tmp_path, "A")
+    said = check_section(section, PITCH_UM).sentence()
+    assert "named by Ensembl id (ENSG00000000000, …): write the symbols into a column" in said
+    write_section(tmp_path, "B")
+    assert "Ensembl" not in check_section(read_section(tmp_path, "B"), PITCH_UM).sentence()
+    with pytest.raises(SectionError, match=r"A measured none of the 2 genes .* Ensembl id, the pa"):
+        panel_columns("A", section.counts.var_names, ["GENE002", "GENE001"])
+    with pytest.raises(SectionError, match=r"A measured none .* species"):
+        panel_columns("A", ["Gene001"], ["GENE001"])
+    assert panel_columns("A", ["GENE001", "GENE003"], ["GENE002", "GENE003"]) == [1]
 
 
 @pytest.mark.parametrize(
@@ -148,6 +180,23 @@ def test_damaged_files_and_links_are_refused(tmp_path: Path) -> None:
         read_section(tmp_path, "B")
 
 
+def test_a_file_that_unpacks_to_more_than_there_is_room_for_is_refused(tmp_path: Path) -> None:
+    """Nothing of it is read: unread, 40 GB of zeros take no time and no memory."""
+    write_section(tmp_path, "A")
+    table = tmp_path / "st" / "A.h5ad"
+    with h5py.File(table, "r+") as file:
+        del file["X"]
+        file.create_dataset("X", (10_000_000, 1000), "f4", chunks=(1000, 1000))
+    with pytest.raises(SectionError, match="unpacks to 40 GB"):
+        read_section(tmp_path, "A")
+    write_space_ranger(tmp_path, "SR")
+    with h5py.File(tmp_path / "SR/outs/filtered_feature_bc_matrix.h5", "r+") as file:
+        del file["matrix/barcodes"]
+        file["matrix"].create_dataset("barcodes", (3_000_000_000,), "S16", chunks=(1000,))
+    with pytest.raises(SectionError, match="unpacks to 48 GB"):
+        read_section(tmp_path, "SR")
+
+
 def test_sections_are_found_by_their_metadata(tmp_path: Path) -> None:
     for name, title, state in (("N1", "Spatial atlas of kidney", "Healthy"),
                                ("N2", "Spatial atlas of kidney II", "Cancer"),
@@ -158,6 +207,8 @@ def test_sections_are_found_by_their_metadata(tmp_path: Path) -> None:
         )
     assert find_sections(tmp_path, title_starts="spatial ATLAS") == ["N1", "N2"]
     assert find_sections(tmp_path, title_starts="Spatial", exclude=["N1"]) == ["N2"]
+    with pytest.raises(SectionError, match=r"exclude names 'N9', and none of the 3 sections"):
+        find_sections(tmp_path, title_starts="Spatial", exclude=["N1", "N9"])
     assert find_sections(tmp_path, where={"disease_state": "healthy"}) == ["N1", "N3"]
     with pytest.raises(SectionError, match="None of the 3 sections"):
         find_sections(tmp_path, title_starts="Lung")
