@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from stem_core.encoders.condition import Encoder
 from stem_core.encoders.imported_embeddings import read_embeddings
-from stem_core.encoders.pair import joined_parts
-from stem_core.encoders.preparation import AsRead, Prepared
+from stem_core.encoders.pair import JoinedEncoder
 from stem_core.errors import EncoderMissingError, SectionError, SpotsError
 from stem_core.slides.spots import Spots
 
@@ -39,8 +38,6 @@ class ImportedEncoder:
     width: int
     folder: Path
     patch_um: float | None = None
-    preparation: AsRead = AsRead()
-    arithmetic: str = ""
 
     @property
     def sha256(self) -> str:
@@ -61,11 +58,6 @@ class ImportedEncoder:
         )
         raise EncoderMissingError(msg)
 
-    def encode_prepared(self, prepared: Prepared) -> NDArray[np.float32]:
-        """Embed nothing; raises as `encode`."""
-        assert isinstance(prepared, np.ndarray)
-        return self.encode(prepared)
-
     def to(self, device: torch.device) -> None:
         """Nothing has to be moved."""
 
@@ -79,7 +71,7 @@ class ImportedEncoder:
         section
             Its name.
         spots
-            By barcode and place, or by place alone where the file has no barcodes.
+            By barcode, or by place where the file has none.
         side_um
             Side of the patches that are needed.
         mpp
@@ -92,8 +84,7 @@ class ImportedEncoder:
         Raises
         ------
         SectionError
-            The file is missing or damaged, lacks a spot, or has other patches, places or another
-            width.
+            The file is missing or damaged, lacks a spot, or has other patches or another width.
         """
         self.require_file(section)
         try:
@@ -142,4 +133,5 @@ class ImportedEncoder:
 
 def imported_parts(encoder: Encoder) -> tuple[ImportedEncoder, ...]:
     """Return the encoders that are known by their embeddings: all of them, or none."""
-    return tuple(part for part in joined_parts(encoder) if isinstance(part, ImportedEncoder))
+    parts = encoder.encoders if isinstance(encoder, JoinedEncoder) else (encoder,)
+    return tuple(part for part in parts if isinstance(part, ImportedEncoder))
