@@ -13,7 +13,7 @@ from stem_core.evaluation.evaluate import evaluate_section
 from stem_core.evaluation.fold import fold_input
 from stem_core.evaluation.records import EvaluationInput, SectionReport
 from stem_core.training.fit import Fitted
-from stem_core.training.hest import log_counts
+from stem_core.training.hest import log_counts, panel_columns
 from stem_core.training.plan import Plan, Split
 from zoo.held_out import keep_report, report_key
 from zoo.material import Material
@@ -59,8 +59,7 @@ def measure_split(
     generator = fitted.generator.to(device)
     for name in split.test:
         section, seen = material.section(name), material.condition(name)
-        genes = set(section.counts.var_names)
-        columns = [i for i, gene in enumerate(panel) if gene in genes]
+        columns = panel_columns(name, section.counts.var_names, panel)
         if len(columns) < len(panel):
             log.warning(
                 "%d genes of the panel are not measured in %s and are left out of its figures.",
