@@ -100,7 +100,8 @@ def _trainings(plan: Plan) -> list[str]:
     for split in plan.splits:
         title = "final weights" if split.name == FINAL else f"fold {split.name}"
         tested = f", tested on {', '.join(split.test)}" if split.test else ""
-        lines.append(f"{title}: trained on {len(split.train)} sections{tested}")
+        number = len(split.train)
+        lines.append(f"{title}: trained on {number} section{'s' * (number > 1)}{tested}")
     return lines
 
 

@@ -34,20 +34,21 @@ def require_sections(recipe: Recipe, names: Sequence[str], data: Path) -> None:
     """
     folder = data / recipe.data.folder
     found = {name: find_files(folder, name) for name in names}
-    lacking = {
-        name: " and ".join(
-            what for what, there in (("counts", f.table), ("image", f.images)) if not there
-        )
-        for name, f in found.items()
-    }
-    if missing := [name for name in names if lacking[name]]:
-        shown = ", ".join(f"{name}: no {lacking[name]}" for name in missing[:4])
-        more = "; …" if len(missing) > 4 else ""
+    missing = [name for name in names if not (found[name].table and found[name].images)]
+    if missing:
+        halves = [
+            f"{name}: no {'image' if found[name].table else 'counts'}"
+            for name in missing
+            if found[name].table or found[name].images
+        ]
+        shown = f" ({', '.join(halves[:4])}{', …' if len(halves) > 4 else ''})" if halves else ""
         msg = (
             f"{len(missing)} of the {len(names)} sections are not in {folder} with counts and "
-            f"image ({shown}{more}); {_advice(recipe, missing, folder)}."
+            f"image{shown}; {_advice(recipe, missing, folder)}."
         )
         raise SectionError(msg)
+    for name, files in found.items():
+        files.the_image(name)
     if recipe.data.embeddings:
         for part in imported_parts(recipe_encoder(recipe, data)):
             for name in names:

@@ -115,17 +115,12 @@ def read_section(folder: Path, name: str) -> MeasuredSection:
             f"{name}/outs (sections there: {known}); download it or correct the name."
         )
         raise SectionError(msg)
-    if len(files.images) != 1:
-        what = f"{len(files.images)} images ({files.images[0].name}, …)" if files.images else (
-            "no image"
-        )  # fmt: skip
-        msg = f"The section {name} has {what} in {files.image_folder}; put its one H&E image there."
-        raise SectionError(msg)
+    image = files.the_image(name)
     if files.table.is_file():
         counts = read_counts_h5ad(files.table)
     else:
         counts = read_counts_matrix(files.table / MATRIX_NAME)
-    return _cleaned(name, files.images[0], files.table, counts, metadata)
+    return _cleaned(name, image, files.table, counts, metadata)
 
 
 def open_section(section: MeasuredSection) -> Slide:

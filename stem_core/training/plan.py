@@ -112,8 +112,8 @@ def make_plan(recipe: Recipe, folder: Path | None) -> Plan:
             left = f"section {split.train[0]} alone" if split.train else "no section"
             msg = (
                 f"The recipe {recipe.name} leaves {left} to train on{held_out}, and a "
-                f"{recipe.training.target} target needs {least}; hold out less, or set leave_out: "
-                "section."
+                f"{recipe.training.target} target needs {least}; hold out less, such as single "
+                "sections (leave_out: section)."
             )
             raise SettingsError(msg)
     return Plan(tuple(names), patients, tuple(splits))

@@ -110,7 +110,7 @@ def _sentence(error: ValidationError, name: str) -> str:
         return f"The recipe {name} lacks the key '{key}'; see docs/training.md for what it says."
     why = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
     if first["type"] == "value_error":
-        where = "" if key == "it" else f" ({key})"
+        where = "" if key == "it" or key in why else f" ({key})"
         return f"The recipe {name} cannot be used{where}: {why}."
     shown = repr(first["input"])
     shown = shown if len(shown) < 60 else shown[:60] + "…"

@@ -48,6 +48,23 @@ class SectionFiles:
     image_folder: Path
     images: tuple[Path, ...]
 
+    def the_image(self, name: str) -> Path:
+        """Return the image of the section, which is called `name`.
+
+        Raises
+        ------
+        SectionError
+            There is none, or several.
+        """
+        if len(self.images) == 1:
+            return self.images[0]
+        some = f"{len(self.images)} images ({self.images[0].name}, …)" if self.images else ""
+        msg = (
+            f"The section {name} has {some or 'no image'} in {self.image_folder}; put its one H&E "
+            "image there."
+        )
+        raise SectionError(msg)
+
 
 def find_files(folder: Path, name: str) -> SectionFiles:
     """Find the files of a section of a folder in one of the layouts above."""

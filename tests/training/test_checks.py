@@ -141,6 +141,15 @@ def test_a_held_out_section_that_is_missing_is_told_before_training(
     assert not (tmp_path / "model.training").exists()
 
 
+def test_a_held_out_section_with_two_images_is_told_before_training(
+    data: Path, tmp_path: Path, refused: Said
+) -> None:
+    (data / "wsis/SPA148.png").write_bytes(b"another one")
+    said = refused("--out", tmp_path / "model", protocol="strict")
+    assert "The section SPA148 has 2 images (SPA148.png, …)" in said
+    assert not (tmp_path / "model.training").exists()
+
+
 def test_imported_embeddings_that_are_missing_are_told_before_training(
     data: Path, tmp_path: Path, refused: Said
 ) -> None:
