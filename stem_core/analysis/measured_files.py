@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["read_measured", "space_ranger_outs"]
 
-_MOST_BYTES = 8_000_000_000  # of an h5ad, unpacked
 _COUNT_LAYERS = ("counts", "raw_counts")
 _ZIP_MAGIC = b"PK\x03\x04"
 _EXPECTED = "give an h5ad, or a zip of Space Ranger's outs folder"
@@ -124,23 +123,16 @@ def _read_h5ad(path: Path, prediction: Prediction, source: str) -> Measured:
 
 
 def _check_h5ad(path: Path, source: str) -> None:
-    """Refuse what is too large, or Space Ranger's matrix alone; damaged files are the reader's."""
+    """Refuse Space Ranger's matrix alone; what is damaged or too large the reader tells."""
     try:
         with h5py.File(path, "r") as file:
             matrix_alone = "matrix" in file and "X" not in file
-            size = _unpacked_bytes(file)
     except (OSError, RuntimeError, ValueError):
         return
     if matrix_alone:
         msg = (
             f"{source} is Space Ranger's matrix, which does not say where its spots lie; give a "
             "zip of the outs folder, with spatial/tissue_positions.csv in it."
-        )
-        raise EvaluationError(msg)
-    if size > _MOST_BYTES:
-        msg = (
-            f"{source} unpacks to {size / 1e9:.0f} GB, and at most {_MOST_BYTES / 1e9:g} are read; "
-            "write it sparse, with the counts of this one section."
         )
         raise EvaluationError(msg)
 
@@ -218,17 +210,3 @@ def _some(values: Any) -> Any:
     """Return the values of a table, or of a long one the first rows'."""
     part = values[:2000]
     return part.data if issparse(part) else np.asarray(part)
-
-
-def _unpacked_bytes(group: h5py.Group) -> int:
-    """Return the size of all data of a file, as it is in memory; links are not followed."""
-    total = 0
-    for name in group:
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            continue
-        child = group.get(name)
-        if isinstance(child, h5py.Group):
-            total += _unpacked_bytes(child)
-        elif isinstance(child, h5py.Dataset) and child.size is not None:
-            total += int(child.size) * child.dtype.itemsize
-    return total
