@@ -260,6 +260,12 @@ def _differences(
             shift = resampled[key] - replicates[key]
             low, high = percentile_interval(shift, measured.bootstrap.blocks)
             certain = not low <= 0 <= high
+            if not isinstance(figure.wanted, str):  # nearer to what it should be, not just other
+                ours_off, theirs_off = (
+                    np.abs(values - figure.wanted) for values in (resampled[key], replicates[key])
+                )
+                ends = percentile_interval(ours_off - theirs_off, measured.bootstrap.blocks)
+                certain = not ends[0] <= 0 <= ends[1]
         winner = (
             "model"
             if better(figure, one, other)

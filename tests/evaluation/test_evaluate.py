@@ -147,6 +147,24 @@ def test_a_baseline_with_a_spread_is_judged_as_the_model_is() -> None:
     assert [s.baseline for s in standings([report], ["crps"])] == ["ridge"]  # mean has no spread
 
 
+def test_coverage_is_certain_only_where_one_is_surely_nearer_to_90() -> None:
+    given = made_input(baselines={"ridge": made_input().predicted})
+    error = given.measured - given.predicted
+    for share, certain in ((0.8, False), (0.3, True)):
+        # the model covers 99 %, the baseline as much less than 90 % or far less
+        wide, narrow = (np.quantile(np.abs(error), q) for q in (0.99, share))
+        report = evaluate_section(
+            replace(
+                given,
+                band=(given.predicted - wide, given.predicted + wide),
+                spreads={"ridge": np.full(24, narrow / 1.645, np.float32)},
+            )
+        )
+        (found,) = [d for d in report.differences if d.figure == "coverage_90"]
+        assert found.low is not None and found.low > 0  # they differ for sure
+        assert (found.winner, found.certain) == ("model", certain)
+
+
 def test_differences_name_the_winner() -> None:
     given = made_input()
     best = replace(
