@@ -15,6 +15,7 @@ from stem_core.encoders.catalogue import encoder_facts
 from stem_core.encoders.condition import (
     Encoder,
     spot_condition,
+    spot_embeddings,
     survey_condition,
     survey_slide,
 )
@@ -153,9 +154,13 @@ def section_condition(
         spots = section_spots(section, slide, diameter_um)
         tell = _teller(section.name, encoder.name, say)
         survey = survey_slide(slide, find_tissue(slide), encoder, spec, tell, kept.embed)
-        own = seen_by(encoder)
         dihedral, seed = recipe.augment.dihedral, recipe.training.denoiser.seed
-        others = [seen_by(ViewedEncoder(encoder, view, dihedral, seed)) for view in range(1, views)]
+        viewed = [ViewedEncoder(encoder, view, dihedral, seed) for view in range(1, views)]
+        if viewed:  # all at once, so that each patch is read once
+            tell = _teller(section.name, f"{encoder.name} in {views} views", say)
+            joined = JoinedEncoder((encoder, *viewed))
+            spot_embeddings(slide, spots, joined, spec, partial(kept.embed, progress=tell))
+        own, others = seen_by(encoder), [seen_by(other) for other in viewed]
         side_um = _side_um(slide, spots, recipe)
     return SectionCondition(
         own,

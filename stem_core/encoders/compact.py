@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from stem_core.encoders.filterbank import FEATURE_COUNT, patch_statistics
+from stem_core.encoders.preparation import AsRead, Prepared
 from stem_core.errors import ModelFileError
 
 __all__ = ["CompactEncoder", "CompactTrunk", "load_compact_encoder", "save_compact_encoder"]
@@ -82,6 +84,12 @@ class CompactEncoder:
     sha256: str = ""
     name: str = "compact-he"
     width: int = LEARNED_WIDTH + FEATURE_COUNT
+    preparation: ClassVar = AsRead()
+
+    @property
+    def arithmetic(self) -> str:
+        """Precision and kind of device."""
+        return f"fp32 {next(self.trunk.parameters()).device.type}"
 
     @torch.inference_mode()
     def encode(self, patches: NDArray[np.uint8], *, batch: int = 64) -> NDArray[np.float32]:
@@ -113,6 +121,11 @@ class CompactEncoder:
             learned = self.trunk(views).unflatten(0, (8, len(rgb))).mean(0)
             parts.append(torch.cat([statistics, learned], 1).cpu().numpy())
         return np.concatenate(parts)
+
+    def encode_prepared(self, prepared: Prepared) -> NDArray[np.float32]:
+        """Embed patches as they were read."""
+        assert isinstance(prepared, np.ndarray)
+        return self.encode(prepared)
 
     def to(self, device: torch.device) -> None:
         """Move the weights."""

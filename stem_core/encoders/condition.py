@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from scipy.ndimage import distance_transform_edt
 
+from stem_core.encoders.preparation import Preparation, Prepared
 from stem_core.encoders.reading_ahead import embed_places
 from stem_core.errors import NoTissueError
 from stem_core.slides.patches import paper_side_px
@@ -35,6 +36,7 @@ __all__ = [
     "condition_groups",
     "condition_width",
     "spot_condition",
+    "spot_embeddings",
     "survey_condition",
     "survey_slide",
 ]
@@ -62,8 +64,22 @@ class Encoder(Protocol):
         """Of the weights file."""
         ...
 
+    @property
+    def arithmetic(self) -> str:
+        """Precision and kind of device, such as `fp16 cuda`: what values depend on, besides."""
+        ...
+
+    @property
+    def preparation(self) -> Preparation:
+        """What is done to patches first, ahead and maybe in another process."""
+        ...
+
     def encode(self, patches: NDArray[np.uint8], *, batch: int = 64) -> NDArray[np.float32]:
         """Embed patches."""
+        ...
+
+    def encode_prepared(self, prepared: Prepared) -> NDArray[np.float32]:
+        """Embed what `preparation` made of patches, all at once."""
         ...
 
     def to(self, device: torch.device) -> None:
@@ -290,17 +306,27 @@ def spot_condition(
     -------
     float32 array, shape (N, C)
     """
+    own = spot_embeddings(slide, spots, encoder, spec, embed)
+    if spec.survey_pitch_um is None:
+        return own
     mpp = slide.require_mpp()
+    return _assemble(own, spots.x_px * mpp, spots.y_px * mpp, survey, spec)
+
+
+def spot_embeddings(
+    slide: Slide,
+    spots: Spots,
+    encoder: Encoder,
+    spec: ConditionSpec,
+    embed: Embed = embed_places,
+) -> NDArray[np.float32]:
+    """Embed the patches of spots: float32, shape (N, encoder width)."""
     x_px, y_px = spots.x_px, spots.y_px
     if spec.patch_mode == "paper":
         side_px = paper_side_px(slide, spots.diameter_um)
         # Pixel by pixel: each encoder resizes by its own rule, as published.
-        own = embed(slide, x_px, y_px, encoder, side_px=side_px, size_px=side_px)
-    else:
-        own = embed(slide, x_px, y_px, encoder, side_um=spec.side_um, size_px=spec.size_px)
-    if spec.survey_pitch_um is None:
-        return own
-    return _assemble(own, spots.x_px * mpp, spots.y_px * mpp, survey, spec)
+        return embed(slide, x_px, y_px, encoder, side_px=side_px, size_px=side_px)
+    return embed(slide, x_px, y_px, encoder, side_um=spec.side_um, size_px=spec.size_px)
 
 
 def survey_condition(survey: SlideSurvey, spec: ConditionSpec) -> NDArray[np.float32]:

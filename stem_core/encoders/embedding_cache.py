@@ -1,7 +1,8 @@
 """Embeddings kept on disk, so that a slide is read and encoded once.
 
-An entry is a safetensors file named after its key: slide, encoder and its weights, patch, places.
-It carries its key and a checksum; one that does not fit them is made again.
+An entry is a safetensors file named after its key: slide, encoder and its weights, arithmetic, the
+program's rules, patch, places. It carries its key and a checksum; one that does not fit them is
+made again.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from stem_core.encoders.condition import Encoder
+from stem_core.encoders.pair import JoinedEncoder, joined_parts
 from stem_core.encoders.reading_ahead import embed_places
+from stem_core.encoders.slide_content import slide_content
 from stem_core.errors import OutputError
 from stem_core.files import written_whole
 from stem_core.slides.reading import Slide
@@ -28,6 +31,10 @@ from stem_core.slides.reading import Slide
 __all__ = ["EmbeddingCache", "EmbeddingKey", "places_hash"]
 
 log = logging.getLogger(__name__)
+
+# Of reading a box of a slide, the views, resizing, normalising, the networks and their pooling:
+# raised when any of them gives other values for the same patch, so that they are made anew.
+RULES = 1
 
 
 def places_hash(x_px: NDArray[np.float64], y_px: NDArray[np.float64]) -> str:
@@ -43,13 +50,17 @@ class EmbeddingKey:
     Attributes
     ----------
     slide
-        Its fingerprint.
+        From `slide_content`.
     encoder, encoder_sha256
         Its name and the sha256 of its weights.
     mode, side, size_px
         Patches are `side` microns (`physical`) or level-0 pixels (`paper`) wide, read as `size_px`.
     places
         From `places_hash`.
+    arithmetic
+        Precision and kind of device.
+    rules
+        Number of the program's own rules.
     """
 
     slide: str
@@ -59,6 +70,8 @@ class EmbeddingKey:
     side: float
     size_px: int
     places: str
+    arithmetic: str
+    rules: int
 
     @property
     def text(self) -> str:
@@ -130,14 +143,53 @@ class EmbeddingCache:
     ) -> NDArray[np.float32]:
         """Embed the patches around places, or take what was kept; arguments as `embed_places`.
 
-        `progress` is told of 0 places before any is embedded, and never where all were kept.
+        Encoders that are joined are kept each for itself; those that lack are run in one go, so
+        that each patch is read once for all of them. `progress` is told of 0 places before any is
+        embedded, and never where all were kept.
 
         Returns
         -------
         float32 array, shape (N, width)
         """
-        key = EmbeddingKey(
-            slide=slide.fingerprint(),
+        parts = joined_parts(encoder)
+        keys = [self._key(slide, x_px, y_px, part, size_px, side_um, side_px) for part in parts]
+        found = {}
+        for part, key in zip(parts, keys, strict=True):
+            kept = self.get(key)
+            if kept is not None and kept.shape == (len(x_px), part.width):
+                found[key] = kept
+        lacking = {k: part for k, part in zip(keys, parts, strict=True) if k not in found}
+        if lacking:
+            if progress is not None:
+                progress(0, len(x_px))
+            made = embed_places(
+                slide,
+                x_px,
+                y_px,
+                JoinedEncoder(tuple(lacking.values())),
+                size_px=size_px,
+                side_um=side_um,
+                side_px=side_px,
+                progress=progress,
+            )
+            ends = np.cumsum([part.width for part in lacking.values()])
+            for key, values in zip(lacking, np.split(made, ends[:-1], 1), strict=True):
+                self.put(key, values)
+                found[key] = values
+        return np.concatenate([found[key] for key in keys], 1)
+
+    def _key(
+        self,
+        slide: Slide,
+        x_px: NDArray[np.float64],
+        y_px: NDArray[np.float64],
+        encoder: Encoder,
+        size_px: int,
+        side_um: float | None,
+        side_px: float | None,
+    ) -> EmbeddingKey:
+        return EmbeddingKey(
+            slide=slide_content(slide),
             encoder=encoder.name,
             encoder_sha256=encoder.sha256,
             mode="physical" if side_px is None else "paper",
@@ -145,24 +197,9 @@ class EmbeddingCache:
             side=float(side_px if side_um is None else side_um / slide.require_mpp()),  # type: ignore[arg-type]
             size_px=size_px,
             places=places_hash(x_px, y_px),
+            arithmetic=encoder.arithmetic,
+            rules=RULES,
         )
-        kept = self.get(key)
-        if kept is not None and kept.shape == (len(x_px), encoder.width):
-            return kept
-        if progress is not None:
-            progress(0, len(x_px))
-        made = embed_places(
-            slide,
-            x_px,
-            y_px,
-            encoder,
-            size_px=size_px,
-            side_um=side_um,
-            side_px=side_px,
-            progress=progress,
-        )
-        self.put(key, made)
-        return made
 
 
 def _checksum(values: NDArray[np.float32]) -> str:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from stem_core.encoders.catalogue import EncoderFacts, InputRule, encoder_facts
+from stem_core.encoders.catalogue import EncoderFacts, encoder_facts
 from stem_core.encoders.compact import load_compact_encoder
 from stem_core.encoders.condition import Encoder
-from stem_core.encoders.preparation import is_resized, normalise, resize_patch
+from stem_core.encoders.preparation import Prepared, Resized, normalise
 from stem_core.encoders.weights import load_network
 from stem_core.errors import SettingsError
 
@@ -26,7 +23,6 @@ __all__ = ["FoundationEncoder", "Precision", "load_encoder", "load_published"]
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-_MOST_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -60,11 +56,32 @@ class FoundationEncoder:
         """Values per patch."""
         return self.facts.width
 
-    @torch.inference_mode()
+    @property
+    def arithmetic(self) -> str:
+        """Precision of the matrix products and kind of device.
+
+        Raises
+        ------
+        SettingsError
+            fp16 was asked for on a CPU.
+        """
+        device = next(self.network.parameters()).device.type
+        precision = self.precision
+        if precision == "auto":
+            precision = "fp32" if device == "cpu" else self.facts.precision
+        if precision == "fp16" and device == "cpu":
+            msg = f"{self.facts.title} in fp16 needs a GPU; take fp32 or bf16 on this CPU."
+            raise SettingsError(msg)
+        return f"{precision} {device}"
+
+    @property
+    def preparation(self) -> Resized:
+        """Patches are resized as the encoder was published with."""
+        assert self.facts.input is not None
+        return Resized(self.facts.input)
+
     def encode(self, patches: NDArray[np.uint8], *, batch: int = 64) -> NDArray[np.float32]:
         """Embed patches.
-
-        While the network works on a batch, threads resize the next one.
 
         Parameters
         ----------
@@ -82,50 +99,30 @@ class FoundationEncoder:
         SettingsError
             fp16 was asked for on a CPU.
         """
+        parts = [np.zeros((0, self.width), np.float32)]
+        for start in range(0, len(patches), batch):
+            prepared = self.preparation(patches[start : start + batch])
+            parts.append(self.encode_prepared(prepared))
+        return np.concatenate(parts)
+
+    @torch.inference_mode()
+    def encode_prepared(self, prepared: Prepared) -> NDArray[np.float32]:
+        """Embed resized patches, uint8 (N,3,px,px), all at once; errors as `encode`."""
+        assert isinstance(prepared, np.ndarray)
         assert self.facts.input is not None
         device = next(self.network.parameters()).device
-        dtype = self._dtype(device)
-        parts = [np.zeros((0, self.width), np.float32)]
-        with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
-            for resized in _resized_ahead(patches, self.facts.input, batch, pool):
-                x = normalise(resized, self.facts.input, device)
-                with torch.autocast(device.type, dtype, enabled=dtype is not None):
-                    embedded = self.network(x)
-                parts.append(embedded.float().cpu().numpy())
-        return np.concatenate(parts)
+        dtype = _DTYPES.get(self.arithmetic.split()[0])
+        if len(prepared) == 0:
+            return np.zeros((0, self.width), np.float32)
+        x = normalise(prepared, self.facts.input, device)
+        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+            embedded = self.network(x)
+        found: NDArray[np.float32] = embedded.float().cpu().numpy()
+        return found
 
     def to(self, device: torch.device) -> None:
         """Move the weights."""
         self.network.to(device)
-
-    def _dtype(self, device: torch.device) -> torch.dtype | None:
-        """Of the matrix products; None for float32 throughout."""
-        precision = self.precision
-        if precision == "auto":
-            precision = "fp32" if device.type == "cpu" else self.facts.precision
-        if precision == "fp16" and device.type == "cpu":
-            msg = f"{self.facts.title} in fp16 needs a GPU; take fp32 or bf16 on this CPU."
-            raise SettingsError(msg)
-        return _DTYPES.get(precision)
-
-
-def _resized_ahead(
-    patches: NDArray[np.uint8], rule: InputRule, batch: int, pool: Executor
-) -> Iterator[NDArray[np.uint8]]:
-    """Give batches of the network's size, the next one in the making."""
-    if not is_resized(patches.shape[-1], rule):
-        for start in range(0, len(patches), batch):
-            yield patches[start : start + batch]
-        return
-    starts = range(0, len(patches), batch)
-
-    def begin(start: int) -> list[Future[NDArray[np.uint8]]]:
-        return [pool.submit(resize_patch, p, rule) for p in patches[start : start + batch]]
-
-    ahead = begin(0)
-    for start in starts:
-        made, ahead = ahead, begin(start + batch)
-        yield np.stack([future.result() for future in made])
 
 
 def load_encoder(

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 
 from stem_core.encoders.condition import Encoder
 from stem_core.encoders.imported_embeddings import read_embeddings
-from stem_core.encoders.pair import JoinedEncoder
+from stem_core.encoders.pair import joined_parts
+from stem_core.encoders.preparation import AsRead, Prepared
 from stem_core.errors import EncoderMissingError, SectionError, SpotsError
 from stem_core.slides.spots import Spots
 
@@ -38,6 +40,8 @@ class ImportedEncoder:
     width: int
     folder: Path
     patch_um: float | None = None
+    preparation: ClassVar = AsRead()
+    arithmetic: ClassVar = ""
 
     @property
     def sha256(self) -> str:
@@ -58,6 +62,11 @@ class ImportedEncoder:
         )
         raise EncoderMissingError(msg)
 
+    def encode_prepared(self, prepared: Prepared) -> NDArray[np.float32]:
+        """Embed nothing; raises as `encode`."""
+        assert isinstance(prepared, np.ndarray)
+        return self.encode(prepared)
+
     def to(self, device: torch.device) -> None:
         """Nothing has to be moved."""
 
@@ -71,7 +80,7 @@ class ImportedEncoder:
         section
             Its name.
         spots
-            By barcode, or by place where the file has none.
+            By barcode and place, or by place alone where the file has no barcodes.
         side_um
             Side of the patches that are needed.
         mpp
@@ -84,7 +93,8 @@ class ImportedEncoder:
         Raises
         ------
         SectionError
-            The file is missing or damaged, lacks a spot, or has other patches or another width.
+            The file is missing or damaged, lacks a spot, or has other patches, places or another
+            width.
         """
         self.require_file(section)
         try:
@@ -133,5 +143,4 @@ class ImportedEncoder:
 
 def imported_parts(encoder: Encoder) -> tuple[ImportedEncoder, ...]:
     """Return the encoders that are known by their embeddings: all of them, or none."""
-    parts = encoder.encoders if isinstance(encoder, JoinedEncoder) else (encoder,)
-    return tuple(part for part in parts if isinstance(part, ImportedEncoder))
+    return tuple(part for part in joined_parts(encoder) if isinstance(part, ImportedEncoder))

@@ -6,17 +6,48 @@ An encoder that is not trained gives the same embedding each time, so every view
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from stem_core.encoders.condition import Encoder
+from stem_core.encoders.preparation import Preparation, Prepared
 
-__all__ = ["ViewedEncoder", "dihedral", "restain"]
+if TYPE_CHECKING:  # a view is prepared in processes that do without torch
+    import torch
+
+    from stem_core.encoders.condition import Encoder
+
+__all__ = ["PatchView", "ViewedEncoder", "dihedral", "restain"]
 
 _GAIN, _SHIFT = 0.2, 0.02  # largest change of a stain's strength, and of its background
 _DIHEDRAL = 8
+
+
+@dataclass(frozen=True)
+class PatchView:
+    """Stain and turn patches, then prepare them.
+
+    Attributes
+    ----------
+    stain, turn
+        Which; 0 is as it is.
+    seed
+        Of the stains.
+    preparation
+        Of the encoder.
+    """
+
+    stain: int
+    turn: int
+    seed: int
+    preparation: Preparation
+
+    def __call__(self, patches: NDArray[np.uint8]) -> Prepared:
+        """Prepare a view of patches (N,3,P,P)."""
+        if self.stain:
+            patches = restain(patches, np.random.default_rng((self.seed, self.stain)))
+        return self.preparation(np.ascontiguousarray(dihedral(patches, self.turn)))
 
 
 @dataclass(frozen=True)
@@ -65,12 +96,25 @@ class ViewedEncoder:
         """Of the encoder's weights."""
         return self.encoder.sha256
 
+    @property
+    def arithmetic(self) -> str:
+        """Of the encoder."""
+        return self.encoder.arithmetic
+
+    @property
+    def preparation(self) -> PatchView:
+        """The view, then what the encoder does."""
+        return PatchView(*self._stain_and_turn, self.seed, self.encoder.preparation)
+
     def encode(self, patches: NDArray[np.uint8], *, batch: int = 64) -> NDArray[np.float32]:
         """Embed the view of each patch, (N,3,P,P) uint8 -> (N,width)."""
-        stain, turn = self._stain_and_turn
-        if stain:
-            patches = restain(patches, np.random.default_rng((self.seed, stain)))
-        return self.encoder.encode(np.ascontiguousarray(dihedral(patches, turn)), batch=batch)
+        starts = range(0, max(len(patches), 1), batch)
+        parts = [self.preparation(patches[start : start + batch]) for start in starts]
+        return np.concatenate([self.encode_prepared(part) for part in parts])
+
+    def encode_prepared(self, prepared: Prepared) -> NDArray[np.float32]:
+        """Embed views that were made already."""
+        return self.encoder.encode_prepared(prepared)
 
     def to(self, device: torch.device) -> None:
         """Move the weights."""

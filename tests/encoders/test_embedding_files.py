@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from stem_core.encoders.embedding_cache import EmbeddingCache
 from stem_core.encoders.imported_embeddings import read_embeddings
+from stem_core.encoders.preparation import AsRead, Prepared
 from stem_core.encoders.reading_ahead import embed_places
 from stem_core.errors import OutputError, SpotsError
 from stem_core.slides.patches import read_patches
@@ -24,14 +25,19 @@ class Colours:
     """An encoder that counts the patches it was given."""
 
     name, width = "colours", 3
+    preparation = AsRead()
 
-    def __init__(self, sha256: str = "0" * 64) -> None:
-        self.sha256 = sha256
+    def __init__(self, sha256: str = "0" * 64, arithmetic: str = "fp32 cpu") -> None:
+        self.sha256, self.arithmetic = sha256, arithmetic
         self.seen: list[int] = []
 
     def encode(self, patches: NDArray[np.uint8], *, batch: int = 64) -> NDArray[np.float32]:
         self.seen.append(len(patches))
         return patches.mean((2, 3)).astype(np.float32)
+
+    def encode_prepared(self, prepared: Prepared) -> NDArray[np.float32]:
+        assert isinstance(prepared, np.ndarray)
+        return self.encode(prepared)
 
     def to(self, device: torch.device) -> None:
         """Nothing to move."""

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from app.cli import main
 from stem_core.encoders.condition import Encoder
+from stem_core.encoders.preparation import Prepared
 from stem_core.training.hest import read_section
 from stem_core.training.recipe import Recipe
 from stem_core.training.recipe_file import read_recipe
@@ -39,12 +40,17 @@ class Counted:
     def __init__(self) -> None:
         self.encoder: Encoder = find_encoder(["compact-he"])
         self.name, self.width = self.encoder.name, self.encoder.width
-        self.sha256 = self.encoder.sha256
+        self.sha256, self.arithmetic = self.encoder.sha256, self.encoder.arithmetic
+        self.preparation = self.encoder.preparation
         self.patches = 0
 
     def encode(self, patches: NDArray[np.uint8], *, batch: int = 64) -> NDArray[np.float32]:
         self.patches += len(patches)
         return self.encoder.encode(patches, batch=batch)
+
+    def encode_prepared(self, prepared: Prepared) -> NDArray[np.float32]:
+        assert isinstance(prepared, np.ndarray)
+        return self.encode(prepared)
 
     def to(self, device: torch.device) -> None:
         self.encoder.to(device)

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
+from stem_core.encoders.preparation import AsRead, Prepared
 from stem_core.errors import EncoderMissingError, ModelFileError, SettingsError
 from stem_core.prediction.predictor import Predictor
 from stem_core.prediction.settings import SamplingSettings
@@ -35,7 +36,8 @@ FACTS = ModelFacts("tiny-converted", encoders=("compact-he",))
 class Invented:
     """An encoder of any width, from the colours of a patch alone."""
 
-    name, sha256 = "invented", "0" * 64
+    name, sha256, arithmetic = "invented", "0" * 64, "fp32 cpu"
+    preparation = AsRead()
 
     def __init__(self, width: int) -> None:
         self.width = width
@@ -45,6 +47,10 @@ class Invented:
         """(N,3,P,P) -> (N,width)."""
         colours = patches.reshape(len(patches), 3, -1).mean(-1) / 255
         return (colours.astype(np.float32) @ self._mix * 20).astype(np.float32)
+
+    def encode_prepared(self, prepared: Prepared) -> NDArray[np.float32]:
+        assert isinstance(prepared, np.ndarray)
+        return self.encode(prepared)
 
     def to(self, device: torch.device) -> None:
         """Nothing to move."""
