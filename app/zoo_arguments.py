@@ -31,11 +31,13 @@ def add_zoo_actions(actions: Any) -> None:
         actions, "pull-encoder", zoo_commands.pull_encoder, "fetch the weights of an encoder"
     )
     encoder.add_argument("name", metavar="NAME", help="see `stem doctor --gated`")
-    source = encoder.add_mutually_exclusive_group()
-    source.add_argument("--update", action="store_true", help="take the newest revision")
-    source.add_argument(
-        "--file", type=Path, metavar="FILE", help="take its published file, fetched by other means"
+    encoder.add_argument(
+        "--update", action="store_true", help="take the newest revision, or another file"
     )
+    encoder.add_argument(
+        "--file", type=Path, metavar="FILE",
+        help="keep a copy of its published file, fetched by other means",
+    )  # fmt: skip
     verify = add_command(
         actions, "verify", zoo_commands.verify, "compare a model's files with what was recorded"
     )

@@ -121,14 +121,14 @@ def pull(args: argparse.Namespace, stream: TextIO) -> int:
 def pull_encoder(args: argparse.Namespace, stream: TextIO) -> int:
     """Fetch an encoder's weights from the Hub, or take them from a file."""
     from stem_core.encoders.catalogue import encoder_facts
-    from zoo.encoder_files import install_encoder_file
-    from zoo.encoder_files import pull_encoder as pull_weights
+    from zoo.encoder_install import install_encoder_file
+    from zoo.encoder_pull import pull_encoder as pull_weights
 
     facts = encoder_facts(args.name)
     if facts is not None and stream.isatty():
         print(f"Licence: {facts.licence}", file=stream)
     if args.file is not None:
-        record = install_encoder_file(args.name, args.file)
+        record = install_encoder_file(args.name, args.file, update=args.update)
     else:
         bar = _BytesBar(stream)
         try:

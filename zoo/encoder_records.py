@@ -1,4 +1,4 @@
-"""Which encoders are on this machine: a small JSON file for each that was pulled.
+"""Which encoders are on this machine: a small JSON file for each that was installed.
 
 `<home>/zoo/encoders/<name>.json` is written last, after the weights were checked and loaded once,
 so what it names is whole.
@@ -17,17 +17,14 @@ from stem_core.encoders.timm_parts import INSTALL
 from zoo.entries import FileEntry
 from zoo.manifest import NAME_PATTERN
 from zoo.places import home, zoo_dir
-from zoo.records import write_whole
+from zoo.records import BY_HAND, write_whole
 
 __all__ = [
-    "BY_HAND",
     "InstalledEncoder",
     "installed_encoder",
     "missing_words",
     "record_encoder",
 ]
-
-BY_HAND = "by hand"
 
 
 class InstalledEncoder(BaseModel):

@@ -5,7 +5,7 @@
       zoo/installed/*.json    what was pulled from the Hub; written last, so what it names is whole
       zoo/pins.json           revisions and hashes that first pulls of unpinned entries found
       zoo/converted/<name>-…/ model folders made from others' checkpoints
-      zoo/encoders/           encoders that were pulled: records, and safetensors made from pickles
+      zoo/encoders/           encoders: records, safetensors made from pickles or brought by hand
       zoo/partial/            downloads broken off, to be gone on with
       zoo/locks/              one pull of a model at a time
 

@@ -15,6 +15,7 @@ from zoo.manifest import NAME_PATTERN
 from zoo.places import home, zoo_dir
 
 __all__ = [
+    "BY_HAND",
     "Installed",
     "Pin",
     "faulty_files",
@@ -26,6 +27,9 @@ __all__ = [
     "record_pull",
     "write_whole",
 ]
+
+
+BY_HAND = "by hand"
 
 
 class Installed(BaseModel):
@@ -64,12 +68,12 @@ class Installed(BaseModel):
 
 
 class Pin(BaseModel):
-    """What the first pull of an unpinned entry found."""
+    """What the first pull of an unpinned entry found; `by hand`, the file that was brought."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     repo: str
-    revision: str = Field(pattern=r"^[0-9a-f]{40}$")
+    revision: str = Field(pattern=rf"^([0-9a-f]{{40}}|{BY_HAND})$")
     files: tuple[FileEntry, ...]
 
 

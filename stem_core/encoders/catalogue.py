@@ -120,7 +120,7 @@ class EncoderFacts:
         What the embedding is: the class token, it and the mean of the patch tokens (registers left
         out), or CONCH's attentional pooling of all tokens.
     precision
-        For the matrix products on a GPU, as published.
+        For the matrix products on a GPU, as published, or as public loaders have it.
     revision
         40 hexadecimal digits, or `unpinned`.
     """
@@ -150,6 +150,7 @@ def _resized(
 _ALL = (
     EncoderFacts("compact-he", "Compact H&E encoder", "", 141, "MIT", gated=False),
     # Network and normalisation: the repository's card. Lanczos: Stem (Zhu et al. 2025).
+    # Precision: that of public loaders (HEST, TRIDENT); the card names none.
     EncoderFacts(
         "uni", "UNI", "MahmoodLab/UNI", 1024, _MAHMOOD, gated=True,
         files=(_PICKLED, _SAFE),

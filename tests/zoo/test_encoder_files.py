@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +18,13 @@ import torch
 from safetensors.torch import save
 
 from stem_core.encoders.catalogue import CATALOGUE
-from stem_core.errors import EncoderMissingError, HashError, ModelFileError, SettingsError
+from stem_core.errors import (
+    EncoderMissingError,
+    HashError,
+    ModelFileError,
+    OutputError,
+    SettingsError,
+)
 from stem_core.slides.sample import sample_slide
 from tests.encoders.published import State, tiny_facts, tiny_state
 from tests.hub.client import ROOT
@@ -24,10 +32,12 @@ from tests.hub.server import LoopbackHub
 from tests.zoo.published import write_whole_model
 from tests.zoo.world import Machine, one_line
 from zoo.convert import ModelFacts, convert_checkpoint
-from zoo.encoder_files import find_encoder, install_encoder_file
+from zoo.encoder_files import find_encoder
+from zoo.encoder_install import install_encoder_file
 from zoo.encoder_records import installed_encoder
 from zoo.entries import missing_encoders
 from zoo.loader import load_model
+from zoo.places import zoo_dir
 
 NAMES = ("uni", "conch", "h-optimus-0", "midnight-12k")
 PICKLED = ("uni", "conch")  # as published
@@ -146,6 +156,7 @@ def test_a_file_brought_by_hand_is_checked(
     with pytest.raises(ModelFileError, match=r"lacking norm.weight, with norm.wieght"):
         install_encoder_file("tiny-uni", path)
     assert installed_encoder("tiny-uni") is None
+    assert not list(zoo_dir("encoders").iterdir())  # nothing of it is kept
     path.write_bytes(files["uni"]["pytorch_model.bin"])
     record = install_encoder_file("tiny-uni", path)
     assert record == installed_encoder("tiny-uni")
@@ -153,6 +164,80 @@ def test_a_file_brought_by_hand_is_checked(
     assert find_encoder(["tiny-uni"]).width == 32
     with pytest.raises(SettingsError, match="comes with the program; those that can be pulled are"):
         install_encoder_file("compact-he", path)
+
+
+def test_a_file_brought_by_hand_is_kept_and_pinned(
+    machine: Machine, known: None, files: dict[str, dict[str, bytes]], tmp_path: Path
+) -> None:
+    name, path = "tiny-h-optimus-0", tmp_path / "got.safetensors"
+    first = files["h-optimus-0"]["model.safetensors"]
+    other = published_file("h-optimus-0", tiny_state("h-optimus-0", seed=1))["model.safetensors"]
+
+    def given(content: bytes) -> None:
+        path.write_bytes(content)
+        install_encoder_file(name, path)
+
+    def used() -> str:
+        return find_encoder([name]).sha256
+
+    given(first)
+    path.unlink()
+    assert used() == hashlib.sha256(first).hexdigest()
+    with pytest.raises(HashError, match="not the one that was installed first for H-optimus-0"):
+        given(other)
+    assert used() == hashlib.sha256(first).hexdigest()
+    given(first)  # the same one again
+    path.write_bytes(other)
+    command = ("stem", "zoo", "pull-encoder", name)
+    assert tiny(machine, *command, "--file", path, "--update").returncode == 0
+    assert used() == hashlib.sha256(other).hexdigest()
+
+    # The Hub has another one than was brought; with --update, its own.
+    record = installed_encoder(name)
+    assert record is not None
+    Path(record.weights).unlink()
+    assert "is not the one that was recorded" in one_line(tiny(machine, *command))
+    assert tiny(machine, *command, "--update").returncode == 0
+    assert used() == hashlib.sha256(first).hexdigest()
+    pins = json.loads((machine.home / "zoo" / "pins.json").read_text())
+    assert pins[f"encoder:{name}"]["revision"] == machine.hub.head(f"lab/{name}")
+    # By hand, it may be the pulled one alone.
+    with pytest.raises(HashError, match="installed first"):
+        given(other)
+    given(first)
+    assert json.loads((machine.home / "zoo" / "pins.json").read_text()) == pins
+
+
+def test_what_the_hub_has_may_be_what_was_brought(
+    machine: Machine, known: None, files: dict[str, dict[str, bytes]], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    name, path = "tiny-h-optimus-0", tmp_path / "got.safetensors"
+    path.write_bytes(files["h-optimus-0"]["model.safetensors"])
+    record = install_encoder_file(name, path)
+    Path(record.weights).unlink()
+    assert tiny(machine, "stem", "zoo", "pull-encoder", name).returncode == 0
+    again = installed_encoder(name)
+    assert again is not None
+    assert again.revision == machine.hub.head(f"lab/{name}")
+
+
+def test_a_copy_that_cannot_be_made_leaves_nothing(
+    known: None, files: dict[str, dict[str, bytes]], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    path = tmp_path / "got.safetensors"
+    path.write_bytes(files["h-optimus-0"]["model.safetensors"])
+
+    def full(source: Path, target: Path) -> None:
+        Path(target).write_bytes(Path(source).read_bytes()[:1000])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(OutputError, match=r"cannot be written .*; free space on that disk"):
+        install_encoder_file("tiny-h-optimus-0", path)
+    assert installed_encoder("tiny-h-optimus-0") is None
+    assert not list(zoo_dir("encoders").iterdir())
 
 
 def test_who_asks_is_told_how_to_get_them() -> None:

@@ -1,0 +1,231 @@
+"""Check the weights of a published encoder, bring them into a form to load, and record them.
+
+Pickled weights (`pytorch_model.bin`) are read without running them and kept in
+`<home>/zoo/encoders/` as safetensors, and so is a copy of safetensors that were brought by hand;
+those that were pulled stay in the Hub's cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from stem_core.encoders.catalogue import CATALOGUE, EncoderFacts, encoder_facts
+from stem_core.errors import HashError, ModelFileError, OutputError, SettingsError, StemError
+from stem_core.files import written_whole
+from zoo.encoder_records import InstalledEncoder, record_encoder
+from zoo.entries import FileEntry, file_sha256
+from zoo.places import zoo_dir
+from zoo.records import BY_HAND, Pin, read_pins, record_pin
+
+__all__ = ["install_encoder_file", "install_weights", "installing", "published_encoder"]
+
+_SAFE = ".safetensors"
+
+
+def install_encoder_file(name: str, path: Path, *, update: bool = False) -> InstalledEncoder:
+    """Install an encoder from its published file, which was brought here by other means.
+
+    The file is kept, converted or as a copy, and pinned: later files and pulls must be the same
+    until `update` is asked for.
+
+    Parameters
+    ----------
+    name
+        As in the catalogue.
+    path
+        The file.
+    update
+        Take it, whatever was installed first.
+
+    Raises
+    ------
+    SettingsError
+        No such encoder, one that comes with the program, or no such file.
+    EncoderMissingError
+        timm is not installed, so that nothing could be checked.
+    HashError, ModelFileError, OutputError
+        Nothing is installed then; what was stays.
+    """
+    from stem_core.encoders.timm_parts import import_timm
+
+    facts = published_encoder(name)
+    import_timm()
+    if not path.is_file():
+        msg = f"The file {path} is not there; give the weights of {facts.repo}."
+        raise SettingsError(msg)
+    with installing(name):
+        pin = read_pins().get(f"encoder:{name}")
+        known = set() if pin is None else {file.sha256 for file in pin.files}
+        if not update and pin is not None and file_sha256(path) not in known:
+            msg = (
+                f"The file {path.name} is not the one that was installed first for {facts.title} "
+                "(its sha256 differs); give that one, or add --update to take this one instead."
+            )
+            raise HashError(msg)
+        alike = (n for n in facts.files if n.endswith(_SAFE) == path.name.endswith(_SAFE))
+        record = install_weights(facts, BY_HAND, path, next(alike, path.name), copied=True)
+        if record.source.sha256 not in known:
+            found = Pin(repo=facts.repo, revision=BY_HAND, files=(record.source,))
+            record_pin(f"encoder:{name}", found)
+    return record
+
+
+def published_encoder(name: str) -> EncoderFacts:
+    """Return the facts of an encoder whose weights can be pulled.
+
+    Raises
+    ------
+    SettingsError
+        There is none of that name, or it comes with the program.
+    """
+    facts = encoder_facts(name)
+    if facts is None or not facts.repo:
+        known = ", ".join(other.name for other in CATALOGUE.values() if other.repo)
+        what = "comes with the program" if facts is not None else "is not known"
+        msg = f"The encoder '{name}' {what}; those that can be pulled are {known}."
+        raise SettingsError(msg)
+    return facts
+
+
+@contextlib.contextmanager
+def installing(
+    name: str,
+    waiting: Callable[[], None] = lambda: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[None]:
+    """Be the only one that installs an encoder; wait for that up to an hour.
+
+    Raises
+    ------
+    OutputError
+        Another process is at it all the time.
+    Cancelled
+        `should_stop` said so.
+    """
+    from filelock import FileLock
+
+    from zoo.install import take_turn
+
+    lock = FileLock(zoo_dir("locks") / f"encoder-{name}.lock")
+    if not take_turn(lock, waiting, should_stop):
+        msg = f"Another process has been pulling {name} for an hour; stop it, then try again."
+        raise OutputError(msg)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def install_weights(
+    facts: EncoderFacts,
+    revision: str,
+    source: Path,
+    path: str,
+    report: Callable[[str], None] = lambda stage: None,
+    *,
+    copied: bool = False,
+) -> InstalledEncoder:
+    """Convert or copy where need be, load once, and write the record.
+
+    Parameters
+    ----------
+    facts
+        Of the catalogue.
+    revision
+        Of the repository, or `by hand`.
+    source
+        The published file.
+    path
+        Its name in the repository.
+    report
+        Told of the stages `convert` and `check`.
+    copied
+        Whether safetensors are copied into the zoo's folder.
+
+    Raises
+    ------
+    HashError, ModelFileError, OutputError
+        Nothing is installed then.
+    """
+    from stem_core.encoders.foundation import load_published
+
+    described = FileEntry(path=path, size=source.stat().st_size, sha256=file_sha256(source))
+    sha256 = str(described.sha256)
+    kept = zoo_dir("encoders") / f"{facts.name}-{sha256[:12]}{_SAFE}"
+    if path.endswith(_SAFE):
+        report("check")
+        load_published(facts, source, sha256=sha256)
+        weights = _copy(source, sha256, kept) if copied else source
+        weights_sha256 = sha256
+    else:
+        report("convert")
+        with _written(kept) as aside:
+            _convert(facts, source, sha256, aside)
+        report("check")
+        try:
+            load_published(facts, kept, sha256=sha256)
+        except StemError:
+            kept.unlink()
+            raise
+        weights, weights_sha256 = kept, file_sha256(kept)
+    record = InstalledEncoder(
+        name=facts.name,
+        repo=facts.repo,
+        revision=revision,
+        source=described,
+        weights=str(weights),
+        weights_sha256=weights_sha256,
+        pulled=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    record_encoder(record)
+    return record
+
+
+def _copy(source: Path, sha256: str, target: Path) -> Path:
+    if target.is_file() and file_sha256(target) == sha256:
+        return target
+    with _written(target) as aside:
+        shutil.copyfile(source, aside)
+        if file_sha256(aside) != sha256:
+            msg = (
+                f"The file {source.name} changed while it was read; give it again when it is whole."
+            )
+            raise HashError(msg)
+    return target
+
+
+def _convert(facts: EncoderFacts, source: Path, sha256: str, target: Path) -> None:
+    """Write what an encoder needs of a pickled file as safetensors."""
+    from safetensors.torch import save_file
+
+    from stem_core.encoders.weights import needed_names
+    from zoo.checkpoint import read_checkpoint
+
+    tensors = read_checkpoint(source).tensors
+    kept = {name: tensors[name] for name in needed_names(facts, tensors)}
+    if not kept:
+        msg = (
+            f"The file {source.name} holds nothing of {facts.title}; give the weights of "
+            f"{facts.repo}."
+        )
+        raise ModelFileError(msg)
+    save_file(kept, target, metadata={"format": "pt", "source_sha256": sha256})
+
+
+@contextlib.contextmanager
+def _written(target: Path) -> Iterator[Path]:
+    """Write a file of the zoo's folder whole, or say that it cannot be."""
+    from safetensors import SafetensorError
+
+    try:
+        with written_whole(target) as aside:
+            yield aside
+    except (OSError, SafetensorError) as error:
+        if isinstance(error, OutputError):
+            raise
+        msg = f"The file {target} cannot be written ({error}); free space on that disk."
+        raise OutputError(msg) from error
