@@ -50,9 +50,9 @@ class ReadingWorkers:
 def workers_for(slide: Slide, patches: int) -> ReadingWorkers:
     """Choose who reads: at most 8 workers, and not more than this process has cores.
 
-    Processes from 4 cores and 500 patches on. With fewer, threads are as fast: what they hold
-    Python's lock for is a small part of reading a patch. An image that is decoded whole is in
-    memory once, so it is read by threads always.
+    Processes from 4 cores and 500 patches on. With fewer, threads are as fast and cost less: most
+    of reading a patch is done without Python's lock. An image that is decoded whole is in memory
+    once, so it is read by threads always.
     """
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))

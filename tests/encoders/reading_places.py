@@ -6,15 +6,18 @@ import os
 import sys
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from stem_core.encoders.preparation import Prepared
 from stem_core.encoders.reading_ahead import ReadingWorkers, embed_places
 from stem_core.errors import SlideOpenError
 from stem_core.slides.reading import Slide, open_slide
+
+if TYPE_CHECKING:  # the processes that read do without it
+    import torch
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from stem_core.encoders.reading_ahead import embed_places
 from stem_core.errors import OutputError, SpotsError
 from stem_core.slides.patches import read_patches
 from stem_core.slides.reading import Slide, open_slide
-from stem_core.slides.sample import sample_slide
 
 
 class Colours:
@@ -44,8 +43,8 @@ class Colours:
 
 
 @pytest.fixture(scope="module")
-def slide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slide]:
-    with open_slide(sample_slide(tmp_path_factory.mktemp("sample"))) as slide:
+def slide(sample_file: Path) -> Iterator[Slide]:
+    with open_slide(sample_file) as slide:
         yield slide
 
 
