@@ -1,10 +1,10 @@
 """A process that reads and prepares patches, and the end of it that is here.
 
-The process is a fresh interpreter that imports neither torch nor the main script, gets the reader
-by its standard input, then places, and answers on its standard output. It has its own handle of the
-slide. When this process goes away, in whatever way, its input ends and so does it.
+The process is a fresh interpreter that imports neither torch nor the main script (as
+`multiprocessing` would), is sent the reader, then places, and answers. It has its own handle of the
+slide. When this process goes away, in whatever way, the connection ends and so does that one.
 
-Run as a module, this is the process.
+Run as a module with the number of an open connection, this is the process.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import pickle
 import subprocess
 import sys
 import threading
-from multiprocessing.connection import wait
-from typing import Any, NoReturn
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,19 +48,21 @@ class ReadingProcess:
         self._ready = self._lost = False
         self._closed = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
+        self._answers, theirs = Pipe()
         paths = os.pathsep.join(path for path in sys.path if path)
         try:
-            described = pickle.dumps(reader)
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": paths},
-                process_group=0,  # Ctrl-C is for this process, which then closes that one
-            )
-            self._write(described)
-        # What cannot be pickled is told by any of these.
-        except (OSError, pickle.PickleError, AttributeError, TypeError) as error:
+            with theirs:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", __name__, str(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    env={**os.environ, "PYTHONPATH": paths},
+                    pass_fds=[theirs.fileno()],
+                    process_group=0,  # Ctrl-C is for this process, which then closes that one
+                )
+            self._answers.send(reader)
+        # Of these, the last are for what cannot be pickled, or not be passed on on this system.
+        except (OSError, pickle.PickleError, AttributeError, TypeError, ValueError) as error:
             self._lose(error)
         except BaseException:
             self.close()
@@ -70,9 +73,9 @@ class ReadingProcess:
         if not self.is_ready():
             return self._reader(x_px, y_px)
         try:
-            self._write(pickle.dumps((x_px, y_px)))
-            answer = self._receive()
-        except (OSError, EOFError, ValueError, pickle.PickleError) as error:
+            self._answers.send((x_px, y_px))
+            answer = self._answers.recv()
+        except (OSError, EOFError) as error:
             if self._closed.is_set():
                 raise
             self._lose(error)
@@ -82,72 +85,48 @@ class ReadingProcess:
         prepared: Prepared = answer
         return prepared
 
+    def is_ready(self) -> bool:
+        """Tell, without waiting, whether the process has started."""
+        if not self._ready and not self._lost:
+            try:
+                self._ready = self._answers.poll() and self._answers.recv() == _READY
+            except (OSError, EOFError) as error:
+                self._lose(error)
+        return self._ready and not self._lost
+
     def close(self) -> None:
         """End the process; a call that waits for it returns."""
         self._closed.set()
-        if self._process is None:
-            return
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None
-            with contextlib.suppress(OSError):  # what was not sent is not wanted any more
-                pipe.close()
-
-    def is_ready(self) -> bool:
-        """Tell, without waiting, whether the process has started."""
-        if self._lost:
-            return False
-        assert self._process is not None
-        assert self._process.stdout is not None
-        if not self._ready and wait([self._process.stdout.fileno()], timeout=0):
-            try:
-                self._ready = self._receive() == _READY
-            except (OSError, EOFError, ValueError, pickle.PickleError) as error:
-                self._lose(error)
-        return self._ready
-
-    def _write(self, pickled: bytes) -> None:
-        assert self._process is not None
-        assert self._process.stdin is not None
-        self._process.stdin.write(pickled)
-        self._process.stdin.flush()
-
-    def _receive(self) -> Any:
-        assert self._process is not None
-        assert self._process.stdout is not None
-        return pickle.load(self._process.stdout)
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
 
     def _lose(self, error: BaseException) -> None:
         self._lost = True
-        log.warning("A process that reads patches ended (%s); they are read without it.", error)
+        if not self._closed.is_set():
+            log.warning("A process that reads patches ended (%r); they are read here.", error)
 
 
-def serve() -> NoReturn:
-    """Answer until the input ends, or nobody takes the answers.
+def serve(questions: Connection) -> NoReturn:
+    """Answer until the other end goes away.
 
     Raises
     ------
-    EOFError, BrokenPipeError
+    EOFError, ConnectionError
         In the end.
     """
-    source = sys.stdin.buffer
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a library prints is no answer
-    reader = pickle.load(source)
-    pickle.dump(_READY, answers)
-    answers.flush()
+    reader: PatchReader = questions.recv()
+    questions.send(_READY)
     while True:
-        x_px, y_px = pickle.load(source)
+        x_px, y_px = questions.recv()
+        answer: Prepared | Exception
         try:
             answer = reader(x_px, y_px)
         except Exception as error:  # noqa: BLE001 - it is raised where the patches are wanted
             answer = error
-        pickle.dump(answer, answers, protocol=pickle.HIGHEST_PROTOCOL)
-        answers.flush()
+        questions.send(answer)
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(EOFError, BrokenPipeError):  # nobody asks, or wants to know, any more
-        serve()
-    os._exit(0)  # without trying to deliver the rest
+    with contextlib.suppress(EOFError, ConnectionError):
+        serve(Connection(int(sys.argv[1])))

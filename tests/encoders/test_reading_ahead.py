@@ -167,7 +167,7 @@ def test_a_process_that_is_killed_is_done_without(
         os.kill(started(process), signal.SIGKILL)
         middle = np.array([300.0])
         assert read_by(process(middle, middle)) == os.getpid()
-        assert "are read without it" in caplog.text
+        assert "they are read here" in caplog.text
     finally:
         process.close()
 
@@ -179,7 +179,7 @@ def test_what_cannot_be_sent_is_read_here(slide: Slide, caplog: pytest.LogCaptur
     embed_places(
         slide, x, y, encoder, side_um=8.0, size_px=2, workers=ReadingWorkers(2, processes=True)
     )
-    assert "are read without it" in caplog.text
+    assert "they are read here" in caplog.text
 
 
 def test_an_error_there_is_raised_here(slide: Slide) -> None:
