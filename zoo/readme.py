@@ -34,15 +34,21 @@ def figures_block(manifests: Iterable[Manifest]) -> str:
             cells = [
                 f"`{manifest.name}`",
                 fold.held_out,
-                f"**{own.pcc_all:.3f}**",
-                f"{pcc[0]:.3f} ({pcc[1]})",
-                f"**{own.mse:.3f}**",
-                f"{mse[0]:.3f} ({mse[1]})",
-                "–" if single is None else f"{single:.3f}",
+                *_beside(own.pcc_all, *pcc, better=own.pcc_all >= pcc[0]),
+                *_beside(own.mse, *mse, better=own.mse <= mse[0]),
+                "–" if single is None else f"{single:.3f}" if single < 1 else f"{single:,.0f}",
                 "–" if inside is None else f"{100 * inside:.0f} %",
             ]
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _beside(own: float, other: float, name: str, *, better: bool) -> tuple[str, str]:
+    """Return the model's and the best baseline's figure, the better one in bold."""
+    figures = f"{own:.3f}", f"{other:.3f}"
+    if better:
+        return f"**{figures[0]}**", f"{figures[1]} ({name})"
+    return figures[0], f"**{figures[1]}** ({name})"
 
 
 def with_figures(text: str, block: str) -> str:
