@@ -21,6 +21,7 @@ class Keys:
     SPOTS_FAULT = "spots_fault"
     MODEL = "model"
     UPLOADER_TURN = "uploader_turn"
+    RUN_ASKED = "run_asked"  # until the page has started the run
     LAST_RUN = "last_run"
     ACCEPTED_LICENCES = "accepted_licences"
     # Of the Models page: the open question and its model; what was downloaded or deleted here and

@@ -92,6 +92,7 @@ if slide is None or facts is None or facts.mpp is None or entry is None:
         if lacks
     ]
     st.caption(f"Still to choose: {', '.join(missing)}.")
+    st.session_state.pop(Keys.RUN_ASKED, None)
     st.stop()
 
 manifest = entry.manifest
@@ -166,10 +167,13 @@ with quality_place:
     tissue_um2 = None if tissue is None else tissue.fraction() * size_um[0] * size_um[1]
     quality = pick_quality(manifest, len(spots) if spots is not None else None, tissue_um2)
 with run_place:
-    if st.button(
+    # Remembered, so that another click, made before the page got here, does not lose it.
+    st.button(
         "Run prediction", type="primary", icon=":material/play_arrow:", width="stretch",
         disabled=spots is None, key="run_prediction",
-    ):  # fmt: skip
+        on_click=lambda: st.session_state.update({Keys.RUN_ASKED: True}),
+    )  # fmt: skip
+    if st.session_state.pop(Keys.RUN_ASKED, False) and spots is not None:
         request = JobRequest(**{**asdict(draft), **asdict(quality)})
         try:
             new_run = job_queue().submit(request)

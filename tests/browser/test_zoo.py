@@ -73,6 +73,12 @@ def button(place: Page | Locator, name: str) -> Locator:
     return place.get_by_role("button", name=name, exact=True)
 
 
+def settled(page: Page) -> None:
+    """Wait until the page has run through; then nothing in it moves any more."""
+    page.wait_for_timeout(300)
+    expect(page.locator("[data-test-script-state=notRunning]")).to_have_count(1)
+
+
 def start_download(page: Page, name: str) -> None:
     button(card(page, name), "Download").click()
     dialog = page.get_by_role("dialog")
@@ -147,6 +153,7 @@ def test_from_the_hub_to_a_map(
     expect(page.get_by_text(re.compile(r"^\d[\d\u202f]* spots? will be predicted"))).to_be_visible()
     expect(page.locator(".js-plotly-plot image")).to_have_count(3)
     page.get_by_text("Preview", exact=True).click()
+    settled(page)
     button(page, "Run prediction").click()
     page.wait_for_url(re.compile(r"/results\?.*run=[0-9a-f]{32}"))
     map_of(page)
