@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from .running import RunningApp, map_of, real_section, started_app
+from .running import RunningApp, map_of, real_section, settled, started_app
 
 expect.set_options(timeout=60_000)
 CHROMIUM_ARGUMENTS = [
@@ -89,6 +89,7 @@ def run_address(browser: Browser, app: RunningApp) -> str:
     expect(page.get_by_text(re.compile(r"^\d[\d\u202f]* spots? will be predicted"))).to_be_visible()
     expect(page.locator(".js-plotly-plot image")).to_have_count(3)
     page.get_by_text("Preview", exact=True).click()
+    settled(page)
     page.get_by_role("button", name="Run prediction").click()
     page.wait_for_url(re.compile(r"/results\?.*run=[0-9a-f]{32}"))
     map_of(page)

@@ -63,3 +63,9 @@ def started_app(environment: dict[str, str], place: Path) -> Iterator[str]:
     yield found[0]
     process.terminate()
     process.wait(20)
+
+
+def settled(page: Page) -> None:
+    """Wait until the page has run through; then nothing in it moves any more."""
+    page.wait_for_timeout(300)
+    expect(page.locator("[data-test-script-state=notRunning]")).to_have_count(1)

@@ -17,7 +17,7 @@ from tests.tiny import write_tiny_model
 from zoo.entries import HubSource, ModelEntry, describe_files, entry_from_manifest
 from zoo.manifest import read_manifest
 
-from .running import map_of, started_app
+from .running import map_of, settled, started_app
 
 pytestmark = pytest.mark.browser
 NAME, OTHER, REPO = "tiny-hub", "tiny-other", "somebody/tiny"
@@ -71,12 +71,6 @@ def card(page: Page, name: str) -> Locator:
 
 def button(place: Page | Locator, name: str) -> Locator:
     return place.get_by_role("button", name=name, exact=True)
-
-
-def settled(page: Page) -> None:
-    """Wait until the page has run through; then nothing in it moves any more."""
-    page.wait_for_timeout(300)
-    expect(page.locator("[data-test-script-state=notRunning]")).to_have_count(1)
 
 
 def start_download(page: Page, name: str) -> None:
