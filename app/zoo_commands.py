@@ -169,7 +169,7 @@ def verify(args: argparse.Namespace, stream: TextIO) -> int:
 
 def _fault(offer: Offer) -> str:
     """Say what is wrong with an installed model; "" for nothing."""
-    from zoo.entries import file_sha256
+    from stem_core.files import file_sha256
     from zoo.loader import check_model
     from zoo.records import faulty_files
 

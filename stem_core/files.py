@@ -1,14 +1,21 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and what they hold."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["written_whole"]
+__all__ = ["file_sha256", "written_whole"]
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file's content, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from stem_core.encoders.catalogue import EncoderFacts, encoder_facts
 from stem_core.errors import EncoderMissingError, HashError
+from stem_core.files import file_sha256
 from zoo.encoder_records import installed_encoder, missing_words
-from zoo.entries import file_sha256
 
 if TYPE_CHECKING:
     from stem_core.encoders.condition import Encoder

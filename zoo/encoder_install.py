@@ -15,9 +15,9 @@ from pathlib import Path
 
 from stem_core.encoders.catalogue import CATALOGUE, EncoderFacts, encoder_facts
 from stem_core.errors import HashError, ModelFileError, OutputError, SettingsError, StemError
-from stem_core.files import written_whole
+from stem_core.files import file_sha256, written_whole
 from zoo.encoder_records import InstalledEncoder, record_encoder
-from zoo.entries import FileEntry, file_sha256
+from zoo.entries import FileEntry
 from zoo.places import zoo_dir
 from zoo.records import BY_HAND, Pin, read_pins, record_pin
 

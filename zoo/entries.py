@@ -7,7 +7,6 @@ program's own first, and every entry remembers where it was read.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -18,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from stem_core.encoders.catalogue import encoder_facts
 from stem_core.errors import RegistryError
+from stem_core.files import file_sha256
 from zoo.manifest import NAME_PATTERN, HeldOut, Layout, Licences, Manifest
 
 __all__ = [
@@ -31,7 +31,6 @@ __all__ = [
     "Registry",
     "describe_files",
     "entry_from_manifest",
-    "file_sha256",
     "missing_encoders",
     "read_registry",
     "registry_sources",
@@ -161,12 +160,6 @@ class Registry(_Strict):
             msg = f"the name {twice[0]} is given twice"
             raise ValueError(msg)
         return self
-
-
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file's content, 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_registry(path: Path, shown: str = "") -> Registry:

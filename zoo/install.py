@@ -25,8 +25,9 @@ from stem_core.errors import (
     ModelFileError,
     OutputError,
 )
+from stem_core.files import file_sha256
 from zoo import hub
-from zoo.entries import MODEL_FILES, UNPINNED, FileEntry, ModelEntry, describe_files, file_sha256
+from zoo.entries import MODEL_FILES, UNPINNED, FileEntry, ModelEntry, describe_files
 from zoo.places import local_models_dirs, zoo_dir
 from zoo.records import (
     Installed,

@@ -26,6 +26,7 @@ from stem_core.encoders.condition import (
 )
 from stem_core.encoders.pair import JoinedEncoder
 from stem_core.errors import ModelFileError
+from stem_core.files import file_sha256
 from stem_core.prediction.model import (
     Bands,
     DomainReference,
@@ -34,7 +35,6 @@ from stem_core.prediction.model import (
     StemModel,
 )
 from zoo.encoder_files import ENCODERS_DIR, find_encoder
-from zoo.entries import file_sha256
 from zoo.manifest import Manifest, read_manifest
 
 __all__ = [

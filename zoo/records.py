@@ -9,8 +9,8 @@ from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stem_core.errors import OutputError
-from stem_core.files import written_whole
-from zoo.entries import UNPINNED, FileEntry, ModelEntry, file_sha256
+from stem_core.files import file_sha256, written_whole
+from zoo.entries import UNPINNED, FileEntry, ModelEntry
 from zoo.manifest import NAME_PATTERN
 from zoo.places import home, zoo_dir
 

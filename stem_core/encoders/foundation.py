@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,6 +17,7 @@ from stem_core.encoders.condition import Encoder
 from stem_core.encoders.preparation import Prepared, Resized, normalise
 from stem_core.encoders.weights import load_network
 from stem_core.errors import SettingsError
+from stem_core.files import file_sha256
 
 __all__ = ["FoundationEncoder", "Precision", "load_encoder", "load_published"]
 
@@ -183,6 +183,5 @@ def load_published(
     """Load an encoder from its facts; errors as `load_encoder`."""
     network = load_network(facts, weights)
     if sha256 is None:
-        with weights.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = file_sha256(weights)
     return FoundationEncoder(facts, network, sha256, precision)

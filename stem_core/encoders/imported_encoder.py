@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from stem_core.encoders.imported_embeddings import read_embeddings
 from stem_core.encoders.pair import joined_parts
 from stem_core.encoders.preparation import AsRead, Prepared
 from stem_core.errors import EncoderMissingError, SectionError, SpotsError
+from stem_core.files import file_sha256
 from stem_core.slides.spots import Spots
 
 __all__ = ["ImportedEncoder", "imported_parts"]
@@ -99,7 +99,7 @@ class ImportedEncoder:
         self.require_file(section)
         try:
             read = read_embeddings(
-                self._file(section), side_um=side_um, mpp=mpp, patch_um=self.patch_um
+                self.file(section), side_um=side_um, mpp=mpp, patch_um=self.patch_um
             )
             found = read.of_spots(spots.ids, spots.x_px, spots.y_px)
         except SpotsError as error:
@@ -121,7 +121,7 @@ class ImportedEncoder:
         SectionError
             It is missing.
         """
-        path = self._file(section)
+        path = self.file(section)
         if not path.is_file():
             msg = (
                 f"The embeddings of section {section} by {self.name} are missing: put {path.name} "
@@ -131,13 +131,11 @@ class ImportedEncoder:
 
     def file_sums(self, sections: Iterable[str]) -> dict[str, str]:
         """Hash the files of sections: name of the file -> sha256."""
-        found = {}
-        for section in sections:
-            with self._file(section).open("rb") as file:
-                found[self._file(section).name] = hashlib.file_digest(file, "sha256").hexdigest()
-        return found
+        files = [self.file(section) for section in sections]
+        return {path.name: file_sha256(path) for path in files}
 
-    def _file(self, section: str) -> Path:
+    def file(self, section: str) -> Path:
+        """Return where the file of a section is to lie."""
         return self.folder / f"{section}.h5"
 
 

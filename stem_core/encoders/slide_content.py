@@ -7,6 +7,7 @@ from pathlib import Path
 from weakref import WeakKeyDictionary
 
 from stem_core.errors import SlideOpenError
+from stem_core.files import file_sha256
 from stem_core.slides.reading import Slide
 
 __all__ = ["slide_content", "slide_files"]
@@ -55,7 +56,7 @@ def slide_files(slide: Slide) -> list[Path]:
 def _content(slide: Slide) -> str:
     try:
         files = slide_files(slide)
-        sums = {path: _sha256(path) for path in files}
+        sums = {path: file_sha256(path) for path in files}
     except OSError as error:
         msg = (
             f"{slide.path.name} cannot be read to the end ({error.strerror or error}); copy or "
@@ -67,11 +68,6 @@ def _content(slide: Slide) -> str:
     folder = slide.path.parent
     lines = [f"{path.relative_to(folder).as_posix()} {sums[path]}\n" for path in files]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _is_dicom(path: Path) -> bool:
