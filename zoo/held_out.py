@@ -15,6 +15,7 @@ from stem_core.errors import OutputError
 from stem_core.evaluation.records import Difference, MethodReport, SectionReport
 from stem_core.files import written_whole
 from stem_core.training.plan import Split
+from stem_core.training.section_files import find_files
 from zoo.training_order import TrainingOrder
 
 __all__ = ["HeldOutResult", "keep_report", "kept_report", "report_key"]
@@ -70,13 +71,8 @@ def report_key(order: TrainingOrder, split: Split, encoder: Encoder) -> str:
     if (genes := recipe.panel_file(order.recipe_file)) is not None:
         said.append(genes.read_text(encoding="utf-8", errors="replace"))
     for name in names:
-        places = [
-            folder / "st" / f"{name}.h5ad",
-            folder / "metadata" / f"{name}.json",
-            *sorted((folder / "wsis").glob(f"{name}.*")),
-            *sorted((folder / name).rglob("*")),
-            *(part.folder / f"{name}.h5" for part in imported_parts(encoder)),
-        ]
+        places = find_files(folder, name).all_files()
+        places += [part.file(name) for part in imported_parts(encoder)]
         for place in places:
             if place.is_file():
                 seen = place.stat()

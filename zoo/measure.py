@@ -56,6 +56,7 @@ def measure_split(
     recipe, found = order.recipe, []
     conditions = [material.condition(name) for name in split.train]
     targets = [log_counts(material.section(name), panel) for name in split.train]
+    key = report_key(order, split, material.encoder)
     generator = fitted.generator.to(device)
     for name in split.test:
         section, seen = material.section(name), material.condition(name)
@@ -89,9 +90,7 @@ def measure_split(
             protocol=recipe.protocol,
         )
         report = evaluate_section(_of_genes(given, columns))
-        keep_report(
-            report, order.report_path(split, name), report_key(order, split, material.encoder)
-        )
+        keep_report(report, order.report_path(split, name), key)
         found.append(report)
     fitted.generator.cpu()
     return found

@@ -42,11 +42,20 @@ class SectionFiles:
         An h5ad, or Space Ranger's outs; None where there is neither.
     image_folder, images
         Where its image is to lie, and what lies there: one, where all is well.
+    metadata
+        Where these are to lie; they need not be there.
     """
 
     table: Path | None
     image_folder: Path
     images: tuple[Path, ...]
+    metadata: Path
+
+    def all_files(self) -> list[Path]:
+        """Return everything a section may be read from, of Space Ranger's outs each file."""
+        outs = [] if self.table is None or self.table.is_file() else self.table.rglob("*")
+        tables = [] if self.table is None else [self.table, *sorted(outs)]
+        return [*tables, self.metadata, *self.images]
 
     def the_image(self, name: str) -> Path:
         """Return the image of the section, which is called `name`.
@@ -68,13 +77,13 @@ class SectionFiles:
 
 def find_files(folder: Path, name: str) -> SectionFiles:
     """Find the files of a section of a folder in one of the layouts above."""
-    table = folder / "st" / f"{name}.h5ad"
+    table, metadata = folder / "st" / f"{name}.h5ad", _metadata_file(folder, name)
     outs = next((p for p in (folder / name / "outs", folder / name) if _is_space_ranger(p)), None)
     if table.is_file() or outs is None:
         place = folder / "wsis"
         images = tuple(path for path in _images_in(place) if path.stem == name)
-        return SectionFiles(table if table.is_file() else None, place, images)
-    return SectionFiles(outs, folder / name, _images_in(folder / name))
+        return SectionFiles(table if table.is_file() else None, place, images, metadata)
+    return SectionFiles(outs, folder / name, _images_in(folder / name), metadata)
 
 
 def section_names(folder: Path) -> list[str]:
@@ -146,7 +155,7 @@ def read_metadata(folder: Path, name: str) -> dict[str, Any]:
     SectionError
         They cannot be read.
     """
-    path = folder / "metadata" / f"{name}.json"
+    path = _metadata_file(folder, name)
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -172,3 +181,7 @@ def _images_in(folder: Path) -> tuple[Path, ...]:
 
 def _is_space_ranger(folder: Path) -> bool:
     return (folder / MATRIX_NAME).is_file()
+
+
+def _metadata_file(folder: Path, name: str) -> Path:
+    return folder / "metadata" / f"{name}.json"
