@@ -124,7 +124,11 @@ def write_qupath(prediction: Prediction, path: Path, *, genes: Sequence[str] | N
 
 
 def write_tissuumaps(
-    prediction: Prediction, path: Path, *, genes: Sequence[str] | None = None
+    prediction: Prediction,
+    path: Path,
+    *,
+    genes: Sequence[str] | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Write a project that TissUUmaps 3 opens: `stem.tmap`, `spots.csv`, `slide.tif`, `run.json`.
 
@@ -136,6 +140,8 @@ def write_tissuumaps(
         A folder to make, or a file to end in `.zip` that holds the same.
     genes
         Which genes can be chosen in the project; all for None.
+    overwrite
+        Replace a folder that holds anything, with all that it holds.
 
     Returns
     -------
@@ -158,7 +164,7 @@ def write_tissuumaps(
                 for file in sorted(folder.iterdir()):
                     archive.write(file, file.name)
         return path
-    with replaced_whole(path, folder=True) as aside:
+    with replaced_whole(path, folder=True, overwrite=overwrite) as aside:
         _write_project(prediction, shown, aside)
     return path
 
@@ -249,8 +255,17 @@ def _project(prediction: Prediction, choices: Sequence[tuple[str, str]]) -> dict
 
 
 @contextlib.contextmanager
-def replaced_whole(path: Path, *, folder: bool = False) -> Iterator[Path]:
+def replaced_whole(path: Path, *, folder: bool = False, overwrite: bool = False) -> Iterator[Path]:
     """Give a place beside `path` to write to; it takes the name when all went well.
+
+    Parameters
+    ----------
+    path
+        File or folder to write; a file is replaced where it exists, and so is an empty folder.
+    folder
+        Whether it is a folder.
+    overwrite
+        Replace a folder that holds anything, with all that it holds.
 
     Raises
     ------
@@ -258,7 +273,8 @@ def replaced_whole(path: Path, *, folder: bool = False) -> Iterator[Path]:
         A folder is there already, or nothing can be written.
     """
     path = path.expanduser().absolute()
-    if path.exists() and (folder or path.is_dir()):
+    replaces = folder and path.is_dir() and (overwrite or not any(path.iterdir()))
+    if path.exists() and (folder or path.is_dir()) and not replaces:
         msg = f"The output {path} is there already; name another one."
         raise OutputError(msg)
     if not path.parent.is_dir():
@@ -270,7 +286,16 @@ def replaced_whole(path: Path, *, folder: bool = False) -> Iterator[Path]:
             if folder:
                 aside.mkdir()
             yield aside
-            aside.replace(path)
+            if not replaces:
+                aside.replace(path)
+                return
+            before = Path(held) / "before"
+            path.replace(before)
+            try:
+                aside.replace(path)
+            except OSError:
+                before.replace(path)
+                raise
     except OutputError:
         raise
     except OSError as error:
