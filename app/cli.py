@@ -174,9 +174,7 @@ def _run(
     return code
 
 
-def _finish(
-    command: Callable[..., Any], bound: inspect.BoundArguments, terminal: Terminal
-) -> int:
+def _finish(command: Callable[..., Any], bound: inspect.BoundArguments, terminal: Terminal) -> int:
     """Call a command and turn what it raises into one line and an exit code."""
     try:
         code = command(*bound.args, **bound.kwargs)

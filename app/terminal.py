@@ -29,8 +29,19 @@ if TYPE_CHECKING:
     from stem_core.prediction.predictor import Progress
 
 __all__ = [
-    "BAD_INPUT", "CTRL_C", "DONE", "FAULT", "INTERRUPTED", "Notes", "OUR_LOGGERS", "ProgressBar",
-    "Terminal", "TerminalOptions", "at_most_one", "one_line", "quiet_stderr",
+    "BAD_INPUT",
+    "CTRL_C",
+    "DONE",
+    "FAULT",
+    "INTERRUPTED",
+    "OUR_LOGGERS",
+    "Notes",
+    "ProgressBar",
+    "Terminal",
+    "TerminalOptions",
+    "at_most_one",
+    "one_line",
+    "quiet_stderr",
 ]  # fmt: skip
 
 DONE, FAULT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130

@@ -100,9 +100,7 @@ def info(name: str, /, *, as_json: Json = False, terminal: TerminalOptions = Ter
     return DONE
 
 
-def pull(
-    name: str, /, *, update: bool = False, terminal: TerminalOptions = Terminal()
-) -> int:
+def pull(name: str, /, *, update: bool = False, terminal: TerminalOptions = Terminal()) -> int:
     """Fetch a model from the Hugging Face Hub.
 
     Parameters
@@ -172,9 +170,7 @@ def pull_encoder(
     else:
         bar = _BytesBar(terminal)
         try:
-            record = pull_weights(
-                name, update=update, progress=bar, should_stop=CTRL_C.is_set
-            )
+            record = pull_weights(name, update=update, progress=bar, should_stop=CTRL_C.is_set)
         finally:
             bar.close()
     terminal.say(
@@ -184,9 +180,7 @@ def pull_encoder(
     return DONE
 
 
-def verify(
-    name: str | None = None, /, *, terminal: TerminalOptions = Terminal()
-) -> int:
+def verify(name: str | None = None, /, *, terminal: TerminalOptions = Terminal()) -> int:
     """Compare the files of installed models with what was recorded, and load them.
 
     Parameters

@@ -184,9 +184,7 @@ def recipe_file(name_or_path: str) -> Path:
     """
     if "/" in name_or_path or os.sep in name_or_path or name_or_path.endswith((".yaml", ".yml")):
         return Path(name_or_path)
-    found = {
-        item.stem: item for item in sorted(Path(str(files("zoo") / "recipes")).glob("*.yaml"))
-    }
+    found = {item.stem: item for item in sorted(Path(str(files("zoo") / "recipes")).glob("*.yaml"))}
     if name_or_path in found:
         return found[name_or_path]
     close = difflib.get_close_matches(name_or_path, found, n=1)
