@@ -27,6 +27,7 @@ from cyclopts import (
     ValidationError,
 )
 
+from app.help_text import HelpText
 from app.terminal import (
     BAD_INPUT,
     CTRL_C,
@@ -55,9 +56,9 @@ def _version() -> str:
 def _group(name: str, summary: str, commands: dict[str, tuple[str, str]], **options: Any) -> App:
     """Make an app of commands: name -> where its function is, and what it does."""
     group = App(
-        name=name, help=summary, version=_version, help_format="plaintext", help_formatter="plain",
+        name=name, help=summary, version=_version, help_format="plaintext", help_formatter=HelpText(),
         version_format="plaintext",
-        default_parameter=Parameter(negative=(), show_default=False),
+        default_parameter=Parameter(negative=(), show_default=False, allow_repeating=True),
         **options,
     )  # fmt: skip
     for place, (command, (function, does)) in enumerate(commands.items()):
@@ -149,6 +150,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return BAD_INPUT
     except KeyboardInterrupt:
         return _say_interrupted(Terminal())
+    except Exception as error:  # noqa: BLE001 - a module of a command cannot be imported
+        return _say_fault(error, Terminal(arguments=arguments))
     if "terminal" not in inspect.signature(command).parameters:  # help, version, completion
         return _finish(command, bound, Terminal())
     asked: Terminal = bound.arguments.get("terminal", Terminal())
@@ -192,13 +195,18 @@ def _finish(command: Callable[..., Any], bound: inspect.BoundArguments, terminal
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except Exception as error:  # noqa: BLE001 - the last line of defence: log it, say one line
-        if CTRL_C.is_set():  # an import that Ctrl-C broke off fails with another error
-            return _say_interrupted(terminal)
-        from app.faults import fault_sentence, record_fault
+        return _say_fault(error, terminal)
 
-        reference = record_fault(error, f"stem {' '.join(terminal.arguments[:1])}")
-        terminal.fail(fault_sentence(reference))
-        return FAULT
+
+def _say_fault(error: Exception, terminal: Terminal) -> int:
+    """Log a fault of ours and name the log in one line."""
+    if CTRL_C.is_set():  # an import that Ctrl-C broke off fails with another error
+        return _say_interrupted(terminal)
+    from app.faults import fault_sentence, record_fault
+
+    reference = record_fault(error, f"stem {' '.join(terminal.arguments[:1])}")
+    terminal.fail(fault_sentence(reference))
+    return FAULT
 
 
 def _usage_sentence(error: CycloptsError) -> str:

@@ -131,7 +131,7 @@ def benchmark_sampler(
 def install_completion(
     *,
     shell: Literal["bash", "zsh", "fish", "powershell"] | None = None,
-    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
     terminal: TerminalOptions = Terminal(),
 ) -> int:
     """Install completion of commands and options in a shell.
@@ -140,7 +140,7 @@ def install_completion(
     ----------
     shell
         Shell (default: the one that runs this command).
-    output
+    out
         File to write the completion script to; your shell's start file then stays unchanged.
     """
     from cyclopts.completion import ShellDetectionError
@@ -148,12 +148,12 @@ def install_completion(
     from app.cli import app
 
     try:
-        path = app.install_completion(shell=shell, output=output, add_to_startup=output is None)
+        path = app.install_completion(shell=shell, output=out, add_to_startup=out is None)
     except ShellDetectionError as error:
         msg = "The shell was not recognised. Name it with --shell."
         raise SettingsError(msg) from error
     except OSError as error:
-        msg = f"The completion script cannot be written ({error}); name a file with --output."
+        msg = f"The completion script cannot be written ({error}); name a file with --out."
         raise SettingsError(msg) from error
     terminal.say(f"Installed completion: {path}\nStart a new shell to use it.")
     return DONE

@@ -67,7 +67,13 @@ class Drawing:
 
     view: Annotated[
         tuple[float, float, float] | None,
-        Parameter(converter=_view, n_tokens=1, allow_leading_hyphen=True, group=_DRAWING),
+        Parameter(
+            converter=_view,
+            n_tokens=1,
+            allow_leading_hyphen=True,
+            group=_DRAWING,
+            metavar="X,Y,WIDTH",
+        ),
     ] = None
     width_px: Annotated[Whole, Parameter(group=_DRAWING)] = 1600
     dpi: Annotated[Number, Parameter(group=_DRAWING)] = 150.0
