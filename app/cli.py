@@ -137,6 +137,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit code.
     """
     arguments = tuple(sys.argv[1:] if argv is None else argv)
+    if arguments == ("--version",):  # twice as fast as by cyclopts, which imports rich for it
+        print(_version())
+        return DONE
     if threading.current_thread() is threading.main_thread():
         # A shell starts background commands with Ctrl-C ignored; being asked to stop still counts.
         CTRL_C.clear()

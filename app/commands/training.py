@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from app.commands.options import Device, OptionalNumber, WorkerCount
-from app.terminal import BAD_INPUT, DONE, INTERRUPTED, Terminal, TerminalOptions
+from app.terminal import (
+    BAD_INPUT,
+    DONE,
+    INTERRUPTED,
+    Terminal,
+    TerminalOptions,
+    one_line,
+)
 from stem_core.errors import SectionError, SettingsError, StemError, TrainingError, missing_extra
 
 if TYPE_CHECKING:
@@ -130,14 +137,19 @@ def check_sections(
     if not names:
         msg = f"There are no sections in {folder}; expected st/*.h5ad with wsis/, or */outs."
         raise SectionError(msg)
-    failed = 0
+    failed = []
     for name in names:
         try:
             terminal.say(check_section(read_section(folder, name), pitch_um).sentence())
         except StemError as error:
-            failed += 1
-            terminal.fail(error)
-    return BAD_INPUT if failed else DONE
+            failed.append(f"{name} ({one_line(error).rstrip('.')})")
+            terminal.say(f"{name}: {one_line(error)}")
+    if failed:
+        terminal.fail(
+            f"{len(failed)} of {len(names)} sections cannot be trained on: {'; '.join(failed)}."
+        )
+        return BAD_INPUT
+    return DONE
 
 
 def download_sections(
