@@ -56,8 +56,8 @@ def _version() -> str:
 def _group(name: str, summary: str, commands: dict[str, tuple[str, str]], **options: Any) -> App:
     """Make an app of commands: name -> where its function is, and what it does."""
     group = App(
-        name=name, help=summary, version=_version, help_format="plaintext", help_formatter=HelpText(),
-        version_format="plaintext",
+        name=name, help=summary, version=_version, version_format="plaintext",
+        help_format="plaintext", help_formatter=HelpText(),
         default_parameter=Parameter(negative=(), show_default=False, allow_repeating=True),
         **options,
     )  # fmt: skip

@@ -140,7 +140,8 @@ def test_a_packaged_recipe_gets_as_far_as_its_data(site: Path, elsewhere: Path) 
     assert done.returncode == 2
     assert done.stderr.startswith(
         "stem: 5 of the 5 sections are not in data/her2st with counts and image; put "
-        "st/<section>.h5ad and wsis/<section>.tif, or Space Ranger's <section>/outs and its image, there"
+        "st/<section>.h5ad and wsis/<section>.tif, or Space Ranger's <section>/outs and its image, "
+        "there; "
     ), done.stderr
     assert len(done.stderr.splitlines()) == 1
 
