@@ -49,9 +49,7 @@ def list_models(*, as_json: Json = False, terminal: TerminalOptions = Terminal()
         )
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     for row in table:
-        terminal.say(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        )
+        print("  ".join(c.ljust(width) for c, width in zip(row, widths, strict=True)).rstrip())
     return DONE
 
 
@@ -96,7 +94,7 @@ def info(name: str, /, *, as_json: Json = False, terminal: TerminalOptions = Ter
     if offer.record is not None:
         rows.append(("Pulled", f"{offer.record.pulled}, revision {offer.record.revision}"))
     for title, value in rows:
-        terminal.say(f"{title:<13} {value}")
+        print(f"{title:<13} {value}")
     return DONE
 
 

@@ -222,7 +222,7 @@ class _SlideWorker:
                     sentence=f"Skipped {task.slide.name}, finished already: {task.folder}",
                 )  # fmt: skip
             claim_output_dir(task.folder, overwrite)
-            predictor = self._load()
+            predictor = self.load()
             bar = ProgressBar(self.terminal)
             try:
                 prediction = predictor.predict(
@@ -269,8 +269,8 @@ class _SlideWorker:
         wanted = WantedRun(run.entry, run.settings, run.precision)
         return read_finished(task.folder, wanted, slide, spots, replace=run.overwrite)
 
-    def _load(self) -> Predictor:
-        """Load the model; what fails here fails for every slide."""
+    def load(self) -> Predictor:
+        """Load the model, once; what fails here fails for every slide."""
         from stem_core.prediction.predictor import Predictor
         from zoo.loader import load_model
 
@@ -290,6 +290,8 @@ def _predict_several(worker: _SlideWorker, tasks: Sequence[SlideTask], out: Path
     from stem_core.prediction.export import claim_output_dir
 
     terminal = worker.terminal
+    if not worker.run.resume:  # every slide needs the model: nothing is written where it fails
+        worker.load()
     claim_output_dir(out, overwrite=True).mkdir(parents=True, exist_ok=True)
     outcomes = [_Outcome() for _ in tasks]
     code = DONE

@@ -152,6 +152,10 @@ def test_a_model_that_cannot_be_used_stops_all(
     assert code == 2
     assert len(err.splitlines()) == 1 and "model.safetensors" in err
     assert out == ""
+    assert not Path("results").exists()
+    code, _, err = predict("slides", "-o", "results", "-m", "./damaged", *BATCH[2:], "--resume")
+    assert code == 2
+    assert len(err.splitlines()) == 1 and "model.safetensors" in err
     assert {row["state"] for row in summary("results")} == {"waiting"}
 
 
