@@ -198,9 +198,8 @@ def _match_spots(
         rows.setdefault(name, row)
     by_name = np.array([rows.get(name, -1) for name in spots.ids], dtype=np.int64)
     shared = int((by_name >= 0).sum())
-    pitch_px = spots.pitch_um / prediction.mpp
-    if not np.isfinite(pitch_px):
-        pitch_px = spots.diameter_um / prediction.mpp
+    pitch_um = spots.diameter_um if spots.pitch_um is None else spots.pitch_um
+    pitch_px = pitch_um / prediction.mpp
     off_px = _distance(prediction, by_name, x_px, y_px)
     named = fewer > 0 and shared >= fewer / 2
     if named and off_px <= pitch_px / 2:

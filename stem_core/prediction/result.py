@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stem_core.errors import ModelError, OutputError
-from stem_core.slides.spots import Spots
+from stem_core.slides.spots import Spots, known_pitch
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -200,11 +200,10 @@ def to_anndata(prediction: Prediction) -> AnnData:
         "slide_name": clean_text(prediction.slide_name),
         "mpp": float(mpp),
         "spot_diameter_um": float(spots.diameter_um),
-        "spot_pitch_um": float(spots.pitch_um),
         "spots_source": spots.source,
     }
-    if not np.isfinite(spots.pitch_um):  # a single spot has no neighbour
-        del metadata["spot_pitch_um"]
+    if spots.pitch_um is not None:  # h5ad has no null that anndata 0.10 can read
+        metadata["spot_pitch_um"] = float(spots.pitch_um)
     adata.uns["spatial"] = {
         _library_id(prediction.slide_name): {
             "images": {"hires": np.ascontiguousarray(prediction.thumbnail)},
@@ -304,7 +303,7 @@ def prediction_facts(
         x_px=obs["x_px"].to_numpy(np.float64),
         y_px=obs["y_px"].to_numpy(np.float64),
         diameter_um=float(metadata["spot_diameter_um"]),
-        pitch_um=float(metadata.get("spot_pitch_um", np.nan)),
+        pitch_um=known_pitch(metadata.get("spot_pitch_um")),
         source=metadata["spots_source"],
         array_row=obs["array_row"].to_numpy(np.int32),
         array_col=obs["array_col"].to_numpy(np.int32),

@@ -117,7 +117,7 @@ def test_array_places_from_the_file_or_from_positions(tmp_path: Path, slide: Sli
 def test_a_single_spot(tmp_path: Path, slide: Slide) -> None:
     (tmp_path / "a.csv").write_text("x_px,y_px\n10,20\n")
     spots = read_spots(tmp_path / "a.csv", slide, diameter_um=5)
-    assert len(spots) == 1 and math.isnan(spots.pitch_um)
+    assert len(spots) == 1 and spots.pitch_um is None
     assert spots.array_row.tolist() == [0]
 
 
