@@ -66,7 +66,7 @@ class EvaluationInput:
     Raises
     ------
     EvaluationError
-        Shapes differ, values are not finite, or there are fewer than 3 spots.
+        Shapes differ, values are not finite, or there is no spot.
     """
 
     section: str
@@ -116,8 +116,11 @@ class EvaluationInput:
         if len(self.symbols) != g:
             msg = f"{self.section}: {len(self.symbols)} gene symbols for {g} genes."
             raise EvaluationError(msg)
-        if n < 3:
-            msg = f"{self.section} has {n} spots in common, and at least 3 are needed to compare."
+        if n < 1:
+            msg = (
+                f"{self.section}: prediction and measurement have no spot in common; predict at "
+                "the measured spots."
+            )
             raise EvaluationError(msg)
 
     @property
@@ -197,7 +200,8 @@ class SectionReport:
     n_spots, n_genes, n_constant_genes, n_samples
         What was compared; constant genes are those that do not vary in the measurement.
     block_um
-        Side of the blocks of the bootstrap, in microns.
+        Side of the blocks of the bootstrap, in microns; None with fewer than 3 spots, where there
+        is no bootstrap, and where all spots lie in one place.
     methods
         The model first, then baselines, then other uses of the draws.
     differences
@@ -222,7 +226,7 @@ class SectionReport:
     n_genes: int
     n_constant_genes: int
     n_samples: int
-    block_um: float
+    block_um: float | None
     methods: tuple[MethodReport, ...]
     differences: tuple[Difference, ...]
     calibration: Mapping[str, Mapping[str, Sequence[float | None]]]
