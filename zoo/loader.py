@@ -291,7 +291,7 @@ def load_model(folder: Path, encoder: Encoder | None = None) -> StemModel:
         "weights_sha256": file_sha256(folder / "model.safetensors"),
         "encoder": "+".join(ref.name for ref in manifest.encoders),
         "encoder_sha256": encoder.sha256,
-        "training_slides": json.dumps(list(manifest.training_slides)),
+        "training_slides": json.dumps(list(manifest.training_slides), allow_nan=False),
     }
     if manifest.calibrated:
         identity["reference_sha256"] = file_sha256(folder / "reference.safetensors")

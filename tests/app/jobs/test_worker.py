@@ -82,6 +82,19 @@ def test_a_run_goes_through_its_stages_and_its_files_are_there(serving: Serving)
     assert beat["pid"] == worker.process.pid
 
 
+def test_one_spot_is_predicted(serving: Serving) -> None:
+    queue, file = serving.queue, uploads.store_upload(b"x_px,y_px\n450,350\n", "spots.csv")
+    job_id = queue.submit(
+        replace(serving.request, spots_kind="file", spots_upload_id=file.id, layout=None)
+    )
+    done = wait_until(queue, job_id)
+    assert (done.state, done.n_spots) == ("done", 1), done.message
+    record = json.loads((queue.result_dir(job_id) / "run.json").read_text(encoding="utf-8"))
+    assert record["spots"]["pitch_um"] is None
+    prediction = read_prediction(queue.result_dir(job_id) / "prediction.h5ad")
+    assert prediction.spots.pitch_um is None and prediction.mean.shape[0] == 1
+
+
 def test_failures_have_a_sentence_and_faults_a_number(serving: Serving) -> None:
     queue, slide_request = serving.queue, serving.request
     no_image = uploads.store_upload(b"this is no image", "x.png").id
