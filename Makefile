@@ -7,23 +7,32 @@ HOST   ?= 127.0.0.1
 PYTEST ?=
 WORKERS ?= 2
 
-.PHONY: help venv app test lint format browser clean
+# auto: the CPU build of torch where there is no NVIDIA GPU. TORCH_INDEX_URL names an index for it.
+TORCH  ?= auto
+export TORCH_INDEX_URL
+
+.PHONY: help venv app test test-newest lint format browser clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
 venv: $(STAMP) ## the environment in .venv, with everything for use, tests and training
 
-$(STAMP): requirements.txt requirements-dev.txt pyproject.toml
-	@set -e; for python in $(PYTHON) python3.13 python3.12 python3.11 python3.14 python3; do \
+# Tested with Python 3.11 to 3.13; a newer one is taken only where none of these is there.
+$(STAMP): requirements.txt requirements-dev.txt pyproject.toml tools/install_torch.py
+	@set -e; for python in $(PYTHON) python3.13 python3.12 python3.11 python3; do \
 	  command -v $$python >/dev/null 2>&1 || continue; \
 	  $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
 	  found=$$python; break; \
 	done; \
 	if [ -z "$$found" ]; then \
-	  echo "No Python 3.11 or newer (with its venv module) was found; install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; \
+	  echo "No Python 3.11 or newer with its venv module was found. Install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; \
+	fi; \
+	if ! $$found -c 'import sys; sys.exit(sys.version_info >= (3, 14))'; then \
+	  echo "Stem was tested with Python 3.11 to 3.13; this is $$($$found --version). If it fails, name another: make PYTHON=/path/to/python3.12" >&2; \
 	fi; \
 	if ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then $$found -m venv --clear $(VENV); fi
+	$(BIN)/python tools/install_torch.py $(TORCH)
 	$(BIN)/python -m pip install -r requirements.txt -r requirements-dev.txt
 	$(BIN)/python -m pip install --no-deps -e .
 	@touch $@
@@ -43,6 +52,9 @@ browser:
 
 test: $(STAMP) browser ## all tests, in two processes (PYTEST="-k name" for some)
 	$(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder $(PYTEST)
+
+test-newest: $(STAMP) ## tests on Python 3.11 to 3.13 with the newest and the lowest dependencies
+	$(BIN)/nox $(NOX)
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import platform
+import sqlite3
 import time
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,10 @@ _PACKAGES = (
     "anndata",
     "openslide-python",
     "openslide-bin",
-    "streamlit",
-    "plotly",
-    "dbos",
     "huggingface-hub",
     "safetensors",
 )
+_PAGE_PACKAGES = ("streamlit", "starlette", "uvicorn", "plotly", "dbos", "sqlalchemy")
 _TRIAL_SIDE = 768
 
 
@@ -41,14 +41,15 @@ def examine(*, gated: bool = False) -> dict[str, Any]:
     Returns
     -------
     dict
-        JSON-able: `versions`, `device`, `folders`, `models` and `problems` (sentences; empty when
-        all is well).
+        JSON-able: `versions`, `device`, `folders`, `pages`, `models` and `problems` (sentences;
+        empty when all is well).
     """
     problems: list[str] = []
     findings: dict[str, Any] = {
         "versions": _versions(problems),
         "device": _device(problems),
         "folders": _folders(problems),
+        "pages": _pages(problems),
         "models": _models(problems),
     }
     if gated:
@@ -59,7 +60,7 @@ def examine(*, gated: bool = False) -> dict[str, Any]:
 def report(findings: dict[str, Any]) -> str:
     """Return the findings as text, one a line."""
     lines: list[str] = []
-    for title in ("versions", "device", "folders", "models", "encoders"):
+    for title in ("versions", "device", "folders", "pages", "models", "encoders"):
         if title not in findings:
             continue
         lines.append(title.capitalize())
@@ -146,6 +147,31 @@ def _folders(problems: list[str]) -> dict[str, str]:
             found[name] = "cannot be used"
         else:
             found[name] = f"{folder} ({_size(folder)})"
+    return found
+
+
+def _pages(problems: list[str]) -> dict[str, str]:
+    """Look at what only the web pages need; an installation without the extra `app` is whole."""
+    found = {name: version(name) for name in _PAGE_PACKAGES if find_spec(name)}
+    absent = [name for name in _PAGE_PACKAGES if name not in found]
+    if len(absent) == len(_PAGE_PACKAGES):
+        return {"pages": "not installed; pip install 'stem-in-a-browser[app]' adds them"}
+    found["SQLite"] = sqlite3.sqlite_version
+    if absent:
+        found["queue"] = "not tried"
+        problems.append(
+            f"the pages need {', '.join(absent)}; run pip install 'stem-in-a-browser[app]'"
+        )
+        return found
+    from app.jobs.database import check_queue
+
+    try:
+        check_queue()
+    except StemError as error:
+        found["queue"] = "cannot be used"
+        problems.append(one_line(error).rstrip("."))
+    else:
+        found["queue"] = "takes runs"
     return found
 
 

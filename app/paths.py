@@ -23,7 +23,6 @@ from zoo.places import PRIVATE_MODE, home, private_dir
 __all__ = [
     "PRIVATE_MODE",
     "database_file",
-    "database_url",
     "heartbeat_file",
     "heartbeat_files",
     "home",
@@ -56,13 +55,6 @@ def sample_dir() -> Path:
 def database_file() -> Path:
     """Return the path of the job database; its private folder is made if missing."""
     return private_dir(home() / "database") / "jobs.sqlite"
-
-
-def database_url() -> str:
-    """Return the job database as an SQLAlchemy address (safe for any character in the path)."""
-    from sqlalchemy import URL
-
-    return URL.create("sqlite", database=str(database_file())).render_as_string()
 
 
 def log_file() -> Path:

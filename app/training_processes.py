@@ -9,13 +9,13 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from typing import IO, TextIO
 
 from stem_core.errors import TrainingError
+from stem_core.processes import child_environment, module_command
 
 __all__ = ["train_together"]
 
@@ -41,10 +41,10 @@ def train_together(arguments: Sequence[str], processes: int, stream: TextIO) -> 
     TrainingError
         One of them was killed.
     """
-    command = [sys.executable, "-m", "app.cli", *_without_processes(arguments)]
+    command = module_command("app.cli", *_without_processes(arguments))
     threads = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     shared = {
-        **os.environ,
+        **child_environment(),
         "WORLD_SIZE": str(processes),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(_free_port()),

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -20,10 +19,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import app
 from app import paths
 from app.jobs.folder import write_whole
 from stem_core.errors import Cancelled, StemError
+from stem_core.processes import child_environment, module_command
 
 __all__ = ["PullStatus", "forget_pull", "read_pull", "start_pull", "stop_pull"]
 
@@ -85,11 +84,9 @@ def start_pull(name: str, *, update: bool = False) -> PullStatus:
     _stop_file(name).unlink(missing_ok=True)
     status = PullStatus(name)
     _write(status)
-    root = str(Path(app.__file__).resolve().parents[1])
-    path = os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH", "")) if p)
     subprocess.Popen(
-        [sys.executable, "-m", "app.jobs.pulls", name, *(["--update"] if update else [])],
-        env={**os.environ, "PYTHONPATH": path},
+        module_command("app.jobs.pulls", name, *(["--update"] if update else [])),
+        env=child_environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -12,11 +12,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import paths, uploads
+from app.jobs.database import QUEUE_NAME, database_error, open_client
 from app.jobs.folder import JobFolder, Progress, all_job_ids, find_folder
 from app.jobs.model import FINAL_STATES, JobRequest, JobState, JobStatus, new_job_id
 from stem_core.errors import JobError, OutputError
@@ -26,17 +27,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MOST_WAITING",
-    "QUEUE_NAME",
     "WORKFLOW_NAME",
     "JobQueue",
     "uploads_in_use",
     "worker_alive",
 ]
 
-QUEUE_NAME = "runs"
-QUEUE_SETTINGS: dict[str, Any] = {"worker_concurrency": 1, "polling_interval_sec": 0.5}
 WORKFLOW_NAME = "predict_slide"
-APP_NAME = "stem"
 MOST_WAITING = 100
 _HEARTBEAT_LIMIT_S = 6.0
 _STOP_WAIT_S = 10.0
@@ -195,29 +192,12 @@ class JobQueue:
         try:
             yield self._connected()
         except SQLAlchemyError as error:
-            msg = (
-                f"The list of runs {paths.database_file()} cannot be used "
-                f"({_first_line(error)}); free space "
-                "and check that the file can be written."
-            )
-            raise OutputError(msg) from error
+            raise database_error(paths.database_file(), error) from error
 
     def _connected(self) -> DBOSClient:
-        from dbos import DBOS, DBOSClient
-        from dbos._serialization import DBOSPortableJSON
-
         with self._lock:
             if self._client is None:
-                DBOS.migrate(
-                    paths.database_url()
-                )  # the tables may be asked for before any worker ran
-                self._client = DBOSClient(
-                    system_database_url=paths.database_url(),
-                    application_name=APP_NAME,
-                    serializer=DBOSPortableJSON,
-                    retry_connection_errors=False,
-                )
-                self._client.register_queue(QUEUE_NAME, **QUEUE_SETTINGS)
+                self._client = open_client(paths.database_file())
             return self._client
 
     def _statuses(
@@ -339,7 +319,3 @@ def _held_by_worker(folder: JobFolder) -> bool:
         return folder.read_progress().state == "running" and worker_alive()
     except JobError:
         return False
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 from types import TracebackType
 
-import app
 from app import paths
 from app.faults import LOG
 from app.jobs.worker import NUMBER_VARIABLE, PARENT_VARIABLE
+from stem_core.processes import child_environment, module_command
 
 __all__ = ["Supervisor"]
 
@@ -98,17 +96,10 @@ class Supervisor:
 
 
 def _start_worker(environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    root = str(Path(app.__file__).resolve().parents[1])
-    search = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
     with paths.log_file().open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "app.jobs.worker"],
-            env={
-                **os.environ,
-                **environment,
-                PARENT_VARIABLE: str(os.getpid()),
-                "PYTHONPATH": search,
-            },
+            module_command("app.jobs.worker"),
+            env=child_environment(**environment, **{PARENT_VARIABLE: str(os.getpid())}),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -22,10 +22,18 @@ from typing import IO, NoReturn
 
 from app import paths, uploads
 from app.faults import LOG, fault_sentence, record_fault, start_log
+from app.jobs.database import (
+    APP_NAME,
+    QUEUE_NAME,
+    QUEUE_SETTINGS,
+    database_url,
+    support_old_sqlite,
+)
 from app.jobs.folder import write_whole
-from app.jobs.queue import APP_NAME, QUEUE_NAME, QUEUE_SETTINGS, uploads_in_use
+from app.jobs.queue import uploads_in_use
 from app.jobs.speed import measure_all
 from stem_core.errors import JobError, StemError
+from stem_core.processes import child_environment, module_command
 
 __all__ = ["NUMBER_VARIABLE", "PARENT_VARIABLE", "main", "run_worker"]
 
@@ -114,21 +122,21 @@ def _launch() -> None:
     for name in [name for name in os.environ if name.startswith("DBOS")]:
         del os.environ[name]  # would turn on cloud mode, exporters or another version
     import torch
-    from dbos import DBOS
-    from dbos._serialization import DBOSPortableJSON
+    from dbos import DBOS, DBOSPortableJSONSerializer
 
+    support_old_sqlite()
     logger = logging.getLogger("dbos")
     logger.handlers = list(LOG.handlers)
     logger.propagate = False
     DBOS(
         config={
             "name": APP_NAME,
-            "system_database_url": paths.database_url(),
+            "system_database_url": database_url(paths.database_file()),
             "application_version": APPLICATION_VERSION,
             "executor_id": worker_name(),
             "enable_otlp": False,
             "log_level": "WARNING",
-            "serializer": DBOSPortableJSON,
+            "serializer": DBOSPortableJSONSerializer(),
             "notification_listener_polling_interval_sec": 1.0,
         }
     )
@@ -209,7 +217,7 @@ def _begin_anew() -> NoReturn:
         end_run(run, "cancelled", "")
     LOG.info("worker: a cancelled run did not stop in time; beginning anew")
     logging.shutdown()
-    os.execv(sys.executable, [sys.executable, "-m", "app.jobs.worker"])
+    os.execve(sys.executable, module_command("app.jobs.worker"), child_environment())
 
 
 def _quit(number: int, frame: FrameType | None) -> NoReturn:

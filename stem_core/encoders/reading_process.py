@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from stem_core.encoders.patch_reader import PatchReader
 from stem_core.encoders.preparation import Prepared
+from stem_core.processes import child_environment, module_command
 
 __all__ = ["ReadingProcess"]
 
@@ -49,14 +50,14 @@ class ReadingProcess:
         self._closed = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._answers, theirs = Pipe()
-        paths = os.pathsep.join(path for path in sys.path if path)
+        search = os.pathsep.join(path for path in sys.path if path)  # the reader may be anyone's
         try:
             with theirs:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", __name__, str(theirs.fileno())],
+                    module_command(__name__, str(theirs.fileno())),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
-                    env={**os.environ, "PYTHONPATH": paths},
+                    env=child_environment(PYTHONPATH=search),
                     pass_fds=[theirs.fileno()],
                     process_group=0,  # Ctrl-C is for this process, which then closes that one
                 )
