@@ -293,6 +293,14 @@ class Manifest(_Strict):
             raise ValueError(msg)
         return self
 
+    def __repr__(self) -> str:
+        return (
+            f"Manifest({self.name} {self.version}: {len(self.panel)} genes, {self.species} "
+            f"{self.tissue}, encoder {'+'.join(ref.name for ref in self.encoders)})"
+        )
+
+    __str__ = __repr__
+
     @property
     def encoder_width(self) -> int:
         """Values per patch of all encoders together."""

@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 from stem_core.analysis.gene_sets import gene_key
 from stem_core.analysis.variogram import Floats
 from stem_core.errors import EvaluationError
+from stem_core.notebook import record_repr
 from stem_core.prediction.result import Prediction
 
 __all__ = ["Measured", "are_counts", "match_measured", "section_name"]
@@ -56,6 +57,8 @@ class Measured:
     apart_px: float = 0.0
     name: str = ""
     doubts: tuple[str, ...] = ()
+
+    __repr__ = record_repr
 
 
 def match_measured(

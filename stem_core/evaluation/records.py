@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stem_core.errors import EvaluationError
+from stem_core.notebook import record_repr
 
 __all__ = ["Difference", "EvaluationInput", "MethodReport", "SectionReport", "plain"]
 
@@ -87,6 +88,8 @@ class EvaluationInput:
     ranked_genes: tuple[str, ...] = ()
     file_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    __repr__ = record_repr
 
     def __post_init__(self) -> None:
         """Check shapes and values."""
@@ -233,6 +236,12 @@ class SectionReport:
     genes: Mapping[str, Sequence[Any]]
     pairs: Mapping[str, Any]
     notes: Sequence[str] = ()
+
+    def __repr__(self) -> str:
+        return (
+            f"SectionReport({self.section}: {self.n_spots:,} spots × {self.n_genes:,} genes, "
+            f"methods {', '.join(method.name for method in self.methods)})"
+        )
 
     @property
     def figures(self) -> Mapping[str, float]:

@@ -19,6 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stem_core.errors import ModelError, OutputError
+from stem_core.notebook import html_table
 from stem_core.slides.spots import Spots, known_pitch
 
 if TYPE_CHECKING:
@@ -134,6 +135,39 @@ class Prediction:
         if len(self.ensembl) != n_genes:
             msg = f"{len(self.ensembl)} Ensembl ids for {n_genes} genes"
             raise ValueError(msg)
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.slide_name}: {len(self.spots):,} spots × "
+            f"{len(self.symbols):,} genes, model {self._model_name()})"
+        )
+
+    def _repr_html_(self) -> str:
+        spots, run = self.spots, self.run
+        pitch = "" if spots.pitch_um is None else f", {spots.pitch_um:.4g} µm apart"
+        return html_table(
+            f"Prediction of {self.slide_name}",
+            {
+                "spots": f"{len(spots):,} ({spots.source}{pitch}, {spots.diameter_um:.4g} µm wide)",
+                "genes": f"{len(self.symbols):,} ({', '.join(self.symbols[:3])}, …)",
+                "model": self._model_name(),
+                "sampler": run.get("sampler"),
+                "steps, samples, seed": ", ".join(
+                    str(run[key]) for key in ("steps", "samples", "seed") if key in run
+                ),
+                "microns per pixel": f"{self.mpp:.4g}",
+                "units": "log2(1 + count)",
+                "domain distance": "not known" if self.domain_distance is None else None,
+                "note": NOTICE,
+            },
+        )
+
+    def _model_name(self) -> str:
+        """Name and version of the model, as the run record has them."""
+        model = self.run.get("model")
+        if not isinstance(model, dict):
+            return str(model or "not known")
+        return f"{model.get('name', 'not known')} {model.get('version', '')}".strip()
 
     def column(self, name: str, place: int) -> NDArray[np.float32]:
         """Return one gene of `mean`, `std`, `q05` or `q95`, (N,)."""

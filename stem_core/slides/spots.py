@@ -98,6 +98,13 @@ class Spots:
             msg = f"the pitch of the spots is {self.pitch_um} µm; give a positive number or None"
             raise ValueError(msg)
 
+    def __repr__(self) -> str:
+        pitch = "no pitch" if self.pitch_um is None else f"{self.pitch_um:.4g} µm apart"
+        return (
+            f"Spots({len(self):,} {self.source}, {pitch}, {self.diameter_um:.4g} µm wide, "
+            f"{int(self.in_tissue.sum()):,} in tissue)"
+        )
+
     def __len__(self) -> int:
         return len(self.ids)
 

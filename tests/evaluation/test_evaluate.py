@@ -19,8 +19,8 @@ from stem_core.evaluation.baselines import (
 )
 from stem_core.evaluation.evaluate import evaluate_section
 from stem_core.evaluation.figures import FIGURES
-from stem_core.evaluation.report import write_report
 from stem_core.evaluation.metrics import crps, evaluate_arrays, spearman_by_gene
+from stem_core.evaluation.report import write_report
 from stem_core.evaluation.summary import standings, summarise, verdicts
 from tests.evaluation.made_section import DRAWS, made_input
 

@@ -1,4 +1,4 @@
-"""Spots that have no pitch, or lie where nothing can be told: predicted, written, read, exported."""
+"""Predict, write, read and export one spot, two spots, and spots without a pitch."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ PITCHES_PX = {"two": 300, "on a line": 200, "outside the tissue": 28}
 
 
 def strict_json(text: str) -> Any:
-    """Read JSON as the standard has it: without NaN and Infinity."""
+    """Read JSON as the standard defines it: without NaN and Infinity."""
 
     def refuse(name: str) -> NoReturn:
-        raise AssertionError(f"{name} is no JSON")
+        pytest.fail(f"JSON has no {name}")
 
     return json.loads(text, parse_constant=refuse)
 
