@@ -53,10 +53,9 @@ JSON_LATER = {"app/commands.py", "app/zoo_commands.py"}
 
 
 def test_json_is_written_without_nan() -> None:
-    """`null` stands for a number that is not known: NaN and Infinity are no JSON."""
-    for path in [
-        file for package in (*PACKAGES, "benchmarks", "tools") for file in sources(package)
-    ]:
+    """JSON has no NaN and no Infinity: `null` stands for a number that is not known."""
+    places = (*PACKAGES, "benchmarks", "tools")
+    for path in [file for place in places for file in sources(place)]:
         if path.relative_to(ROOT).as_posix() in JSON_LATER:
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

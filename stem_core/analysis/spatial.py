@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 
 _REACH = 1.6  # pitches: beyond a square grid's diagonal (1.41), short of a hexagon's √3
 _CONSTANT = 1e-8
-_FEWEST_SPOTS = 3  # the I of two spots is -1, whatever their values
+_MIN_SPOTS = 3  # two spots have an I of -1 and correlate by 1 or -1, whatever their values
 _TOGETHER = 32  # genes, to keep copies of a large map small
 
 
@@ -65,7 +65,7 @@ def morans_i(values: NDArray[np.floating[Any]], weights: csr_array) -> Floats:
     n, genes = values.shape
     out = np.full(genes, np.nan)
     total = float(weights.sum())
-    if total == 0 or n < _FEWEST_SPOTS:
+    if total == 0 or n < _MIN_SPOTS:
         return out
     for start in range(0, genes, _TOGETHER):
         part = values[:, start : start + _TOGETHER].astype(np.float64)
@@ -90,8 +90,10 @@ def correlated_genes(values: NDArray[np.floating[Any]], column: int) -> Floats:
     Returns
     -------
     float64 array, shape (G,)
-        1 for the gene itself; NaN where a gene is constant.
+        1 for the gene itself; NaN where a gene is constant, and with fewer than 3 spots.
     """
+    if len(values) < _MIN_SPOTS:
+        return np.full(values.shape[1], np.nan)
     z = values.astype(np.float64) - values.mean(0, dtype=np.float64)
     norm = np.linalg.norm(z, axis=0)
     size = norm * norm[column]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from stem_core.prediction.exchange import write_qupath, write_tissuumaps
+from stem_core.prediction.exchange_zarr import write_spatialdata
 from stem_core.prediction.export import FILE_NAMES, write_prediction
 from stem_core.prediction.predictor import Predictor, SamplingSettings
 from stem_core.prediction.result import read_prediction
@@ -84,3 +86,8 @@ def test_a_result_is_written_and_its_pitch_is_a_number_or_null(
     project = write_tissuumaps(back, tmp_path / "project")
     assert strict_json((project / "stem.tmap").read_text("utf-8"))["mpp"] > 0
     assert len((project / "spots.csv").read_text("utf-8").splitlines()) == 1 + len(spots)
+    if find_spec("spatialdata") is not None:
+        import spatialdata
+
+        store = spatialdata.read_zarr(write_spatialdata(back, tmp_path / "result.zarr"))
+        assert all(len(table) == len(spots) for table in store.tables.values())
