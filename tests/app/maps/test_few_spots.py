@@ -24,6 +24,7 @@ from tests.prediction.test_few_spots import strict_json
 
 from .conftest import GENES, Run
 from .page import faults, open_maps, sound, words
+from .test_compare import open_page
 from .test_measured_page import content, give, section
 
 LAYERS = [f"mean:{GENES[0]}", f"std:{GENES[1]}", "domain", f"score:{GENES[0]},{GENES[1]}"]
@@ -90,12 +91,21 @@ def test_the_maps_page_opens_and_says_why_nothing_is_compared(few: Run, tmp_path
     assert f"{'1 spot was' if n == 1 else '2 spots were'} measured, and at least 3" in faults(at)
 
 
-def test_results_and_compare_pages_open(few: Run) -> None:
+def test_the_results_page_opens(few: Run) -> None:
     at = open_maps(few)
-    for page in ("results", "compare"):
-        at.switch_page(f"views/{page}.py")
-        at.query_params["run"] = few.id
-        if page == "compare":
-            at.query_params["with"] = few.id
-        sound(at.run())
-        assert not faults(at) and "nan" not in shown(at)
+    at.switch_page("views/results.py")
+    at.query_params["run"] = few.id
+    sound(at.run())
+    assert not faults(at) and "nan" not in shown(at)
+
+
+def test_the_compare_page_says_why_nothing_is_compared(
+    few: Run, make_run: Callable[..., Run]
+) -> None:
+    other = make_run()
+    write_prediction(few.prediction, other.folder.result_dir, overwrite=True)
+    at = open_page(run=few.id, **{"with": other.id})
+    [warning] = [warning.value for warning in at.warning]
+    n = len(few.prediction.spots)
+    assert f"have {'1 spot' if n == 1 else '2 spots'} and " in warning
+    assert "at least 3 spots" in warning and not faults(at)
