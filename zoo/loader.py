@@ -276,7 +276,8 @@ def load_model(
         reference.safetensors and, for an encoder of its own, encoder.safetensors.
     encoder
         Encoder to use in place of those on this machine. Its name and the sha256 of its weights
-        must be those in the manifest. Where the manifest has no sha256, the name alone is checked.
+        must be those in the manifest. Where the manifest has no sha256, the name alone is checked;
+        an encoder of the model's own is checked by its weights.
     allow_other_encoder
         Accept an `encoder` of another name or other weights. It must still give as many values
         per patch, and the run record names it.
