@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -78,7 +77,7 @@ def unlike_training(spots: Spots, trained_on: Layout) -> str | None:
     if not unlike and not (pattern and spots.source != trained_on.kind):
         return None
     here = f"{spots.diameter_um:g} µm"
-    if math.isfinite(spots.pitch_um):
+    if spots.pitch_um is not None:
         here += f", {spots.pitch_um:.0f} µm apart"
     name = "Measured" if spots.source == "measured" else platform_name(spots.source)
     name = name[0].upper() + name[1:]
@@ -89,8 +88,8 @@ def unlike_training(spots: Spots, trained_on: Layout) -> str | None:
     )
 
 
-def _differs(value: float, reference: float) -> bool:
-    return math.isfinite(value) and abs(value / reference - 1) > _UNLIKE
+def _differs(value: float | None, reference: float) -> bool:
+    return value is not None and abs(value / reference - 1) > _UNLIKE
 
 
 def platform_name(kind: str) -> str:

@@ -236,7 +236,9 @@ def register_server_slide(place: str) -> Upload:
     upload_id = secrets.token_hex(16)
     folder = paths.uploads_dir() / upload_id
     folder.mkdir(mode=paths.PRIVATE_MODE)
-    (folder / "link.json").write_text(json.dumps({"place": place}), encoding="utf-8")
+    (folder / "link.json").write_text(
+        json.dumps({"place": place}, allow_nan=False), encoding="utf-8"
+    )
     return Upload(upload_id, path, path.stat().st_size, "")
 
 

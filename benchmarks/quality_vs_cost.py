@@ -298,7 +298,7 @@ def measure(args: argparse.Namespace) -> None:
             "reference": reference,
             "subset": rows,
         }
-        args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        args.json.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _average(values: list[list[float]]) -> tuple[float, float, float]:
@@ -440,7 +440,7 @@ def write_curves(runs: list[dict[str, Any]], models: Path) -> None:
             | {name: round(float(np.mean([a[name][0] for a in against])), 4) for name in names},
         }
         manifest = Manifest.model_validate(config)
-        text = json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n"
+        text = json.dumps(manifest.model_dump(mode="json"), indent=1, allow_nan=False) + "\n"
         (folder / "config.json").write_text(text, encoding="utf-8")
         (folder / "README.md").write_text(model_card(manifest), encoding="utf-8")
 

@@ -50,7 +50,7 @@ def train(steps: int) -> None:
     if ranks.first:
         made = max(at) - WARM_UP
         seconds = [(b - a) / made for a, b in zip(at[WARM_UP], at[max(at)], strict=True)]
-        print(json.dumps({"elapsed_s": seconds[0], "processor_s": seconds[1]}))
+        print(json.dumps({"elapsed_s": seconds[0], "processor_s": seconds[1]}, allow_nan=False))
 
 
 def measure(processes: int, steps: int) -> dict[str, float]:

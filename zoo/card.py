@@ -206,7 +206,7 @@ def _limits(manifest: Manifest) -> str:
 def model_card(manifest: Manifest) -> str:
     """Write the card."""
     yaml = "\n".join(
-        f"{key}: {json.dumps(value, ensure_ascii=False)}"
+        f"{key}: {json.dumps(value, ensure_ascii=False, allow_nan=False)}"
         for key, value in card_header(manifest).items()
     )
     return f"""---

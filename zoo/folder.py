@@ -299,7 +299,8 @@ def write_model_folder(
         }
     )
     (folder / "config.json").write_text(
-        json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8"
+        json.dumps(manifest.model_dump(mode="json"), indent=1, allow_nan=False) + "\n",
+        encoding="utf-8",
     )
     counts = np.concatenate([log_counts(s, list(panel)) for s in sections.values()])
     gene_table(panel, ids, counts.mean(0), fitted, results).round(5).to_csv(folder / "genes.csv")

@@ -77,7 +77,7 @@ def report_key(order: TrainingOrder, split: Split, encoder: Encoder) -> str:
             if place.is_file():
                 seen = place.stat()
                 said.append((place.as_posix(), seen.st_size, seen.st_mtime_ns))
-    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(said, allow_nan=False).encode()).hexdigest()
 
 
 def keep_report(report: SectionReport, path: Path, key: str) -> None:
@@ -92,7 +92,8 @@ def keep_report(report: SectionReport, path: Path, key: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(path) as aside:
             aside.write_text(
-                json.dumps({"key": key, "report": report.to_dict(_ALL_DIGITS)}), "utf-8"
+                json.dumps({"key": key, "report": report.to_dict(_ALL_DIGITS)}, allow_nan=False),
+                "utf-8",
             )
     except OSError as error:
         msg = (

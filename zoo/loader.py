@@ -18,13 +18,14 @@ from safetensors.torch import load_file
 from stem_core.diffusion.conditional_mean import build_conditional_mean
 from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
 from stem_core.diffusion.schedule import Schedule
+from stem_core.encoders.catalogue import encoder_facts
 from stem_core.encoders.condition import (
     ConditionSpec,
     Encoder,
     condition_groups,
     condition_width,
 )
-from stem_core.encoders.pair import JoinedEncoder
+from stem_core.encoders.pair import joined_parts
 from stem_core.errors import ModelFileError
 from stem_core.files import file_sha256
 from stem_core.prediction.model import (
@@ -113,19 +114,36 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _find_encoder(folder: Path, manifest: Manifest) -> Encoder:
-    """Load the model's encoders and compare them with those it was trained with."""
-    found = find_encoder([ref.name for ref in manifest.encoders], folder)
-    parts = found.encoders if isinstance(found, JoinedEncoder) else (found,)
-    for ref, encoder in zip(manifest.encoders, parts, strict=True):
-        if ref.sha256 and encoder.sha256 != ref.sha256:
+def _check_weights(encoder: Encoder, manifest: Manifest, folder: Path, remedy: str) -> None:
+    """Require the weights of the manifest's encoders, where it has their sha256."""
+    for ref, part in zip(manifest.encoders, joined_parts(encoder), strict=True):
+        if ref.sha256 and part.sha256 != ref.sha256:
+            weights = f"sha256 {part.sha256[:12]}…" if part.sha256 else "no sha256"
             msg = (
                 f"The encoder {ref.name} is not the one model {folder.name} was trained "
-                f"with (sha256 {encoder.sha256[:12]}…, expected {ref.sha256[:12]}…); "
-                "install it again."
+                f"with ({weights}, expected {ref.sha256[:12]}…); {remedy}."
             )
             raise ModelFileError(msg)
-    return found
+
+
+def _check_given_encoder(encoder: Encoder, manifest: Manifest, folder: Path) -> None:
+    """Require the encoders of the manifest, in its order, by name and by weights."""
+    remedy = "give that encoder, or pass allow_other_encoder=True"
+    expected = [ref.name for ref in manifest.encoders]
+    parts = joined_parts(encoder)
+    same = len(parts) == len(expected) and all(
+        part.name == ref.name
+        # A model's own encoder has any name; its weights identify it.
+        or (encoder_facts(ref.name) is None and part.sha256 == ref.sha256 != "")
+        for part, ref in zip(parts, manifest.encoders, strict=True)
+    )
+    if not same:
+        msg = (
+            f"The encoder {encoder.name} is not the one model {folder.name} was trained with "
+            f"({'+'.join(expected)}); {remedy}."
+        )
+        raise ModelFileError(msg)
+    _check_weights(encoder, manifest, folder, remedy)
 
 
 def _read_genes(folder: Path, manifest: Manifest) -> pd.DataFrame:
@@ -246,7 +264,9 @@ def check_model(folder: Path) -> Manifest:
     return manifest
 
 
-def load_model(folder: Path, encoder: Encoder | None = None) -> StemModel:
+def load_model(
+    folder: Path, encoder: Encoder | None = None, *, allow_other_encoder: bool = False
+) -> StemModel:
     """Load a model folder.
 
     Parameters
@@ -255,7 +275,12 @@ def load_model(folder: Path, encoder: Encoder | None = None) -> StemModel:
         Holds config.json, model.safetensors, genes.csv, for a calibrated model
         reference.safetensors and, for an encoder of its own, encoder.safetensors.
     encoder
-        Instead of the one that the manifest names.
+        Encoder to use in place of those on this machine. Its name and the sha256 of its weights
+        must be those in the manifest. Where the manifest has no sha256, the name alone is checked;
+        an encoder of the model's own is checked by its weights.
+    allow_other_encoder
+        Accept an `encoder` of another name or other weights. It must still give as many values
+        per patch, and the run record names it.
 
     Returns
     -------
@@ -265,18 +290,25 @@ def load_model(folder: Path, encoder: Encoder | None = None) -> StemModel:
     Raises
     ------
     ModelFileError
-        A file is missing, damaged, or does not fit the manifest.
+        A file is missing, damaged, or does not fit the manifest; or the encoder is not the one the
+        model was trained with.
     EncoderMissingError
         The encoder is not on this machine.
     """
     manifest = read_manifest(folder / "config.json")
     genes = _read_genes(folder, manifest)
+    encoder_name = "+".join(ref.name for ref in manifest.encoders)
     if encoder is None:
-        encoder = _find_encoder(folder, manifest)
+        encoder = find_encoder([ref.name for ref in manifest.encoders], folder)
+        _check_weights(encoder, manifest, folder, "install it again")
+    elif allow_other_encoder:
+        encoder_name = encoder.name
+    else:
+        _check_given_encoder(encoder, manifest, folder)
     if encoder.width != manifest.encoder_width:
         msg = (
             f"The encoder {encoder.name} gives {encoder.width} values, model "
-            f"{folder.name} expects {manifest.encoder_width}; install the encoder the model was "
+            f"{folder.name} expects {manifest.encoder_width}; use the encoder the model was "
             "trained with."
         )
         raise ModelFileError(msg)
@@ -289,9 +321,9 @@ def load_model(folder: Path, encoder: Encoder | None = None) -> StemModel:
         "version": manifest.version,
         "config_sha256": file_sha256(folder / "config.json"),
         "weights_sha256": file_sha256(folder / "model.safetensors"),
-        "encoder": "+".join(ref.name for ref in manifest.encoders),
+        "encoder": encoder_name,
         "encoder_sha256": encoder.sha256,
-        "training_slides": json.dumps(list(manifest.training_slides)),
+        "training_slides": json.dumps(list(manifest.training_slides), allow_nan=False),
     }
     if manifest.calibrated:
         identity["reference_sha256"] = file_sha256(folder / "reference.safetensors")

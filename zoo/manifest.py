@@ -35,7 +35,7 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Gene(_Strict):
@@ -292,6 +292,14 @@ class Manifest(_Strict):
             msg = "a residual target needs the tissue around a spot (context_um)"
             raise ValueError(msg)
         return self
+
+    def __repr__(self) -> str:
+        return (
+            f"Manifest({self.name} {self.version}: {len(self.panel)} genes, {self.species} "
+            f"{self.tissue}, encoder {'+'.join(ref.name for ref in self.encoders)})"
+        )
+
+    __str__ = __repr__
 
     @property
     def encoder_width(self) -> int:

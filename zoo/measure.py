@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from stem_core.errors import EvaluationError
 from stem_core.evaluation.evaluate import evaluate_section
 from stem_core.evaluation.fold import fold_input
 from stem_core.evaluation.records import EvaluationInput, SectionReport
@@ -50,6 +51,8 @@ def measure_split(
     ------
     SectionError
         A held-out section cannot be used.
+    EvaluationError
+        No gene of a held-out section can be correlated.
     OutputError
         The figures cannot be kept.
     """
@@ -90,6 +93,9 @@ def measure_split(
             protocol=recipe.protocol,
         )
         report = evaluate_section(_of_genes(given, columns))
+        if "pcc_all" not in report.figures:
+            msg = f"{name}: {report.notes[-1]}"
+            raise EvaluationError(msg)
         keep_report(report, order.report_path(split, name), key)
         found.append(report)
     fitted.generator.cpu()

@@ -51,7 +51,7 @@ class Installed(BaseModel):
         When, UTC.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str = Field(pattern=NAME_PATTERN)
     folder: str
@@ -70,7 +70,7 @@ class Installed(BaseModel):
 class Pin(BaseModel):
     """What the first pull of an unpinned entry found; `by hand`, the file that was brought."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     repo: str
     revision: str = Field(pattern=rf"^([0-9a-f]{{40}}|{BY_HAND})$")
@@ -136,7 +136,7 @@ def record_pin(name: str, pin: Pin) -> None:
     with FileLock(zoo_dir("locks") / "pins.lock"):
         pins = {**read_pins(), name: pin}
         plain = {key: pins[key].model_dump(mode="json") for key in sorted(pins)}
-        write_whole(home() / "zoo" / "pins.json", json.dumps(plain, indent=1))
+        write_whole(home() / "zoo" / "pins.json", json.dumps(plain, indent=1, allow_nan=False))
 
 
 def record_pull(record: Installed) -> None:

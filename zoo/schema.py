@@ -32,7 +32,7 @@ def schema_text(name: str) -> str:
         **model.model_json_schema(),
         "title": title,
     }
-    return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(schema, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def registry_text() -> str:
@@ -46,7 +46,7 @@ def registry_text() -> str:
     others = [e for e in read_registry(REGISTRY_FILE).models if e.source != "bundled"]
     registry = Registry(schema_version=1, models=(*bundled, *others))
     plain = registry.model_dump(mode="json", exclude_defaults=True)
-    return json.dumps(plain, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def main() -> None:

@@ -182,7 +182,7 @@ def _identity(
             del training[name]
     if training["schedule"] == "constant":  # such a training may be made longer
         del training["steps"]
-    text = json.dumps([said, split.train, list(panel)], sort_keys=True)
+    text = json.dumps([said, split.train, list(panel)], sort_keys=True, allow_nan=False)
     hashed = hashlib.sha256(text.encode())
     for section in [*sections, *(watched if stops_early else ())]:
         for values in (section.condition, section.lattice, section.target, section.views):

@@ -93,7 +93,7 @@ class JobFolder:
     def write_progress(self, progress: Progress) -> Progress:
         """Write the status; a reader sees the old or the new one, never a part."""
         progress = replace(progress, updated_s=time.time())
-        write_whole(self.status_file, json.dumps(asdict(progress)))
+        write_whole(self.status_file, json.dumps(asdict(progress), allow_nan=False))
         return progress
 
     def ask_to_cancel(self) -> None:

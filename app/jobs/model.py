@@ -156,7 +156,7 @@ class JobRequest:
 
     def to_json(self) -> str:
         """Return the request as JSON text."""
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
+        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> JobRequest:

@@ -127,7 +127,7 @@ def _stop_file(name: str) -> Path:
 
 
 def _write(status: PullStatus) -> None:
-    text = json.dumps(asdict(replace(status, written=time.time())))
+    text = json.dumps(asdict(replace(status, written=time.time())), allow_nan=False)
     write_whole(_status_file(status.name), text)
 
 

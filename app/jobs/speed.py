@@ -84,7 +84,7 @@ def measure_all() -> None:
         except (StemError, RuntimeError):
             LOG.warning("the speed of %s could not be measured", entry.name, exc_info=True)
     try:
-        write_whole(paths.speed_file(), json.dumps(found))
+        write_whole(paths.speed_file(), json.dumps(found, allow_nan=False))
     except OSError:
         LOG.warning("the speed of the models could not be written")
 

@@ -13,7 +13,7 @@ from app.jobs.model import JobRequest
 from app.spots import place_spots
 from stem_core.files import written_whole
 from stem_core.slides.reading import Slide
-from stem_core.slides.spots import Spots
+from stem_core.slides.spots import Spots, known_pitch
 from stem_core.slides.tissue import TissueMask
 from zoo.manifest import Layout
 
@@ -70,7 +70,7 @@ def save_spots(spots: Spots, path: Path) -> None:
                     int(spots.in_tissue[i]),
                     repr(float(spots.tissue_fraction[i])),
                     repr(float(spots.diameter_um)),
-                    repr(float(spots.pitch_um)),
+                    "" if spots.pitch_um is None else repr(float(spots.pitch_um)),
                     spots.source,
                 )
             )
@@ -90,7 +90,7 @@ def load_spots(path: Path) -> Spots:
         x_px=np.array(column("x_px"), dtype=np.float64),
         y_px=np.array(column("y_px"), dtype=np.float64),
         diameter_um=float(first["diameter_um"]),
-        pitch_um=float(first["pitch_um"]),
+        pitch_um=known_pitch(first["pitch_um"] or None),
         source=cast("Source", first["source"]),
         array_row=np.array(column("array_row"), dtype=np.int32),
         array_col=np.array(column("array_col"), dtype=np.int32),

@@ -193,7 +193,7 @@ def _take_over() -> None:
 def _write_heartbeat() -> None:
     beat = {"pid": os.getpid(), "time_s": time.time()}
     try:
-        write_whole(paths.heartbeat_file(worker_name()), json.dumps(beat))
+        write_whole(paths.heartbeat_file(worker_name()), json.dumps(beat, allow_nan=False))
     except OSError:  # a full disk must not end the worker
         LOG.warning("worker: the heartbeat could not be written")
 

@@ -74,7 +74,9 @@ def share_page(
         raise SettingsError(msg)
     carried, pictures = _pictures(scene, image_px)
     carried["map/spots"] = _floats(scene.positions)
-    carried["map/ids"] = _text_bytes(json.dumps([written(name) for name in scene.ids]))
+    carried["map/ids"] = _text_bytes(
+        json.dumps([written(name) for name in scene.ids], allow_nan=False)
+    )
     panels = []
     for one in scene.maps:
         panel = one.panel

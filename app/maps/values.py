@@ -46,7 +46,7 @@ class MapValues:
     spot_diameter_um
         Diameter of a spot.
     pitch_um
-        Distance of neighbouring spots; the diameter where there is but one spot.
+        Distance of neighbouring spots; the spot diameter where they have no pitch.
     thumbnail
         uint8 (h, w, 3): the picture of the whole slide that the result keeps.
     thumbnail_scale
@@ -76,7 +76,7 @@ class MapValues:
         self.symbols = prediction.symbols
         self.mpp = prediction.mpp
         self.spot_diameter_um = spots.diameter_um
-        self.pitch_um = spots.pitch_um if np.isfinite(spots.pitch_um) else spots.diameter_um
+        self.pitch_um = spots.diameter_um if spots.pitch_um is None else spots.pitch_um
         self.thumbnail = prediction.thumbnail
         self.thumbnail_scale = prediction.thumbnail_scale
         self._places = {symbol: place for place, symbol in enumerate(self.symbols)}

@@ -189,9 +189,11 @@ def agreement_by_gene(
         Fewer than 3 spots or no gene in common.
     """
     rows = at >= 0
-    if rows.sum() < _MIN_SPOTS or not symbols:
+    if (common := int(rows.sum())) < _MIN_SPOTS or not symbols:
+        spots = "1 spot" if common == 1 else f"{common:,} spots"
+        genes = "1 gene" if len(symbols) == 1 else f"{len(symbols):,} genes"
         msg = (
-            f"The two runs have {int(rows.sum()):,} spots and {len(symbols):,} genes in common, "
+            f"The two runs have {spots} and {genes} in common, "
             f"and at least {_MIN_SPOTS} spots and one gene are needed to compare; choose another "
             "run."
         )

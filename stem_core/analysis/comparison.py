@@ -13,7 +13,9 @@ from scipy import stats
 from stem_core.analysis.variogram import Floats, lag_pairs, median_pitch
 from stem_core.errors import EvaluationError
 from stem_core.evaluation.metrics import (
+    MIN_SPOTS,
     evaluate_arrays,
+    mean_or_none,
     pearson_by_gene,
     relative_variance_difference,
     spearman_by_gene,
@@ -32,7 +34,6 @@ __all__ = [
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 _Z_90 = float(stats.norm.ppf(0.95))  # the 90 % band reaches from the 5 % to the 95 % quantile
-_MIN_SPOTS = 3
 
 
 def compare_genes(
@@ -127,7 +128,13 @@ def compare_panel(
         part[rows][:, genes].astype(np.float64) for part in (predicted, q05, q95, measured)
     )
     figures = evaluate_arrays(p, m, low, high)
-    return figures | {"spearman_all": float(np.nanmean(spearman_by_gene(p, m)))}
+    if figures["pcc_all"] is None:
+        msg = (
+            "Every gene is constant in the measured section, so nothing can be correlated; "
+            "choose another section."
+        )
+        raise EvaluationError(msg)
+    return figures | {"spearman_all": mean_or_none(spearman_by_gene(p, m))}
 
 
 def effective_number(
@@ -150,10 +157,13 @@ def effective_number(
     Returns
     -------
     float64 array, shape (G,)
-        From 3 to N; NaN where a gene is constant.
+        From 3 to N; NaN where a gene is constant, and where all spots lie in one place.
     """
     n = len(one)
-    pairs = lag_pairs(x_um, y_um, median_pitch(x_um, y_um))
+    pitch_um = median_pitch(x_um, y_um)
+    if pitch_um is None:
+        return np.full(one.shape[1], np.nan)
+    pairs = lag_pairs(x_um, y_um, pitch_um)
     product = pairs.covariance(one) * pairs.covariance(other)
     share = pairs.share @ product * (n - 1) / n
     own = one.var(0, dtype=np.float64) * other.var(0, dtype=np.float64)
@@ -192,7 +202,7 @@ def calibration(
         A row for each level: `nominal`, `observed` (share inside, bounds included), and `low` and
         `high`, the 5 % and 95 % quantiles of the share over genes.
     """
-    rows, genes = _shared(measured)
+    rows, genes = _shared(measured, at_least=1)
     mean, below, above, truth = (
         part[rows][:, genes].astype(np.float64)
         for part in (predicted, uncut_lower(predicted, q05, q95), q95, measured)
@@ -259,13 +269,16 @@ def gene_variation(
     return table.sort_values("measured", kind="stable")
 
 
-def _shared(measured: NDArray[np.floating[Any]]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _shared(
+    measured: NDArray[np.floating[Any]], at_least: int = MIN_SPOTS
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Spots with any measurement, and genes measured in all of these."""
     rows = ~np.isnan(measured).all(axis=1)
-    if rows.sum() < _MIN_SPOTS:
+    if (n := int(rows.sum())) < at_least:
+        were = "1 spot was" if n == 1 else f"{n} spots were"
         msg = (
-            f"{int(rows.sum())} spots were measured, and at least {_MIN_SPOTS} are needed to "
-            "compare; give the measured section of this slide."
+            f"{were} measured, and at least {at_least} are needed to compare; give the measured "
+            "section of this slide."
         )
         raise EvaluationError(msg)
     return rows, ~np.isnan(measured[rows]).any(axis=0)

@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 from stem_core.analysis.gene_sets import gene_key
 from stem_core.analysis.variogram import Floats
 from stem_core.errors import EvaluationError
+from stem_core.notebook import record_repr
 from stem_core.prediction.result import Prediction
 
 __all__ = ["Measured", "are_counts", "match_measured", "section_name"]
@@ -56,6 +57,8 @@ class Measured:
     apart_px: float = 0.0
     name: str = ""
     doubts: tuple[str, ...] = ()
+
+    __repr__ = record_repr
 
 
 def match_measured(
@@ -198,9 +201,8 @@ def _match_spots(
         rows.setdefault(name, row)
     by_name = np.array([rows.get(name, -1) for name in spots.ids], dtype=np.int64)
     shared = int((by_name >= 0).sum())
-    pitch_px = spots.pitch_um / prediction.mpp
-    if not np.isfinite(pitch_px):
-        pitch_px = spots.diameter_um / prediction.mpp
+    pitch_um = spots.diameter_um if spots.pitch_um is None else spots.pitch_um
+    pitch_px = pitch_um / prediction.mpp
     off_px = _distance(prediction, by_name, x_px, y_px)
     named = fewer > 0 and shared >= fewer / 2
     if named and off_px <= pitch_px / 2:

@@ -95,7 +95,7 @@ def compare_regions(
     y = values[:, kept].astype(np.float64)
     a, b = np.flatnonzero(inside_a), np.flatnonzero(in_b)
     pitch_um = median_pitch(x_um, y_um)
-    if not np.isfinite(pitch_um):
+    if pitch_um is None:
         msg = "All spots lie in one place, so no region can be compared; check the positions."
         raise SettingsError(msg)
     random = np.random.default_rng(seed)

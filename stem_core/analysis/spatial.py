@@ -15,10 +15,11 @@ Floats = NDArray[np.float64]
 
 _REACH = 1.6  # pitches: beyond a square grid's diagonal (1.41), short of a hexagon's √3
 _CONSTANT = 1e-8
+_MIN_SPOTS = 3  # two spots have an I of -1 and correlate by 1 or -1, whatever their values
 _TOGETHER = 32  # genes, to keep copies of a large map small
 
 
-def neighbour_weights(x_um: Floats, y_um: Floats, pitch_um: float) -> csr_array:
+def neighbour_weights(x_um: Floats, y_um: Floats, pitch_um: float | None) -> csr_array:
     """Weigh the neighbours of every spot alike.
 
     Neighbours are the spots within 1.6 pitches: 6 in a hexagonal pattern, 8 in a square one.
@@ -28,7 +29,7 @@ def neighbour_weights(x_um: Floats, y_um: Floats, pitch_um: float) -> csr_array:
     x_um, y_um
         Positions of the N spots, (N,), in microns.
     pitch_um
-        Distance between neighbouring spots.
+        Distance between neighbouring spots; None where there is none.
 
     Returns
     -------
@@ -36,7 +37,7 @@ def neighbour_weights(x_um: Floats, y_um: Floats, pitch_um: float) -> csr_array:
         Each row sums to 1, or to 0 where a spot has no neighbour.
     """
     n = len(x_um)
-    if n < 2 or not np.isfinite(pitch_um):
+    if n < 2 or pitch_um is None:
         return csr_array((n, n), dtype=np.float64)
     tree = cKDTree(np.column_stack([x_um, y_um]))
     pairs = tree.query_pairs(_REACH * pitch_um, output_type="ndarray")
@@ -59,12 +60,12 @@ def morans_i(values: NDArray[np.floating[Any]], weights: csr_array) -> Floats:
     -------
     float64 array, shape (G,)
         About 0 for values that are scattered, up to 1 for smooth ones, negative where neighbours
-        differ; NaN for a constant gene, and if no spot has a neighbour.
+        differ; NaN for a constant gene, if no spot has a neighbour, and with fewer than 3 spots.
     """
     n, genes = values.shape
     out = np.full(genes, np.nan)
     total = float(weights.sum())
-    if total == 0:
+    if total == 0 or n < _MIN_SPOTS:
         return out
     for start in range(0, genes, _TOGETHER):
         part = values[:, start : start + _TOGETHER].astype(np.float64)
@@ -89,8 +90,10 @@ def correlated_genes(values: NDArray[np.floating[Any]], column: int) -> Floats:
     Returns
     -------
     float64 array, shape (G,)
-        1 for the gene itself; NaN where a gene is constant.
+        1 for the gene itself; NaN where a gene is constant, and with fewer than 3 spots.
     """
+    if len(values) < _MIN_SPOTS:
+        return np.full(values.shape[1], np.nan)
     z = values.astype(np.float64) - values.mean(0, dtype=np.float64)
     norm = np.linalg.norm(z, axis=0)
     size = norm * norm[column]

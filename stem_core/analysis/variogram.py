@@ -220,10 +220,13 @@ def _models(h: Floats, farthest: float) -> Floats:
     return np.stack(columns, axis=1)
 
 
-def median_pitch(x: Floats, y: Floats) -> float:
-    """Median distance of a spot to its nearest neighbour; NaN if all spots are in one place."""
+def median_pitch(x: Floats, y: Floats) -> float | None:
+    """Return the median distance of a spot to its nearest neighbour.
+
+    None for a single spot, and where all spots lie in one place.
+    """
     points = np.unique(np.column_stack([x, y]), axis=0)
     if len(points) < 2:
-        return float("nan")
+        return None
     distance, _ = cKDTree(points).query(points, k=2)
     return float(np.median(distance[:, 1]))

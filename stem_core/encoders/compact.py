@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from stem_core.encoders.condition import encoder_repr
 from stem_core.encoders.filterbank import FEATURE_COUNT, patch_statistics
 from stem_core.encoders.preparation import AsRead, Prepared
 from stem_core.errors import ModelFileError
@@ -85,6 +86,8 @@ class CompactEncoder:
     name: str = "compact-he"
     width: int = LEARNED_WIDTH + FEATURE_COUNT
     preparation: ClassVar = AsRead()
+
+    __repr__ = encoder_repr
 
     @property
     def arithmetic(self) -> str:

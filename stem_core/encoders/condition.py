@@ -23,6 +23,7 @@ from scipy.ndimage import distance_transform_edt
 from stem_core.encoders.preparation import Preparation, Prepared
 from stem_core.encoders.reading_ahead import embed_places
 from stem_core.errors import NoTissueError
+from stem_core.notebook import record_repr
 from stem_core.slides.patches import paper_side_px
 from stem_core.slides.reading import Slide
 from stem_core.slides.spots import Spots
@@ -35,6 +36,7 @@ __all__ = [
     "SlideSurvey",
     "condition_groups",
     "condition_width",
+    "encoder_repr",
     "spot_condition",
     "spot_embeddings",
     "survey_condition",
@@ -85,6 +87,12 @@ class Encoder(Protocol):
     def to(self, device: torch.device) -> None:
         """Move the weights."""
         ...
+
+
+def encoder_repr(encoder: Encoder) -> str:
+    """Describe an encoder on one line: its name, width and weights, but no network."""
+    weights = f"sha256 {encoder.sha256[:12]}…" if encoder.sha256 else "weights not identified"
+    return f"{type(encoder).__name__}({encoder.name}, {encoder.width} values a patch, {weights})"
 
 
 class Embed(Protocol):
@@ -165,6 +173,8 @@ class SlideSurvey:
     embeddings: NDArray[np.float32]
     tissue: NDArray[np.bool_]
     mask_um: float
+
+    __repr__ = record_repr
 
     @cached_property
     def edge_um(self) -> NDArray[np.float32]:

@@ -76,7 +76,7 @@ class EmbeddingKey:
     @property
     def text(self) -> str:
         """All of it as JSON."""
-        return json.dumps(asdict(self), sort_keys=True)
+        return json.dumps(asdict(self), sort_keys=True, allow_nan=False)
 
     @property
     def digest(self) -> str:

@@ -13,7 +13,7 @@ from torch import nn
 
 from stem_core.encoders.catalogue import EncoderFacts, encoder_facts
 from stem_core.encoders.compact import load_compact_encoder
-from stem_core.encoders.condition import Encoder
+from stem_core.encoders.condition import Encoder, encoder_repr
 from stem_core.encoders.preparation import Prepared, Resized, normalise
 from stem_core.encoders.weights import load_network
 from stem_core.errors import SettingsError
@@ -45,6 +45,8 @@ class FoundationEncoder:
     network: nn.Module
     sha256: str
     precision: Precision = "auto"
+
+    __repr__ = encoder_repr
 
     @property
     def name(self) -> str:

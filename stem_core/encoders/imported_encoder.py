@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stem_core.encoders.condition import Encoder
+from stem_core.encoders.condition import Encoder, encoder_repr
 from stem_core.encoders.imported_embeddings import read_embeddings
 from stem_core.encoders.pair import joined_parts
 from stem_core.encoders.preparation import AsRead, Prepared
@@ -42,6 +42,8 @@ class ImportedEncoder:
     patch_um: float | None = None
     preparation: ClassVar = AsRead()
     arithmetic: ClassVar = ""
+
+    __repr__ = encoder_repr
 
     @property
     def sha256(self) -> str:

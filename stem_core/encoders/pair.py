@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stem_core.encoders.condition import Encoder
+from stem_core.encoders.condition import Encoder, encoder_repr
 from stem_core.encoders.preparation import Joined, Prepared
 from stem_core.errors import SettingsError
 
@@ -27,6 +27,8 @@ class JoinedEncoder:
     """
 
     encoders: tuple[Encoder, ...]
+
+    __repr__ = encoder_repr
 
     def __post_init__(self) -> None:
         if not self.encoders:

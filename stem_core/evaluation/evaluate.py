@@ -22,8 +22,10 @@ from stem_core.evaluation.intervals import (
     resampled_figures,
 )
 from stem_core.evaluation.metrics import (
+    MIN_SPOTS,
     crps_by_spot,
     evaluate_arrays,
+    mean_or_none,
     pearson_by_gene,
     relative_variance_difference,
     spearman_by_gene,
@@ -53,13 +55,13 @@ Figures = dict[str, float | None]
 
 @dataclass(frozen=True)
 class _Measured:
-    """What every method of a section is held against."""
+    """What every method of a section is held against; no bootstrap with fewer than 3 spots."""
 
     values: Values
     neighbours: csr_array
     moran: Floats
     pairs: Floats
-    bootstrap: BlockBootstrap
+    bootstrap: BlockBootstrap | None
     ranked: tuple[int, ...]  # columns, best first, as judged before
 
 
@@ -77,12 +79,9 @@ def evaluate_section(given: EvaluationInput, *, seed: int = 0) -> SectionReport:
     -------
     SectionReport
         Methods in this order: `model`; baselines; `one draw` (figures of single draws, averaged),
-        `median of draws` and `mode of draws` where there are draws.
-
-    Raises
-    ------
-    EvaluationError
-        Every gene is constant in the measurement.
+        `median of draws` and `mode of draws` where there are draws. Figures that cannot be computed
+        are left out, and `notes` say why: correlations, patterns and intervals need 3 spots, and
+        correlations genes that vary in the measurement.
     """
     column = {symbol: place for place, symbol in enumerate(given.symbols)}
     neighbours = neighbour_weights(given.x_um, given.y_um, median_pitch(given.x_um, given.y_um))
@@ -91,9 +90,12 @@ def evaluate_section(given: EvaluationInput, *, seed: int = 0) -> SectionReport:
         neighbours,
         morans_i(given.measured, neighbours),
         gene_correlations(given.measured),
-        draw_blocks(given.x_um, given.y_um, seed=seed),
+        draw_blocks(given.x_um, given.y_um, seed=seed)
+        if len(given.measured) >= MIN_SPOTS
+        else None,
         tuple(column[gene] for gene in given.ranked_genes if gene in column),
     )
+    constant = int(np.isnan(relative_variance_difference(given.measured, given.measured)).sum())
     probability = no_count_probability(given.predicted, given.samples, given.band)
     model, resampled = _method("model", "model", given.predicted, measured, probability)
     _judge_spread(given, model, resampled, measured)
@@ -125,16 +127,33 @@ def evaluate_section(given: EvaluationInput, *, seed: int = 0) -> SectionReport:
         baselines_chosen=given.baselines_chosen,
         n_spots=len(given.measured),
         n_genes=len(given.symbols),
-        n_constant_genes=int(np.isnan(measured.moran).sum()),
+        n_constant_genes=constant,
         n_samples=0 if given.samples is None else given.samples.shape[1],
-        block_um=measured.bootstrap.side_um,
+        block_um=None if measured.bootstrap is None else measured.bootstrap.side_um,
         methods=tuple(methods),
         differences=tuple(differences),
         calibration=calibration_table(given),
         genes=gene_table(given, measured.neighbours, probability),
         pairs=pair_table(given, measured.pairs),
-        notes=given.notes,
+        notes=(*given.notes, *_left_out(given, constant)),
     )
+
+
+def _left_out(given: EvaluationInput, constant: int) -> list[str]:
+    """Say which figures cannot be computed, and why."""
+    n = len(given.measured)
+    if n < MIN_SPOTS:
+        compared = "1 spot was" if n == 1 else f"{n} spots were"
+        return [
+            f"Only {compared} compared, so correlations, patterns and intervals are left out. "
+            f"They need at least {MIN_SPOTS} spots."
+        ]
+    if constant == len(given.symbols):
+        return [
+            "Every gene is constant in the measured section, so correlations and variance "
+            "differences are left out. Choose a section in which genes vary."
+        ]
+    return []
 
 
 @dataclass
@@ -163,19 +182,19 @@ def _method(
             chosen[f"pcc_{count}_fixed"] = measured.ranked[:count]
     figures: Figures = {key: plain[key] for key in ("pcc_10", "pcc_50", "pcc_all", "mse", "mae")}
     figures |= {
-        key: float(np.nanmean(r[list(genes)]))
-        for key, genes in chosen.items()
-        if key.endswith("fixed") and np.isfinite(r[list(genes)]).any()
+        key: mean_or_none(r[list(genes)]) for key, genes in chosen.items() if key.endswith("fixed")
     }
-    figures["spearman_all"] = float(np.nanmean(spearman_by_gene(predicted, truth)))
+    figures["spearman_all"] = mean_or_none(spearman_by_gene(predicted, truth))
     figures["rvd"] = plain["rvd"]
-    figures["rvd_median"] = float(np.nanmedian(relative_variance_difference(predicted, truth)))
+    rvd = relative_variance_difference(predicted, truth)
+    figures["rvd_median"] = float(np.nanmedian(rvd)) if np.isfinite(rvd).any() else None
     figures |= pattern_figures(morans_i(predicted, measured.neighbours), measured.moran)
     figures |= pair_figures(gene_correlations(predicted), measured.pairs)
     figures |= zero_figures(predicted, truth, probability)
-    return _Method(name, kind, figures), resampled_figures(
-        predicted, truth, measured.bootstrap, chosen
-    )
+    method = _Method(name, kind, figures)
+    if measured.bootstrap is None:
+        return method, {}
+    return method, resampled_figures(predicted, truth, measured.bootstrap, chosen)
 
 
 def _judge_spread(
@@ -190,21 +209,21 @@ def _judge_spread(
         _add_spot_means(model, resampled, measured, crps=score)
     if given.samples is not None:
         by_draw = [
-            np.nanmean(relative_variance_difference(draw, given.measured))
+            relative_variance_difference(draw, given.measured)
             for draw in given.samples.transpose(1, 0, 2)
         ]
-        model.figures["rvd_single_draw"] = float(np.mean(by_draw))
+        model.figures["rvd_single_draw"] = mean_or_none(np.stack(by_draw))
 
 
 def _add_spot_means(
     method: _Method, replicates: dict[str, Floats], measured: _Measured, **by_spot: Floats
 ) -> None:
     """Add figures that are means over spots, (N,) each, and their replicates."""
-    weights = measured.bootstrap.weights
-    weights = weights / weights.sum(1, keepdims=True)
     for key, values in by_spot.items():
         method.figures[key] = float(values.mean())
-        replicates[key] = weights @ values
+        if measured.bootstrap is not None:
+            weights = measured.bootstrap.weights
+            replicates[key] = weights @ values / weights.sum(1)
 
 
 def _of_draws(given: EvaluationInput, measured: _Measured) -> list[MethodReport]:
@@ -217,7 +236,7 @@ def _of_draws(given: EvaluationInput, measured: _Measured) -> list[MethodReport]
         for k in range(count)
     ]
     average: Figures = {
-        key: float(np.mean([found for figures in each if (found := figures[key]) is not None]))
+        key: mean_or_none(np.array([figures[key] for figures in each], dtype=np.float64))
         for key in each[0]
     }
     reports = [MethodReport("one draw", "draws", _finite(average), {})]
@@ -231,12 +250,11 @@ def _of_draws(given: EvaluationInput, measured: _Measured) -> list[MethodReport]
 
 
 def _report(method: _Method, replicates: Mapping[str, Floats], measured: _Measured) -> MethodReport:
-    blocks = measured.bootstrap.blocks
     figures = _finite(method.figures)
     intervals = {
-        key: percentile_interval(values, blocks)
+        key: percentile_interval(values, measured.bootstrap.blocks)
         for key, values in replicates.items()
-        if figures.get(key) is not None
+        if measured.bootstrap is not None and figures.get(key) is not None
     }
     return MethodReport(method.name, method.kind, figures, intervals)
 
@@ -256,7 +274,7 @@ def _differences(
         if one is None or other is None:
             continue
         low = high = certain = None
-        if key in resampled and key in replicates:
+        if measured.bootstrap is not None and key in resampled and key in replicates:
             shift = resampled[key] - replicates[key]
             low, high = percentile_interval(shift, measured.bootstrap.blocks)
             certain = not low <= 0 <= high

@@ -51,12 +51,12 @@ class BlockBootstrap:
     blocks
         Effective number of blocks, (Σ n)² / Σ n² of their spots: as many equal ones would vary so.
     side_um
-        Side of a block, in the unit of the positions.
+        Side of a block, in the unit of the positions; None where all spots lie in one place.
     """
 
     weights: Floats
     blocks: float
-    side_um: float
+    side_um: float | None
 
 
 def draw_blocks(
@@ -74,11 +74,12 @@ def draw_blocks(
     random = np.random.default_rng(seed)
     n = len(x_um)
     pitch = median_pitch(x_um, y_um)
-    side = float(pitch * max(2, round(_SIDE * n**0.25)))
+    # all spots in one place: there is nothing to cut
+    side = None if pitch is None else pitch * max(2, round(_SIDE * n**0.25))
     weights = np.empty((replicates, n))
     effective = []
     for part in np.array_split(np.arange(replicates), _TILINGS):
-        if not np.isfinite(side):  # all spots in one place: nothing to cut
+        if side is None:
             label = np.arange(n)
         else:
             shift = random.uniform(0, side, 2)

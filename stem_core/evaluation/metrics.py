@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stem_core.errors import EvaluationError
-
 __all__ = [
+    "MIN_SPOTS",
     "crps",
     "crps_by_spot",
     "evaluate_arrays",
+    "mean_or_none",
     "pearson_by_gene",
     "relative_variance_difference",
     "spearman_by_gene",
 ]
 
+MIN_SPOTS = 3  # two spots always correlate by 1 or -1
 _CONSTANT = 1e-8
 
 
@@ -37,8 +38,11 @@ def pearson_by_gene(
     Returns
     -------
     float64 array, shape (G,)
-        0 where the prediction is constant, NaN where the measurement is.
+        0 where the prediction is constant, NaN where the measurement is. All NaN with fewer than 3
+        spots.
     """
+    if len(predicted) < MIN_SPOTS:
+        return np.full(predicted.shape[1], np.nan)
     p = predicted.astype(np.float64) - predicted.mean(0, dtype=np.float64)
     m = measured.astype(np.float64) - measured.mean(0, dtype=np.float64)
     p_norm, m_norm = np.linalg.norm(p, axis=0), np.linalg.norm(m, axis=0)
@@ -55,7 +59,8 @@ def spearman_by_gene(
 ) -> NDArray[np.float64]:
     """Spearman's rank correlation over spots, ties sharing their mean rank; (N,G) -> (G,).
 
-    0 where the prediction is constant, NaN where the measurement is.
+    0 where the prediction is constant, NaN where the measurement is. All NaN with fewer than 3
+    spots.
     """
     from scipy.stats import rankdata
 
@@ -107,6 +112,12 @@ def crps_by_spot(
     return out
 
 
+def mean_or_none(values: NDArray[np.floating[Any]]) -> float | None:
+    """Average the values that are finite; None where there is none."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else None
+
+
 def evaluate_arrays(
     predicted: NDArray[np.floating[Any]],
     measured: NDArray[np.floating[Any]],
@@ -117,30 +128,26 @@ def evaluate_arrays(
 
     PCC-10 and PCC-50 are means over the genes that correlate best *on this section*; `pcc_all` is
     over the fixed panel. A gene constant in the prediction counts as 0, one constant in the
-    measurement is left out of PCC and RVD and counted.
+    measurement is left out of PCC and RVD and counted. A figure that cannot be computed is None:
+    PCC with fewer than 3 spots, PCC and RVD where every gene is constant in the measurement,
+    coverage without bounds.
     """
     r = pearson_by_gene(predicted, measured)
-    kept = np.isfinite(r)
-    if not kept.any():
-        msg = (
-            "Every gene is constant in the measured section, so nothing can be correlated; "
-            "choose another section."
-        )
-        raise EvaluationError(msg)
-    ordered = np.sort(r[kept])[::-1]
+    ordered = np.sort(r[np.isfinite(r)])[::-1]
+    rvd = relative_variance_difference(predicted, measured)
     difference = predicted.astype(np.float64) - measured
     coverage = None
     if lower is not None and upper is not None:
         coverage = float(((measured >= lower) & (measured <= upper)).mean())
     return {
-        "pcc_10": float(ordered[:10].mean()),
-        "pcc_50": float(ordered[:50].mean()),
-        "pcc_all": float(ordered.mean()),
+        "pcc_10": mean_or_none(ordered[:10]),
+        "pcc_50": mean_or_none(ordered[:50]),
+        "pcc_all": mean_or_none(ordered),
         "mse": float((difference**2).mean()),
         "mae": float(np.abs(difference).mean()),
-        "rvd": float(np.nanmean(relative_variance_difference(predicted, measured))),
+        "rvd": mean_or_none(rvd),
         "coverage_90": coverage,
         "n_spots": len(predicted),
         "n_genes": predicted.shape[1],
-        "n_constant_genes": int((~kept).sum()),
+        "n_constant_genes": int(np.isnan(rvd).sum()),
     }

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stem_core.errors import EvaluationError
+from stem_core.notebook import record_repr
 
 __all__ = ["Difference", "EvaluationInput", "MethodReport", "SectionReport", "plain"]
 
@@ -66,7 +67,7 @@ class EvaluationInput:
     Raises
     ------
     EvaluationError
-        Shapes differ, values are not finite, or there are fewer than 3 spots.
+        Shapes differ, values are not finite, or there is no spot.
     """
 
     section: str
@@ -87,6 +88,8 @@ class EvaluationInput:
     ranked_genes: tuple[str, ...] = ()
     file_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    __repr__ = record_repr
 
     def __post_init__(self) -> None:
         """Check shapes and values."""
@@ -116,8 +119,11 @@ class EvaluationInput:
         if len(self.symbols) != g:
             msg = f"{self.section}: {len(self.symbols)} gene symbols for {g} genes."
             raise EvaluationError(msg)
-        if n < 3:
-            msg = f"{self.section} has {n} spots in common, and at least 3 are needed to compare."
+        if n < 1:
+            msg = (
+                f"{self.section}: prediction and measurement have no spot in common; predict at "
+                "the measured spots."
+            )
             raise EvaluationError(msg)
 
     @property
@@ -197,7 +203,8 @@ class SectionReport:
     n_spots, n_genes, n_constant_genes, n_samples
         What was compared; constant genes are those that do not vary in the measurement.
     block_um
-        Side of the blocks of the bootstrap, in microns.
+        Side of the blocks of the bootstrap, in microns; None with fewer than 3 spots, where there
+        is no bootstrap, and where all spots lie in one place.
     methods
         The model first, then baselines, then other uses of the draws.
     differences
@@ -222,13 +229,19 @@ class SectionReport:
     n_genes: int
     n_constant_genes: int
     n_samples: int
-    block_um: float
+    block_um: float | None
     methods: tuple[MethodReport, ...]
     differences: tuple[Difference, ...]
     calibration: Mapping[str, Mapping[str, Sequence[float | None]]]
     genes: Mapping[str, Sequence[Any]]
     pairs: Mapping[str, Any]
     notes: Sequence[str] = ()
+
+    def __repr__(self) -> str:
+        return (
+            f"SectionReport({self.section}: {self.n_spots:,} spots × {self.n_genes:,} genes, "
+            f"methods {', '.join(method.name for method in self.methods)})"
+        )
 
     @property
     def figures(self) -> Mapping[str, float]:

@@ -21,13 +21,13 @@ _COLOURS = {"model": MODEL, "draws": DRAW, "baseline": OTHER}
 
 def section_charts(report: SectionReport, *, named: bool = True) -> list[str]:
     """Draw the charts of a section, each an HTML figure; `named`: dots tell their gene."""
-    charts = [_intervals(report, "pcc_all"), _intervals(report, "mse")]
+    charts = [_intervals(report, key) for key in ("pcc_all", "mse") if key in report.figures]
     if report.calibration:
         charts.append(_calibration(report))
     charts += [_variation(report), _moran(report, named)]
     charts += [_pairs(report, name) for name in report.pairs["counts"]]
     charts.append(_zeros(report, named))
-    if report.baselines:
+    if any("pcc_all" in figures for figures in report.baselines.values()):
         charts.append(_against_baseline(report, named))
     return charts
 
@@ -173,7 +173,7 @@ def _zeros(report: SectionReport, named: bool) -> str:
 
 def _against_baseline(report: SectionReport, named: bool) -> str:
     """Genes' correlation against the baseline with the highest mean."""
-    best = max(report.baselines, key=lambda name: report.baselines[name]["pcc_all"])
+    best = max(report.baselines, key=lambda name: report.baselines[name].get("pcc_all", -1.0))
     column = f"pcc of {best}"
     both = axis_over("", _column(report, column), _column(report, "pcc"))
     return _scatter(

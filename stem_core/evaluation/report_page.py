@@ -170,15 +170,25 @@ def _section(report: SectionReport, anchor: str, detailed: bool) -> list[str]:
         f"<h2 id='{anchor}'>{escape(report.section + patient)}</h2>",
         f"<p>{escape('; '.join(text for text in told if text))}.</p>",
         *([_list(report.notes)] if report.notes else []),
-        f"<p class='quiet'>Small print: 95 % interval by a bootstrap of blocks of "
-        f"{report.block_um:,.0f} µm, since neighbouring spots resemble each other. The best of "
-        "model and baselines is shaded; the grey columns are other ways to use the draws.</p>",
+        f"<p class='quiet'>{_intervals(report)}The best of model and baselines is shaded; the grey "
+        "columns are other ways to use the draws.</p>",
         figures_table(report.methods),
         _baseline_settings(report),
         _list(verdicts(report)),
         f"<h3>Charts</h3><div class='charts'>{charts}</div>",
         genes_table(report) if detailed else "<p>Figures of every gene: report.json.</p>",
     ]
+
+
+def _intervals(report: SectionReport) -> str:
+    """Say what the intervals are; nothing where there are none."""
+    if not any(method.intervals for method in report.methods):
+        return ""
+    blocks = "spots" if report.block_um is None else f"blocks of {report.block_um:,.0f} µm"
+    return (
+        f"Small print: 95 % interval by a bootstrap of {blocks}, since neighbouring spots resemble "
+        "each other. "
+    )
 
 
 def _glossary(reports: Sequence[SectionReport]) -> str:

@@ -44,7 +44,7 @@ def result_input(
     Raises
     ------
     EvaluationError
-        Fewer than 3 spots were measured.
+        No spot was measured.
     """
     slide = section_name(prediction.slide_name)
     rows, columns = measured.spots, measured.genes

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from stem_core.evaluation.metrics import MIN_SPOTS
+
 __all__ = [
     "PAIR_EDGES",
     "gene_correlations",
@@ -81,8 +83,10 @@ def pattern_figures(predicted: Floats, measured: Floats) -> dict[str, float]:
 def gene_correlations(values: NDArray[np.floating[Any]]) -> Floats:
     """Pearson correlation over spots of every pair of genes, (N,G) -> (G,G).
 
-    NaN where a gene is constant.
+    NaN where a gene is constant; all NaN with fewer than 3 spots.
     """
+    if len(values) < MIN_SPOTS:
+        return np.full((values.shape[1],) * 2, np.nan)
     z = values.astype(np.float64) - values.mean(0, dtype=np.float64)
     norm = np.linalg.norm(z, axis=0)
     with np.errstate(divide="ignore"):

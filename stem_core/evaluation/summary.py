@@ -193,7 +193,7 @@ def _of_one_draw(report: SectionReport) -> list[str]:
         return []
     return [
         f"One draw of the model is nearer to the tissue on {report.section} than its mean and "
-        f"every baseline in {_joined(found)}; its PCC-all is {shown(draw['pcc_all'])}."
+        f"every baseline in {_joined(found)}; its PCC-all is {shown(draw.get('pcc_all'))}."
     ]
 
 

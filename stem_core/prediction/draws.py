@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
+from stem_core.notebook import record_repr
 from stem_core.prediction.settings import SamplingSettings
 
 __all__ = ["MOST_SINGLES", "Draws", "singles_to_keep"]
@@ -44,6 +45,8 @@ class Draws:
     domain_distance: NDArray[np.float32] | None = None
     singles: NDArray[np.float16] | None = None
     baseline: NDArray[np.float16] | None = None
+
+    __repr__ = record_repr
 
     def save(self, path: Path) -> None:
         """Write as safetensors."""

@@ -97,7 +97,7 @@ def write_qupath(prediction: Prediction, path: Path, *, genes: Sequence[str] | N
     if prediction.domain_distance is not None:
         columns.append(prediction.domain_distance[:, None])
         names.append("Domain distance, edges of training")
-    keys = [json.dumps(name, ensure_ascii=False) for name in names]
+    keys = [json.dumps(name, ensure_ascii=False, allow_nan=False) for name in names]
     table = np.concatenate(columns, axis=1)
     with replaced_whole(path) as aside, aside.open("w", encoding="utf-8", newline="\n") as file:
         file.write('{"type":"FeatureCollection","features":[')
@@ -114,7 +114,9 @@ def write_qupath(prediction: Prediction, path: Path, *, genes: Sequence[str] | N
                 },
                 "properties": {"objectType": "detection", "name": clean_text(name)},
             }
-            start = json.dumps(feature, ensure_ascii=False, separators=(",", ":"))[:-2]
+            start = json.dumps(feature, ensure_ascii=False, separators=(",", ":"), allow_nan=False)[
+                :-2
+            ]
             # Six digits are what a float32 has; text of our own is many times as fast here.
             pairs = (f"{k}:{v:.6g}" for k, v in zip(keys, table[row].tolist(), strict=True))
             file.write((",\n" if row else "\n") + start)
@@ -200,7 +202,9 @@ def _write_project(prediction: Prediction, genes: tuple[str, ...], folder: Path)
     )
     project = _project(prediction, choices)
     (folder / "stem.tmap").write_text(
-        json.dumps(project, indent=1, ensure_ascii=False), encoding="utf-8", newline="\n"
+        json.dumps(project, indent=1, ensure_ascii=False, allow_nan=False),
+        encoding="utf-8",
+        newline="\n",
     )
 
 

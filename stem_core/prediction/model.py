@@ -16,6 +16,7 @@ from stem_core.diffusion.conditional_mean import ConditionalMean, SlideLevel, St
 from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.schedule import Schedule
 from stem_core.encoders.condition import ConditionSpec, Encoder
+from stem_core.notebook import html_table, record_repr
 
 __all__ = [
     "Bands",
@@ -136,6 +137,8 @@ class Bands:
     above: NDArray[np.float32]
     level: float
 
+    __repr__ = record_repr
+
     def around(
         self, mean: NDArray[np.float32], std: NDArray[np.float32], doubt: float
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -173,6 +176,8 @@ class DomainReference:
     projection: NDArray[np.float32]
     unit: float
 
+    __repr__ = record_repr
+
     def distance(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """(N,W) -> (N,): 1 is as far out as the most unusual 5 % of the training spots."""
         z = (embeddings - self.mean) @ self.projection
@@ -196,6 +201,8 @@ class RidgeBaseline:
     std: NDArray[np.float32]
     weights: NDArray[np.float32]
     level: NDArray[np.float32]
+
+    __repr__ = record_repr
 
     def predict(self, condition: NDArray[np.float32]) -> NDArray[np.float32]:
         """(N,C) -> (N,G), log2(1 + count)."""
@@ -240,3 +247,27 @@ class StemModel:
     ridge: RidgeBaseline | None
     identity: dict[str, str] = field(default_factory=dict)
     folder: Path | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"StemModel({self.manifest.name} {self.manifest.version}: {len(self.symbols)} genes, "
+            f"{self.manifest.species} {self.manifest.tissue}, encoder {self.encoder.name}, "
+            f"{self.generator.target} target)"
+        )
+
+    def _repr_html_(self) -> str:
+        manifest = self.manifest
+        return html_table(
+            f"Model {manifest.name} {manifest.version}",
+            {
+                "title": manifest.title,
+                "tissue": f"{manifest.species}, {manifest.tissue}",
+                "platform": manifest.platform,
+                "genes": f"{len(self.symbols)} ({', '.join(self.symbols[:3])}, …)",
+                "encoder": f"{self.encoder.name}, {self.encoder.width} values a patch",
+                "target": self.generator.target,
+                "90 % interval": "normal approximation" if self.bands is None else "calibrated",
+                "PCC on held-out sections": manifest.held_out.summary,
+                "folder": self.folder,
+            },
+        )

@@ -109,6 +109,9 @@ class Predictor:
         self._denoiser = in_precision(denoiser, self.precision)
         model.encoder.to(self.device)
 
+    def __repr__(self) -> str:
+        return f"Predictor({self.model!r}, {self.device}, {self.precision})"
+
     def survey(
         self, slide: Slide, tissue: TissueMask, progress: Callable[[int, int], None] | None = None
     ) -> SlideSurvey:

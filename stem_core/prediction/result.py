@@ -19,7 +19,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stem_core.errors import ModelError, OutputError
-from stem_core.slides.spots import Spots
+from stem_core.notebook import html_table
+from stem_core.slides.spots import Spots, known_pitch
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -135,6 +136,39 @@ class Prediction:
             msg = f"{len(self.ensembl)} Ensembl ids for {n_genes} genes"
             raise ValueError(msg)
 
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.slide_name}: {len(self.spots):,} spots × "
+            f"{len(self.symbols):,} genes, model {self._model_name()})"
+        )
+
+    def _repr_html_(self) -> str:
+        spots, run = self.spots, self.run
+        pitch = "" if spots.pitch_um is None else f", {spots.pitch_um:.4g} µm apart"
+        return html_table(
+            f"Prediction of {self.slide_name}",
+            {
+                "spots": f"{len(spots):,} ({spots.source}{pitch}, {spots.diameter_um:.4g} µm wide)",
+                "genes": f"{len(self.symbols):,} ({', '.join(self.symbols[:3])}, …)",
+                "model": self._model_name(),
+                "sampler": run.get("sampler"),
+                "steps, samples, seed": ", ".join(
+                    str(run[key]) for key in ("steps", "samples", "seed") if key in run
+                ),
+                "microns per pixel": f"{self.mpp:.4g}",
+                "units": "log2(1 + count)",
+                "domain distance": "not known" if self.domain_distance is None else None,
+                "note": NOTICE,
+            },
+        )
+
+    def _model_name(self) -> str:
+        """Name and version of the model, as the run record has them."""
+        model = self.run.get("model")
+        if not isinstance(model, dict):
+            return str(model or "not known")
+        return f"{model.get('name', 'not known')} {model.get('version', '')}".strip()
+
     def column(self, name: str, place: int) -> NDArray[np.float32]:
         """Return one gene of `mean`, `std`, `q05` or `q95`, (N,)."""
         column: NDArray[np.float32] = getattr(self, name)[:, place]
@@ -200,11 +234,10 @@ def to_anndata(prediction: Prediction) -> AnnData:
         "slide_name": clean_text(prediction.slide_name),
         "mpp": float(mpp),
         "spot_diameter_um": float(spots.diameter_um),
-        "spot_pitch_um": float(spots.pitch_um),
         "spots_source": spots.source,
     }
-    if not np.isfinite(spots.pitch_um):  # a single spot has no neighbour
-        del metadata["spot_pitch_um"]
+    if spots.pitch_um is not None:  # h5ad has no null that anndata 0.10 can read
+        metadata["spot_pitch_um"] = float(spots.pitch_um)
     adata.uns["spatial"] = {
         _library_id(prediction.slide_name): {
             "images": {"hires": np.ascontiguousarray(prediction.thumbnail)},
@@ -304,7 +337,7 @@ def prediction_facts(
         x_px=obs["x_px"].to_numpy(np.float64),
         y_px=obs["y_px"].to_numpy(np.float64),
         diameter_um=float(metadata["spot_diameter_um"]),
-        pitch_um=float(metadata.get("spot_pitch_um", np.nan)),
+        pitch_um=known_pitch(metadata.get("spot_pitch_um")),
         source=metadata["spots_source"],
         array_row=obs["array_row"].to_numpy(np.int32),
         array_col=obs["array_col"].to_numpy(np.int32),

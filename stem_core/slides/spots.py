@@ -18,7 +18,15 @@ from stem_core.slides.reading import Slide
 from stem_core.slides.spots_files import SpotTable, read_table
 from stem_core.slides.tissue import TissueMask
 
-__all__ = ["LAYOUTS", "MAX_SPOTS", "Layout", "Spots", "lay_out_spots", "read_spots"]
+__all__ = [
+    "LAYOUTS",
+    "MAX_SPOTS",
+    "Layout",
+    "Spots",
+    "known_pitch",
+    "lay_out_spots",
+    "read_spots",
+]
 
 MAX_SPOTS = 200_000
 _MAX_CANDIDATES = 20_000_000
@@ -49,8 +57,11 @@ class Spots:
         Names, unique; those of the file, or "r0003_c0012" where spots were laid out.
     x_px, y_px
         Centres in level-0 pixels, float64 (N,).
-    diameter_um, pitch_um
-        Spot diameter; distance between neighbours' centres (nan where it is not known).
+    diameter_um
+        Spot diameter in microns.
+    pitch_um
+        Distance between the centres of neighbouring spots in microns; None where there is none: a
+        single spot, spots that all share one position, or a slide without microns per pixel.
     source
         "measured", "visium", "st" or "grid".
     array_row, array_col
@@ -65,7 +76,7 @@ class Spots:
     x_px: NDArray[np.float64]
     y_px: NDArray[np.float64]
     diameter_um: float
-    pitch_um: float
+    pitch_um: float | None
     source: Literal["measured", "visium", "st", "grid"]
     array_row: NDArray[np.int32]
     array_col: NDArray[np.int32]
@@ -83,6 +94,16 @@ class Spots:
         if len(lengths) != 1:
             msg = f"the columns of the spots have different lengths: {sorted(lengths)}"
             raise ValueError(msg)
+        if self.pitch_um is not None and not (math.isfinite(self.pitch_um) and self.pitch_um > 0):
+            msg = f"the pitch of the spots is {self.pitch_um} µm; give a positive number or None"
+            raise ValueError(msg)
+
+    def __repr__(self) -> str:
+        pitch = "no pitch" if self.pitch_um is None else f"{self.pitch_um:.4g} µm apart"
+        return (
+            f"Spots({len(self):,} {self.source}, {pitch}, {self.diameter_um:.4g} µm wide, "
+            f"{int(self.in_tissue.sum()):,} in tissue)"
+        )
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -105,6 +126,12 @@ class Spots:
         """Return the same spots, none dropped, with their share of tissue measured."""
         fraction = mask.fraction_at(self.x_px, self.y_px, self.diameter_um / mpp)
         return replace(self, tissue_fraction=fraction, in_tissue=fraction >= 0.5)
+
+
+def known_pitch(value: float | str | None) -> float | None:
+    """Return a pitch read from a file, in microns; None where the file has no positive number."""
+    pitch = math.nan if value is None else float(value)
+    return pitch if math.isfinite(pitch) and pitch > 0 else None
 
 
 def read_spots(path: str | Path, slide: Slide, *, diameter_um: float) -> Spots:
@@ -144,7 +171,7 @@ def read_spots(path: str | Path, slide: Slide, *, diameter_um: float) -> Spots:
         x_px=table.x_px,
         y_px=table.y_px,
         diameter_um=float(diameter_um),
-        pitch_um=math.nan if slide.mpp is None else pitch_px * slide.mpp,
+        pitch_um=None if slide.mpp is None or pitch_px is None else pitch_px * slide.mpp,
         source="measured",
         array_row=row,
         array_col=col,
@@ -297,22 +324,22 @@ def _check_table(table: SpotTable, path: Path, slide: Slide) -> None:
         raise SpotsError(msg)
 
 
-def _pitch_px(x_px: NDArray[np.float64], y_px: NDArray[np.float64]) -> float:
-    """Median over spots of the mean distance to three neighbours; nan for a single spot."""
+def _pitch_px(x_px: NDArray[np.float64], y_px: NDArray[np.float64]) -> float | None:
+    """Median over spots of the mean distance to three neighbours; None if there is no distance."""
     if len(x_px) < 2:
-        return math.nan
+        return None
     points = np.stack([x_px, y_px], axis=1)
     # three, because the nearest of several neighbours that are not quite regular is always too near
     neighbours = 3 if len(points) >= 9 else 1
     distance, _ = cKDTree(points).query(points, k=neighbours + 1)
-    return float(np.median(distance[:, 1:].mean(axis=1)))
+    return float(np.median(distance[:, 1:].mean(axis=1))) or None
 
 
 def _array_places(
-    x_px: NDArray[np.float64], y_px: NDArray[np.float64], pitch_px: float
+    x_px: NDArray[np.float64], y_px: NDArray[np.float64], pitch_px: float | None
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Rows and columns of a square grid of the spots' own pitch."""
-    if not pitch_px > 0:
+    if pitch_px is None:
         zero = np.zeros(len(x_px), dtype=np.int32)
         return zero, zero.copy()
     row = np.rint((y_px - y_px.min()) / pitch_px)

@@ -41,6 +41,10 @@ class TissueMask:
     mask: NDArray[np.bool_]
     scale_px: float
 
+    def __repr__(self) -> str:
+        height, width = self.mask.shape
+        return f"TissueMask({width} × {height} px, {self.fraction():.0%} tissue)"
+
     def fraction(self) -> float:
         """Return the share of the slide that is tissue, 0 to 1."""
         return float(self.mask.mean())

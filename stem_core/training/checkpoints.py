@@ -78,7 +78,7 @@ class CheckpointFolder:
         """
         final = self._path(checkpoint.step)
         aside = final.with_name(f".{final.name}.partial")
-        facts = json.dumps(checkpoint.facts, sort_keys=True)
+        facts = json.dumps(checkpoint.facts, sort_keys=True, allow_nan=False)
         try:
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
@@ -92,7 +92,7 @@ class CheckpointFolder:
                 "facts_sha256": hashlib.sha256(facts.encode()).hexdigest(),
             }
             _write(aside / "tensors.safetensors", data)
-            _write(aside / "state.json", json.dumps(state, indent=1).encode())
+            _write(aside / "state.json", json.dumps(state, indent=1, allow_nan=False).encode())
             shutil.rmtree(final, ignore_errors=True)
             aside.replace(final)
         except OSError as error:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stem_core.errors import SectionError
+from stem_core.notebook import record_repr
 from stem_core.slides.counts_files import MATRIX_NAME, read_counts_h5ad, read_counts_matrix
 from stem_core.slides.reading import Slide, open_slide
 from stem_core.slides.spots import Spots, read_spots
@@ -80,6 +81,8 @@ class MeasuredSection:
     metadata: dict[str, Any]
     duplicates: tuple[str, ...] = field(default=())
     empty_spots: int = 0
+
+    __repr__ = record_repr
 
     @property
     def patient(self) -> str:

@@ -26,7 +26,7 @@ FolderBelow = Annotated[str, AfterValidator(_stays_below)]
 class Strict(BaseModel):
     """A part of a recipe: unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Select(Strict):

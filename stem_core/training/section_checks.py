@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,8 +35,8 @@ class SectionFacts:
     mpp
         Microns per level-0 pixel.
     pitch_um, expected_pitch_um
-        Distance between neighbouring spots on the image, and what metadata or platform say (None
-        where they do not), microns.
+        Distance between neighbouring spots on the image (None for a single spot), and what metadata
+        or platform say (None where they do not), microns.
     duplicates
         Symbols that the file names more than once.
     empty_spots
@@ -51,7 +50,7 @@ class SectionFacts:
     spots: int
     genes: int
     mpp: float
-    pitch_um: float
+    pitch_um: float | None
     expected_pitch_um: float | None
     duplicates: tuple[str, ...]
     empty_spots: int
@@ -59,7 +58,9 @@ class SectionFacts:
 
     def sentence(self) -> str:
         """Say it in a line."""
-        pitch = f"{self.pitch_um:.0f} µm between spots"
+        pitch = "distance between spots not known"
+        if self.pitch_um is not None:
+            pitch = f"{self.pitch_um:.0f} µm between spots"
         if self.expected_pitch_um is not None:
             pitch += f" ({self.expected_pitch_um:.0f} expected)"
         words = [
@@ -102,10 +103,10 @@ def check_section(section: MeasuredSection, expected_pitch_um: float | None = No
     with open_section(section) as slide:
         mpp = slide.require_mpp()
         spots = section_spots(section, slide, _ANY_DIAMETER_UM)
-        pitch_um = spots.pitch_um if not math.isnan(spots.pitch_um) else 0.0
+        pitch_um = spots.pitch_um
     genes = section.counts.var_names
     expected = section.pitch_um if section.pitch_um is not None else expected_pitch_um
-    if expected is not None and pitch_um and abs(pitch_um / expected - 1) > _TOLERANCE:
+    if expected is not None and pitch_um is not None and abs(pitch_um / expected - 1) > _TOLERANCE:
         msg = (
             f"The spots of section {section.name} lie {pitch_um:.0f} µm apart by its image's "
             f"{mpp:.4g} µm per pixel, and its platform's lie {expected:.0f} µm apart: the two "

@@ -53,11 +53,8 @@ def watch_sections(
         drawn = draw_targets(denoiser.eval(), schedule, label.to(device), given, ids, how).cpu()
         draws = (mean[:, None] + generator.residual(drawn)).numpy()
         figures = evaluate_arrays(draws.mean(1).clip(0), truth)
-        return {
-            "pcc_all": float(figures["pcc_all"] or 0.0),
-            "mse": float(figures["mse"] or 0.0),
-            "crps": crps(draws[:, ::step].clip(0), truth),
-        }
+        found = {name: value for name in ("pcc_all", "mse") if (value := figures[name]) is not None}
+        return {**found, "crps": crps(draws[:, ::step].clip(0), truth)}
 
     return look
 

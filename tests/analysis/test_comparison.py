@@ -123,7 +123,7 @@ def test_another_section_is_refused(prediction: Prediction) -> None:
         match_measured(prediction, prediction.spots.ids, None, None, ["AAA"], None, -counts)
     few = (prediction.spots.x_px[:1], prediction.spots.y_px[:1])
     found = match_measured(prediction, ["x"], *few, ["AAA"], None, counts[:1])
-    with pytest.raises(EvaluationError, match="1 spots were measured"):
+    with pytest.raises(EvaluationError, match="1 spot was measured"):
         compare_genes(prediction.mean, found.values, X, Y, SYMBOLS)
 
 

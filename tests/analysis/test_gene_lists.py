@@ -41,6 +41,13 @@ def test_the_correlation_is_that_of_scipy() -> None:
     assert np.isnan(found[39])
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("n", [1, 2])
+def test_one_and_two_spots_have_no_correlation_and_no_structure(n: int) -> None:
+    for kind in ("correlation", "structure"):
+        assert np.isnan(gene_figure(kind, VALUES[:n], X[:n], Y[:n])).all()
+
+
 def test_other_figures_are_refused() -> None:
     with pytest.raises(ValueError, match="'size'"):
         figure("size")

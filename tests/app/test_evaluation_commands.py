@@ -20,6 +20,7 @@ from stem_core.prediction.export import write_prediction
 from stem_core.prediction.result import Prediction, read_prediction
 from stem_core.slides.spots import Spots
 from tests.evaluation.made_section import DRAWS, GENES, made_input
+from tests.prediction.test_few_spots import strict_json
 
 MPP = 0.5
 OTHER_NAME = "The measured file is called truth, the slide A1: make sure that they are one section."
@@ -118,6 +119,30 @@ def test_report_of_a_result(
     assert (plain["n_spots"], plain["n_genes"], plain["n_constant_genes"]) == (143, GENES - 1, 0)
     assert (plain["section"], plain["matched_by"]) == ("truth", "name")
     assert plain["warnings"] == [OTHER_NAME]
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_one_and_two_spots_have_errors_but_no_correlation(
+    result: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], n: int
+) -> None:
+    prediction, truth = result
+    few = read_prediction(prediction)
+    few = replace(
+        few,
+        spots=replace(few.spots.take(slice(1, 1 + n)), pitch_um=None),
+        **{name: getattr(few, name)[1 : 1 + n] for name in ("mean", "std", "q05", "q95")},
+    )
+    few_file = write_prediction(few, tmp_path / "few")["prediction.h5ad"]
+    arguments = ["evaluate", str(few_file), "--truth", str(truth)]
+    assert main(arguments) == 0
+    figures = strict_json(capsys.readouterr().out)
+    assert figures["n_spots"] == n and figures["mse"] > 0
+    assert figures["pcc_all"] is figures["spearman_all"] is figures["moran_error"] is None
+    assert figures["warnings"][-1].startswith("Only ")
+    assert main([*arguments, "--report", str(tmp_path / "report")]) == 0
+    assert f"at {n} spots" in capsys.readouterr().out
+    strict_json((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))
+    assert figures["warnings"][-1] in (tmp_path / "report" / "report.html").read_text("utf-8")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from stem_core.evaluation.baselines import (
 from stem_core.evaluation.evaluate import evaluate_section
 from stem_core.evaluation.figures import FIGURES
 from stem_core.evaluation.metrics import crps, evaluate_arrays, spearman_by_gene
+from stem_core.evaluation.report import write_report
 from stem_core.evaluation.summary import standings, summarise, verdicts
 from tests.evaluation.made_section import DRAWS, made_input
 
@@ -249,6 +251,63 @@ def test_unfit_input_gives_a_sentence() -> None:
     ):
         with pytest.raises(EvaluationError, match=says):
             replace(given, **changes)
-    flat = replace(given, measured=np.ones_like(given.measured))
-    with pytest.raises(EvaluationError, match="Every gene is constant"):
-        evaluate_section(flat)
+    none = {
+        "x_um": given.x_um[:0],
+        "y_um": given.y_um[:0],
+        "measured": given.measured[:0],
+        "predicted": given.predicted[:0],
+    }
+    with pytest.raises(EvaluationError, match="no spot in common"):
+        replace(given, **none, samples=None, band=None, baselines={})
+
+
+CORRELATIONS = {"pcc_10", "pcc_50", "pcc_all", "pcc_10_fixed", "spearman_all", "moran_error"}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("n", [1, 2])
+def test_what_one_or_two_spots_cannot_tell_is_left_out(n: int, tmp_path: Path) -> None:
+    given = made_input()
+    few = replace(
+        given,
+        x_um=given.x_um[:n],
+        y_um=given.y_um[:n],
+        measured=given.measured[:n],
+        predicted=given.predicted[:n],
+        samples=given.samples[:n],
+        band=tuple(bound[:n] for bound in given.band),
+        baselines={name: values[:n] for name, values in given.baselines.items()},
+        spreads={"ridge": np.full(len(given.symbols), 0.5, np.float32)},
+    )
+    report = evaluate_section(few)
+    assert report.notes[-1].startswith(
+        "Only 1 spot was compared, so" if n == 1 else "Only 2 spots were compared, so"
+    )
+    assert report.n_spots == n and report.block_um is None
+    for method in report.methods:
+        assert not CORRELATIONS & set(method.figures) and not method.intervals
+        assert method.figures["mse"] > 0
+    assert all(d.low is d.high is d.certain is None for d in report.differences)
+    assert {"crps", "coverage_90"} < set(report.figures)
+    assert set(report.to_dict()["genes"]["pcc"]) == {None}
+    page, data = write_report([report, evaluate_section(given)], tmp_path, "Few", {})
+    assert report.notes[-1] in page.read_text(encoding="utf-8")
+    assert "NaN" not in data.read_text(encoding="utf-8")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_section_without_variation_has_no_correlation() -> None:
+    given = made_input()
+    report = evaluate_section(replace(given, measured=np.ones_like(given.measured)))
+    assert report.notes[-1].startswith("Every gene is constant in the measured section, so")
+    assert report.n_constant_genes == len(given.symbols)
+    assert not {*CORRELATIONS, "rvd", "rvd_median", "rvd_single_draw"} & set(report.figures)
+
+
+@pytest.mark.filterwarnings("error")
+def test_spots_in_one_place_have_no_pattern() -> None:
+    given = made_input()
+    nowhere = np.zeros(len(given.measured))
+    report = evaluate_section(replace(given, x_um=nowhere, y_um=nowhere))
+    assert report.block_um is None and report.n_constant_genes == 0
+    assert "moran_error" not in report.figures and "pcc_all" in report.methods[0].intervals

@@ -22,6 +22,16 @@ def test_constant_genes_count_as_the_protocol_says() -> None:
     assert figures["pcc_all"] == pytest.approx(np.mean(r))
 
 
+def test_figures_that_cannot_be_computed_are_none() -> None:
+    p, m = RANDOM.normal(size=(2, 4)), RANDOM.normal(size=(2, 4))
+    figures = evaluate_arrays(p, m)
+    assert figures["pcc_10"] is figures["pcc_50"] is figures["pcc_all"] is None
+    assert figures["rvd"] is not None and figures["n_constant_genes"] == 0
+    flat = evaluate_arrays(np.tile(p, (9, 1)), np.ones((18, 4)))
+    assert flat["pcc_all"] is flat["rvd"] is flat["coverage_90"] is None
+    assert flat["n_constant_genes"] == 4 and flat["mse"] is not None
+
+
 def test_variance_difference_and_coverage_by_hand() -> None:
     m = np.array([[0.0], [2.0]])
     figures = evaluate_arrays(np.array([[0.0], [1.0]]), m, lower=m, upper=m)

@@ -130,9 +130,9 @@ def test_the_ridge_baseline_goes_with_a_result(tmp_path: Path) -> None:
 
 def test_a_single_spot_has_no_pitch(tmp_path: Path) -> None:
     prediction = make_prediction(1)
-    prediction = replace(prediction, spots=replace(prediction.spots, pitch_um=float("nan")))
+    prediction = replace(prediction, spots=replace(prediction.spots, pitch_um=None))
     back = read_prediction(write_prediction(prediction, tmp_path / "out")["prediction.h5ad"])
-    assert np.isnan(back.spots.pitch_um)
+    assert back.spots.pitch_um is None
 
 
 @pytest.mark.parametrize(

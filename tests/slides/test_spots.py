@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import anndata
@@ -17,7 +18,7 @@ from scipy.spatial import cKDTree
 
 from stem_core.errors import MppError, NoTissueError, SettingsError, SpotsError
 from stem_core.slides.reading import Slide, open_slide
-from stem_core.slides.spots import LAYOUTS, MAX_SPOTS, lay_out_spots, read_spots
+from stem_core.slides.spots import LAYOUTS, MAX_SPOTS, known_pitch, lay_out_spots, read_spots
 from stem_core.slides.tissue import TissueMask, find_tissue
 
 Picture = NDArray[np.uint8]
@@ -117,8 +118,27 @@ def test_array_places_from_the_file_or_from_positions(tmp_path: Path, slide: Sli
 def test_a_single_spot(tmp_path: Path, slide: Slide) -> None:
     (tmp_path / "a.csv").write_text("x_px,y_px\n10,20\n")
     spots = read_spots(tmp_path / "a.csv", slide, diameter_um=5)
-    assert len(spots) == 1 and math.isnan(spots.pitch_um)
+    assert len(spots) == 1 and spots.pitch_um is None
     assert spots.array_row.tolist() == [0]
+
+
+def test_spots_in_one_place_have_no_pitch(tmp_path: Path, slide: Slide) -> None:
+    (tmp_path / "a.csv").write_text("x_px,y_px\n10,20\n10,20\n")
+    spots = read_spots(tmp_path / "a.csv", slide, diameter_um=5)
+    assert spots.pitch_um is None
+    assert spots.array_row.tolist() == spots.array_col.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("pitch_um", [math.nan, math.inf, 0.0, -1.0])
+def test_a_pitch_is_a_positive_number_or_none(
+    tmp_path: Path, slide: Slide, pitch_um: float
+) -> None:
+    (tmp_path / "a.csv").write_text("x_px,y_px\n10,20\n")
+    spots = read_spots(tmp_path / "a.csv", slide, diameter_um=5)
+    with pytest.raises(ValueError, match="positive number or None"):
+        replace(spots, pitch_um=pitch_um)
+    assert known_pitch(pitch_um) is None and known_pitch(str(pitch_um)) is None
+    assert known_pitch("200") == 200.0 and known_pitch(None) is None
 
 
 # h5ad

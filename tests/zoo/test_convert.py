@@ -80,7 +80,10 @@ def test_a_published_size_checkpoint_converts_and_predicts(
     ]  # fmt: skip
     with pytest.raises(EncoderMissingError, match=r"MahmoodLab/UNI, gated.*MahmoodLab/conch"):
         load_model(out)
-    model = load_model(out, Invented(1536))
+    with pytest.raises(ModelFileError, match=r"encoder invented is not the one .*\(uni\+conch\)"):
+        load_model(out, Invented(1536))
+    model = load_model(out, Invented(1536), allow_other_encoder=True)
+    assert model.identity["encoder"] == "invented"
     # The converted network is the checkpoint's: same output on the same input.
     plain = Denoiser(DenoiserSize()).eval()
     plain.load_state_dict(state)

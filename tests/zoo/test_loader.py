@@ -3,12 +3,15 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from stem_core.encoders.compact import load_compact_encoder
+from stem_core.encoders.pair import JoinedEncoder
 from stem_core.errors import ModelFileError, UnknownModelError
 from zoo.loader import load_model
 from zoo.readme import figures_block, with_figures
@@ -87,6 +90,53 @@ def test_faulty_reference(copy: Path, change: Callable[[dict], None], says: str)
     edit_tensors(copy, change, "reference.safetensors")
     with pytest.raises(ModelFileError, match=says):
         load_model(copy)
+
+
+def no_sha256(config: dict) -> None:
+    config["encoders"][0].update(sha256="", revision="unpinned")
+
+
+def test_a_given_encoder_is_the_one_of_the_manifest(copy: Path) -> None:
+    encoder = load_compact_encoder(copy / "encoder.safetensors")
+    assert load_model(copy, encoder).encoder is encoder
+    remedy = r"give that encoder, or pass allow_other_encoder=True\.$"
+    for change, says in (
+        (
+            {"name": "other"},
+            r"other is not the one model tiny-test was trained .* \(compact-he\)",
+        ),
+        ({"sha256": "0" * 64}, r"compact-he is not the one .* \(sha256 000000000000…, expected "),
+        ({"sha256": ""}, r"compact-he is not the one .* \(no sha256, expected "),
+    ):
+        changed = replace(encoder, **change)
+        with pytest.raises(ModelFileError, match=f"{says}.*{remedy}") as caught:
+            load_model(copy, changed)
+        assert str(caught.value).count(".") == 1
+        model = load_model(copy, changed, allow_other_encoder=True)
+        assert model.encoder is changed
+        assert model.identity["encoder"] == changed.name
+        assert model.identity["encoder_sha256"] == changed.sha256
+    with pytest.raises(ModelFileError, match=r"compact-he\+compact-he is not the one"):
+        load_model(copy, JoinedEncoder((encoder, encoder)))
+    with pytest.raises(ModelFileError, match="gives 7 values, model tiny-test expects 141"):
+        load_model(copy, replace(encoder, width=7), allow_other_encoder=True)
+
+
+def test_an_encoder_without_sha256_in_the_manifest_is_known_by_name(copy: Path) -> None:
+    edit(copy, no_sha256)
+    encoder = replace(load_compact_encoder(copy / "encoder.safetensors"), sha256="1" * 64)
+    assert load_model(copy, encoder).identity["encoder_sha256"] == "1" * 64
+    with pytest.raises(ModelFileError, match="other is not the one"):
+        load_model(copy, replace(encoder, name="other"))
+
+
+def test_a_models_own_encoder_is_known_by_its_weights(copy: Path) -> None:
+    edit(copy, lambda c: c["encoders"][0].update(name="my-encoder"))
+    encoder = load_compact_encoder(copy / "encoder.safetensors")
+    assert load_model(copy).identity["encoder"] == "my-encoder"
+    assert load_model(copy, encoder).identity["encoder"] == "my-encoder"
+    with pytest.raises(ModelFileError, match=r"compact-he is not the one .*\(my-encoder\)"):
+        load_model(copy, replace(encoder, sha256="0" * 64))
 
 
 @pytest.mark.parametrize(

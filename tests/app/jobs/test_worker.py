@@ -82,6 +82,25 @@ def test_a_run_goes_through_its_stages_and_its_files_are_there(serving: Serving)
     assert beat["pid"] == worker.process.pid
 
 
+@pytest.mark.parametrize(
+    ("rows", "pitch_um"), [("450,350\n", None), ("450,350\n250,350\n", pytest.approx(200.0))]
+)
+def test_one_and_two_spots_are_predicted(
+    serving: Serving, rows: str, pitch_um: float | None
+) -> None:
+    queue, file = serving.queue, uploads.store_upload(f"x_px,y_px\n{rows}".encode(), "spots.csv")
+    job_id = queue.submit(
+        replace(serving.request, spots_kind="file", spots_upload_id=file.id, layout=None)
+    )
+    done = wait_until(queue, job_id)
+    assert (done.state, done.n_spots) == ("done", rows.count("\n")), done.message
+    record = json.loads((queue.result_dir(job_id) / "run.json").read_text(encoding="utf-8"))
+    assert record["spots"]["pitch_um"] == pitch_um
+    prediction = read_prediction(queue.result_dir(job_id) / "prediction.h5ad")
+    assert prediction.spots.pitch_um == pitch_um
+    assert len(prediction.mean) == done.n_spots
+
+
 def test_failures_have_a_sentence_and_faults_a_number(serving: Serving) -> None:
     queue, slide_request = serving.queue, serving.request
     no_image = uploads.store_upload(b"this is no image", "x.png").id
