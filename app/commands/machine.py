@@ -81,7 +81,7 @@ def doctor(
 
     findings = examine(gated=gated)
     if as_json:
-        print(json.dumps(findings, indent=2))
+        print(json.dumps(findings, indent=2, allow_nan=False))
     else:
         terminal.say(report(findings))
     problems = findings["problems"]
@@ -118,7 +118,7 @@ def benchmark_sampler(
     if out is not None:
         require_folder(out)
     found = measure(device, models or (), lambda what: terminal.report(f"Timing {what} …"))
-    text = json.dumps(found, indent=2) + "\n"
+    text = json.dumps(found, indent=2, allow_nan=False) + "\n"
     if out is not None:
         write_text(out, text)
     if as_json:

@@ -30,7 +30,7 @@ def list_models(*, as_json: Json = False, terminal: TerminalOptions = Terminal()
     for fault in found.faults.values():
         terminal.warn(one_line(fault))
     if as_json:
-        print(json.dumps([_facts(o) for o in found.offers], indent=2, ensure_ascii=False))
+        _print_json([_facts(offer) for offer in found.offers])
         return DONE
     table = [("NAME", "TISSUE", "SPECIES", "PLATFORM", "GENES", "HELD-OUT PCC", "STATE", "SOURCE")]
     for offer in found.offers:
@@ -67,7 +67,7 @@ def info(name: str, /, *, as_json: Json = False, terminal: TerminalOptions = Ter
 
     offer = find_offer(name)
     if as_json:
-        print(json.dumps(_facts(offer), indent=2, ensure_ascii=False))
+        _print_json(_facts(offer))
         return DONE
     entry = offer.entry
     rows: list[tuple[str, str]] = [
@@ -307,6 +307,10 @@ def _facts(offer: Offer) -> dict[str, Any]:
     if offer.record is not None:
         facts["pulled"] = offer.record.model_dump(mode="json", include={"revision", "pulled"})
     return facts
+
+
+def _print_json(facts: object) -> None:
+    print(json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def _encoder_words(name: str) -> str:

@@ -134,7 +134,7 @@ def test_one_and_two_spots_have_errors_but_no_correlation(
     )
     few_file = write_prediction(few, tmp_path / "few")["prediction.h5ad"]
     arguments = ["evaluate", str(few_file), "--truth", str(truth)]
-    assert main(arguments) == 0
+    assert main([*arguments, "--json"]) == 0
     figures = strict_json(capsys.readouterr().out)
     assert figures["n_spots"] == n and figures["mse"] > 0
     assert figures["pcc_all"] is figures["spearman_all"] is figures["moran_error"] is None
