@@ -64,11 +64,11 @@ def newest(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def lowest(session: nox.Session) -> None:
     """Test with the oldest release of every direct dependency that pyproject.toml allows."""
-    session.install("uv", *test_tools())  # pip cannot choose the lowest
-    python = str(Path(session.bin) / "python")
+    session.install("uv")  # pip cannot choose the lowest
     session.run(
-        "uv", "pip", "install", "--python", python, "--resolution", "lowest-direct",
-        *requirements("app", "training", "spatialdata"),
+        "uv", "pip", "install", "--python", str(Path(session.bin) / "python"),
+        "--resolution", "lowest-direct",
+        *requirements("app", "training", "spatialdata"), *test_tools(),
     )  # fmt: skip
     session.install("--no-deps", "-e", ".")
     run_tests(session)

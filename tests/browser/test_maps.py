@@ -193,7 +193,11 @@ def test_the_address_brings_back_maps_and_view(
     assert (
         parse_qs(urlsplit(stranger.url).query)["view"] == parse_qs(urlsplit(address).query)["view"]
     )
-    for _ in range(10):  # tiles may still be on their way
+    for _ in range(10):  # tiles, and on a busy machine the second zoom, may still be on their way
+        if page.url != address:
+            address = page.url
+            stranger.goto(address)
+            painted(stranger, *layers)
         pictures = [p.locator(".viewer canvas").first.screenshot() for p in (page, stranger)]
         a, b = (np.asarray(Image.open(io.BytesIO(s)).convert("RGB"), float) for s in pictures)
         if a.shape == b.shape and np.abs(a - b).mean() < 6:
