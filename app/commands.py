@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 from app.exit_codes import BAD_INPUT, DONE
 from app.terminal import CTRL_C, Notes, ProgressBar, one_line
 from stem_core.errors import OutputError, SettingsError
-from stem_core.files import written_whole
+from stem_core.files import write_atomically
 
 if TYPE_CHECKING:
     from stem_core.prediction.predictor import SamplingSettings
@@ -196,8 +196,7 @@ def write_text(path: Path, text: str) -> None:
         if path.exists() and not path.is_file():
             path.write_text(text, encoding="utf-8")
             return
-        with written_whole(path) as aside:
-            aside.write_text(text, encoding="utf-8")
+        write_atomically(path, text)
     except OSError as error:
         msg = f"The file {path} cannot be written ({error.strerror or error}); name another one."
         raise OutputError(msg) from error

@@ -14,10 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stem_core.encoders.catalogue import encoder_facts
 from stem_core.encoders.timm_parts import INSTALL
+from stem_core.files import write_atomically
 from zoo.entries import FileEntry
 from zoo.manifest import NAME_PATTERN
 from zoo.places import home, zoo_dir
-from zoo.records import BY_HAND, write_whole
+from zoo.records import BY_HAND
 
 __all__ = [
     "InstalledEncoder",
@@ -104,4 +105,5 @@ def missing_words(subject: str, names: Sequence[str]) -> str:
 
 def record_encoder(record: InstalledEncoder) -> None:
     """Note that an encoder is installed; from here on it is."""
-    write_whole(zoo_dir("encoders") / f"{record.name}.json", record.model_dump_json(indent=1))
+    path = zoo_dir("encoders") / f"{record.name}.json"
+    write_atomically(path, record.model_dump_json(indent=1) + "\n")

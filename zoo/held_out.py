@@ -11,9 +11,8 @@ from typing import Any
 
 from stem_core.encoders.condition import Encoder
 from stem_core.encoders.imported_encoder import imported_parts
-from stem_core.errors import OutputError
 from stem_core.evaluation.records import Difference, MethodReport, SectionReport
-from stem_core.files import written_whole
+from stem_core.files import write_atomically
 from stem_core.training.plan import Split
 from stem_core.training.section_files import find_files
 from zoo.training_order import TrainingOrder
@@ -88,19 +87,9 @@ def keep_report(report: SectionReport, path: Path, key: str) -> None:
     OutputError
         It cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(path) as aside:
-            aside.write_text(
-                json.dumps({"key": key, "report": report.to_dict(_ALL_DIGITS)}, allow_nan=False),
-                "utf-8",
-            )
-    except OSError as error:
-        msg = (
-            f"The figures {path} cannot be written ({error.strerror or error}); free space there "
-            "and go on with --resume."
-        )
-        raise OutputError(msg) from error
+    text = json.dumps({"key": key, "report": report.to_dict(_ALL_DIGITS)}, allow_nan=False)
+    advice = "Free space there and continue with --resume."
+    write_atomically(path, text, advice=advice, parents=True)
 
 
 def kept_report(path: Path, key: str) -> SectionReport | None:

@@ -9,7 +9,7 @@ from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stem_core.errors import OutputError
-from stem_core.files import file_sha256, written_whole
+from stem_core.files import file_sha256, write_atomically
 from zoo.entries import UNPINNED, FileEntry, ModelEntry
 from zoo.manifest import NAME_PATTERN
 from zoo.places import home, zoo_dir
@@ -25,7 +25,6 @@ __all__ = [
     "read_pins",
     "record_pin",
     "record_pull",
-    "write_whole",
 ]
 
 
@@ -136,24 +135,16 @@ def record_pin(name: str, pin: Pin) -> None:
     with FileLock(zoo_dir("locks") / "pins.lock"):
         pins = {**read_pins(), name: pin}
         plain = {key: pins[key].model_dump(mode="json") for key in sorted(pins)}
-        write_whole(home() / "zoo" / "pins.json", json.dumps(plain, indent=1, allow_nan=False))
+        text = json.dumps(plain, indent=1, allow_nan=False) + "\n"
+        write_atomically(home() / "zoo" / "pins.json", text)
 
 
 def record_pull(record: Installed) -> None:
     """Note that a model is installed; from here on it is."""
-    write_whole(zoo_dir("installed") / f"{record.name}.json", record.model_dump_json(indent=1))
+    path = zoo_dir("installed") / f"{record.name}.json"
+    write_atomically(path, record.model_dump_json(indent=1) + "\n")
 
 
 def forget_pull(name: str) -> None:
     """Take the note away; from here on the model is not installed."""
     (home() / "zoo" / "installed" / f"{name}.json").unlink(missing_ok=True)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is whole or not there."""
-    try:
-        with written_whole(path) as aside:
-            aside.write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        msg = f"The file {path} cannot be written ({error.strerror or error}); free space there."
-        raise OutputError(msg) from error

@@ -15,18 +15,17 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
 
 from stem_core.encoders.condition import Encoder, condition_groups
-from stem_core.errors import OutputError
 from stem_core.evaluation.baseline_choice import choose_baselines
 from stem_core.evaluation.baselines import fit_ridge
 from stem_core.evaluation.records import SectionReport
 from stem_core.evaluation.report import write_report
+from stem_core.files import atomic_directory
 from stem_core.training.conditional_mean import TrainingSection
 from stem_core.training.fit import Fitted, fit
 from stem_core.training.hest import log_counts
@@ -207,11 +206,10 @@ def _write(
     targets = [log_counts(section, panel) for section in sections.values()]
     positions = [np.column_stack([c.x_um, c.y_um]) for c in conditions]
     chosen = choose_baselines([c.spots for c in conditions], targets, positions, ["ridge"])
-    aside = order.out.with_name(f".{order.out.name}.partial")
-    try:
-        shutil.rmtree(aside, ignore_errors=True)
-        manifest = write_model_folder(
-            aside,
+    advice = "Free space there and continue with --resume."
+    with atomic_directory(order.out, advice=advice) as temporary:
+        return write_model_folder(
+            temporary,
             order.recipe,
             fitted,
             encoder,
@@ -223,16 +221,6 @@ def _write(
             recipe_name=order.recipe_name,
             patch_um=float(np.median([c.side_um[0] for c in conditions])),
         )
-        if order.out.is_dir():
-            order.out.rmdir()  # empty, as was seen to at the start
-        aside.replace(order.out)
-    except OSError as error:
-        msg = (
-            f"The model folder {order.out} cannot be written ({error.strerror or error}); make "
-            "room and go on with --resume."
-        )
-        raise OutputError(msg) from error
-    return manifest
 
 
 def _teller(title: str, say: Callable[[str], None]) -> Callable[[TrainingProgress], None]:

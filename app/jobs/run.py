@@ -23,7 +23,7 @@ from app.jobs.folder import JobFolder
 from app.jobs.spots_file import choose_spots, load_spots, save_spots
 from stem_core.diffusion.conditional_mean import SlideLevel
 from stem_core.errors import Cancelled, OutputError
-from stem_core.files import written_whole
+from stem_core.files import atomic_write
 from stem_core.prediction.draws import Draws, singles_to_keep
 from stem_core.prediction.export import write_prediction
 from stem_core.prediction.predictor import Predictor, SamplingSettings, SlideSurvey
@@ -148,8 +148,8 @@ class Run:
         target = self.folder.preview_file
         target.parent.mkdir(mode=paths.PRIVATE_MODE, exist_ok=True)
         picture = Image.fromarray(self.slide.thumbnail(_PREVIEW_PX))
-        with written_whole(target, only_writer=True) as aside:
-            picture.save(aside, "JPEG", quality=85)
+        with atomic_write(target, only_writer=True) as temporary:
+            picture.save(temporary, "JPEG", quality=85)
 
     def make_survey(self) -> None:
         """Look over the whole slide once."""
@@ -160,8 +160,8 @@ class Run:
             lambda done, total: self.report("survey", done, total, "patches"),
         )
         self.stop_if_asked()
-        with written_whole(self.folder.survey_file, only_writer=True) as aside:
-            survey.save(aside)
+        with atomic_write(self.folder.survey_file, only_writer=True) as temporary:
+            survey.save(temporary)
 
     def draw_chunk(self, index: int) -> None:
         """Predict the spots of one chunk; a chunk that is there and whole is left alone."""
@@ -180,8 +180,8 @@ class Run:
                 condition, self.slide_level, chunk.ids, self.settings, keep=self.singles
             )
             self.folder.chunks_dir.mkdir(mode=paths.PRIVATE_MODE, exist_ok=True)
-            with written_whole(target, only_writer=True) as aside:
-                draws.save(aside)
+            with atomic_write(target, only_writer=True) as temporary:
+                draws.save(temporary)
         self.progress = replace(self.progress, attempts=0)
         self.report("predict", last, len(spots), "spots", now=True)
 

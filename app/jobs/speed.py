@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from app import paths
-from app.jobs.folder import write_whole
+from stem_core.files import write_atomically
 from zoo.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def measure_all() -> None:
         except (StemError, RuntimeError):
             LOG.warning("the speed of %s could not be measured", entry.name, exc_info=True)
     try:
-        write_whole(paths.speed_file(), json.dumps(found, allow_nan=False))
+        write_atomically(paths.speed_file(), json.dumps(found, allow_nan=False))
     except OSError:
         LOG.warning("the speed of the models could not be written")
 

@@ -11,7 +11,7 @@ import numpy as np
 from app import uploads
 from app.jobs.model import JobRequest
 from app.spots import place_spots
-from stem_core.files import written_whole
+from stem_core.files import atomic_write
 from stem_core.slides.reading import Slide
 from stem_core.slides.spots import Spots, known_pitch
 from stem_core.slides.tissue import TissueMask
@@ -52,10 +52,10 @@ def choose_spots(
 
 
 def save_spots(spots: Spots, path: Path) -> None:
-    """Write spots to a CSV file that `load_spots` gives back exactly; written aside first."""
+    """Write spots to a CSV file that `load_spots` gives back exactly."""
     with (
-        written_whole(path, only_writer=True) as aside,
-        aside.open("w", newline="", encoding="utf-8") as file,
+        atomic_write(path, only_writer=True) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)

@@ -115,14 +115,14 @@ def end_run(run: Run, state: JobState, message: str) -> str:
 
 
 def _sentence(error: Exception, run: Run) -> str:
-    # A step that failed before the worker died comes back from the database in DBOS's own dress.
-    if isinstance(error, StemError) or getattr(error, "name", None) in errors.__all__:
-        return _with_the_users_names(str(error), run)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
             f"The disk with {paths.home()} is full; free space or delete runs, then start this run "
             "again."
         )
+    # A step that failed before the worker died comes back from the database in DBOS's own dress.
+    if isinstance(error, StemError) or getattr(error, "name", None) in errors.__all__:
+        return _with_the_users_names(str(error), run)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return (
             "There was not enough memory for this run; choose fewer samples per spot, another "

@@ -131,7 +131,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
     with largest_file(len(good) // 2), pytest.raises(OutputError) as caught:
         train(TrainingRun(tmp_path, "x"), longer)
     said = str(caught.value)
-    assert "step 30 cannot be written" in said and "step 20 is whole" in said
+    assert "step-000000030 cannot be written" in said and "step 20 is whole" in said
     assert "--resume" in said and "\n" not in said
     names = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
     assert names == ["step-000000010", "step-000000020"]
