@@ -155,12 +155,12 @@ def _pages(problems: list[str]) -> dict[str, str]:
     found = {name: version(name) for name in _PAGE_PACKAGES if find_spec(name)}
     absent = [name for name in _PAGE_PACKAGES if name not in found]
     if len(absent) == len(_PAGE_PACKAGES):
-        return {"pages": "not installed; pip install 'stem-in-a-browser[app]' adds them"}
+        return {"pages": 'not installed; pip install "stem-in-a-browser[app]" adds them'}
     found["SQLite"] = sqlite3.sqlite_version
     if absent:
         found["queue"] = "not tried"
         problems.append(
-            f"the pages need {', '.join(absent)}; run pip install 'stem-in-a-browser[app]'"
+            f'the pages need {", ".join(absent)}; run pip install "stem-in-a-browser[app]"'
         )
         return found
     from app.jobs.database import check_queue

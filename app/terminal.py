@@ -3,6 +3,9 @@
 Libraries below us (image codecs above all) print warnings of their own to standard error, some of
 them from C. `quiet_stderr` sends all that to the log, so that a failed command prints exactly one
 line: ours.
+
+Exit codes: `DONE` 0, `FAULT` 1 (a fault of ours), `BAD_INPUT` 2 (bad input or usage),
+`INTERRUPTED` 130.
 """
 
 from __future__ import annotations
@@ -13,7 +16,10 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, TextIO
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+from cyclopts import ArgumentCollection, Group, Parameter
 
 from stem_core.errors import StemError
 
@@ -22,7 +28,23 @@ if TYPE_CHECKING:
 
     from stem_core.prediction.predictor import Progress
 
-__all__ = ["CTRL_C", "OUR_LOGGERS", "Notes", "ProgressBar", "one_line", "quiet_stderr"]
+__all__ = [
+    "BAD_INPUT",
+    "CTRL_C",
+    "DONE",
+    "FAULT",
+    "INTERRUPTED",
+    "OUR_LOGGERS",
+    "Notes",
+    "ProgressBar",
+    "Terminal",
+    "TerminalOptions",
+    "at_most_one",
+    "one_line",
+    "quiet_stderr",
+]  # fmt: skip
+
+DONE, FAULT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 # Set by Ctrl-C: code in C may swallow the exception that comes with it.
 CTRL_C = threading.Event()
@@ -62,50 +84,134 @@ def quiet_stderr() -> Iterator[TextIO]:
             stream.close()
 
 
+def at_most_one(arguments: ArgumentCollection) -> None:
+    """Refuse two options of a group; a validator for `cyclopts.Group`.
+
+    Raises
+    ------
+    ValueError
+        More than one was given.
+    """
+    given = [argument.name for argument in arguments.filter_by(value_set=True)]
+    if len(given) > 1:
+        msg = f"Use {' or '.join(given)}, not both."
+        raise ValueError(msg)
+
+
+_MESSAGES = Group("Messages", sort_key=90)
+_ONE_VERBOSITY = Group(validator=at_most_one)
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """Where a command reports to, and how much; every command has one.
+
+    Attributes
+    ----------
+    quiet
+        Print errors only: no progress, no result sentences, no warnings.
+    verbose
+        Also print what the program does, and what libraries print, on standard error.
+    stream
+        Standard error. What libraries write to file descriptor 2 does not get there
+        (see `quiet_stderr`).
+    arguments
+        Command line after `stem`.
+    """
+
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], group=(_MESSAGES, _ONE_VERBOSITY))] = (
+        False
+    )
+    verbose: Annotated[
+        bool, Parameter(name=["--verbose", "-v"], group=(_MESSAGES, _ONE_VERBOSITY))
+    ] = False
+    stream: Annotated[TextIO, Parameter(parse=False)] = field(default_factory=lambda: sys.stderr)
+    arguments: Annotated[tuple[str, ...], Parameter(parse=False)] = ()
+
+    def say(self, text: str) -> None:
+        """Print a sentence about the result on standard output, unless quiet."""
+        if not self.quiet:
+            print(text, flush=True)
+
+    def report(self, text: str) -> None:
+        """Print what is being done on standard error, unless quiet."""
+        if not self.quiet:
+            print(text, file=self.stream, flush=True)
+
+    def warn(self, text: str) -> None:
+        """Warn, as a logger of ours does (see `Notes`)."""
+        logging.getLogger("app.terminal").warning("%s", text)
+
+    def fail(self, text: object) -> None:
+        """Print an error, one line, on standard error."""
+        print(f"stem: {one_line(text)}", file=self.stream, flush=True)
+
+    @property
+    def watched(self) -> bool:
+        """Whether a person watches standard error and wants to see progress."""
+        return self.stream.isatty() and not self.quiet
+
+
+TerminalOptions = Annotated[Terminal, Parameter(name="*")]
+
+
 class Notes(logging.Handler):
     """Warnings of our own packages, held back until the command has ended well.
 
     A terminal shows them at once; elsewhere they follow the work, so that an error stays the only
-    line on standard error.
+    line on standard error. A quiet terminal shows none; a verbose one shows them, and messages of
+    level INFO, at once.
 
     Parameters
     ----------
-    stream
-        Where the warnings go.
+    terminal
+        Terminal that shows the warnings.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__(logging.WARNING)
-        self.stream = stream
-        self.at_once = stream.isatty()
+    def __init__(self, terminal: Terminal) -> None:
+        super().__init__(logging.INFO if terminal.verbose else logging.WARNING)
+        self.terminal = terminal
+        self.at_once = terminal.verbose or terminal.stream.isatty()
         self.held: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Show or keep one warning; the same warning is said once."""
-        line = f"Warning: {one_line(record.getMessage())}"
+        """Show or hold one message; the same warning is shown once."""
+        line = one_line(record.getMessage())
+        if record.levelno < logging.WARNING:
+            self._show(line)
+            return
+        line = f"Warning: {line}"
         if line in self.held:
             return
         self.held.append(line)
         if self.at_once:
-            print(line, file=self.stream)
+            self._show(line)
 
     def tell(self) -> None:
-        """Show what was kept."""
+        """Show what was held back."""
         if not self.at_once:
             for line in self.held:
-                print(line, file=self.stream)
+                self._show(line)
+
+    def _show(self, line: str) -> None:
+        if not self.terminal.quiet:
+            print(line, file=self.terminal.stream, flush=True)
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[Notes]:
-        """Hear our own loggers, and nobody else's."""
+        """Listen to our own loggers, and to nobody else's."""
         loggers = [logging.getLogger(name) for name in OUR_LOGGERS]
+        levels = [logger.level for logger in loggers]
         for logger in loggers:
             logger.addHandler(self)
+            if self.terminal.verbose:
+                logger.setLevel(logging.INFO)
         try:
             yield self
         finally:
-            for logger in loggers:
+            for logger, level in zip(loggers, levels, strict=True):
                 logger.removeHandler(self)
+                logger.setLevel(level)
 
 
 class ProgressBar:
@@ -113,18 +219,19 @@ class ProgressBar:
 
     Parameters
     ----------
-    stream
-        The terminal.
+    terminal
+        Terminal that shows the bar.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
+    def __init__(self, terminal: Terminal) -> None:
+        self.watched = terminal.watched
+        self.stream = terminal.stream
         self.stage = ""
         self.bar: tqdm[Any] | None = None
 
     def __call__(self, progress: Progress) -> None:
         """Show the state of the work."""
-        if not self.stream.isatty():
+        if not self.watched:
             return
         from tqdm import tqdm
 

@@ -14,12 +14,12 @@ import time
 from collections.abc import Sequence
 from typing import IO, TextIO
 
+from app.terminal import BAD_INPUT, DONE, FAULT, INTERRUPTED
 from stem_core.errors import TrainingError
 from stem_core.processes import child_environment, module_command
 
 __all__ = ["train_together"]
 
-DONE, BAD_INPUT, FAULT, INTERRUPTED = 0, 2, 1, 130
 _POLL_S, _GRACE_S, _WORDS_S = 0.2, 20.0, 3.0
 _RESUME = "go on from the last checkpoint with the same command and --resume."
 

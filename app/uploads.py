@@ -24,6 +24,7 @@ from app.jobs.model import SAMPLE_UPLOAD_ID, check_upload_id
 from stem_core.errors import JobError, OutputError, SlideOpenError
 
 __all__ = [
+    "FOLDER_SUFFIXES",
     "SAMPLE_UPLOAD_ID",
     "SLIDE_SUFFIXES",
     "SPOTS_SUFFIXES",
@@ -52,7 +53,7 @@ SLIDE_SUFFIXES = (
     ".jpeg",
 )
 SPOTS_SUFFIXES = (".h5ad", ".csv")
-_FOLDER_SUFFIXES = (*SLIDE_SUFFIXES, ".mrxs", ".vms", ".vmu", ".dcm")
+FOLDER_SUFFIXES = (*SLIDE_SUFFIXES, ".mrxs", ".vms", ".vmu", ".dcm")
 _PIECE_BYTES = 1 << 20
 _MOST_LISTED = 2000
 
@@ -214,7 +215,7 @@ def list_server_slides() -> list[str]:
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for name in sorted(names):
             path = Path(folder) / name
-            if path.suffix.lower() not in _FOLDER_SUFFIXES or name.startswith("."):
+            if path.suffix.lower() not in FOLDER_SUFFIXES or name.startswith("."):
                 continue
             if path.resolve().is_relative_to(root):
                 places.append(path.relative_to(root).as_posix())
@@ -314,7 +315,7 @@ def _server_slide(place: str) -> Path:
         path = (root / place).resolve()
         if (
             path.is_relative_to(root)
-            and path.name.lower().endswith(_FOLDER_SUFFIXES)
+            and path.name.lower().endswith(FOLDER_SUFFIXES)
             and path.is_file()
         ):
             return path

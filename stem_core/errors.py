@@ -56,6 +56,7 @@ __all__ = [
     "StemError",
     "TrainingError",
     "UnknownModelError",
+    "missing_extra",
 ]
 
 
@@ -157,3 +158,21 @@ class JobError(StemError, LookupError):
 
 class Cancelled(StemError):
     """The user stopped the work."""
+
+
+def missing_extra(purpose: str, packages: str, extra: str) -> str:
+    """Return the sentence for optional packages that are not installed.
+
+    Parameters
+    ----------
+    purpose
+        What needs the packages, as the subject of a sentence.
+    packages
+        Names of the packages that are missing, such as "scanpy" or "scanpy and pyyaml".
+    extra
+        Extra of this program that installs them, a name in `pyproject.toml`.
+    """
+    return (
+        f"{purpose} needs {packages}, not installed here. "
+        f'Run pip install "stem-in-a-browser[{extra}]".'
+    )

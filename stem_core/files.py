@@ -44,6 +44,8 @@ def unwritable(path: Path, error: BaseException, advice: str = _ADVICE) -> Outpu
     advice
         Sentence that says what to do.
     """
+    if isinstance(error, FileNotFoundError) and not path.parent.exists():
+        advice = f"Make the folder {path.parent} first, or name another place."
     reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["?"])[0]
     made = OutputError(f"{path} cannot be written ({reason}). {advice}")
     made.errno = getattr(error, "errno", None)
@@ -99,6 +101,7 @@ def atomic_write(
         if parents:
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            temporary.touch()  # fails before any work
             yield temporary
             temporary.replace(path)
         finally:
@@ -134,13 +137,24 @@ def atomic_directory(path: Path, *, advice: str = _ADVICE, replace: bool = False
     OutputError
         The folder cannot be written, or it exists and may not be replaced.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.partial")
+    writer = f"{os.getpid()}-{threading.get_native_id()}"
+    temporary = path.with_name(f".{path.name}.{writer}.partial")
+    before = path.with_name(f".{path.name}.{writer}.before")
     with unwritable_as(path, advice):
         try:
             temporary.mkdir(parents=True)
             yield temporary
-            if path.is_dir():
-                shutil.rmtree(path) if replace else path.rmdir()
-            temporary.replace(path)
+            if path.is_dir() and not (replace and any(path.iterdir())):
+                path.rmdir()
+            if path.is_dir():  # until the new one is in place the old one is kept
+                path.replace(before)
+            try:
+                temporary.replace(path)
+            except OSError:
+                if before.is_dir():
+                    before.replace(path)
+                raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+            if path.is_dir():
+                shutil.rmtree(before, ignore_errors=True)

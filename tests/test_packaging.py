@@ -138,7 +138,11 @@ def test_a_packaged_recipe_gets_as_far_as_its_data(site: Path, elsewhere: Path) 
     (elsewhere / "data").mkdir()
     done = stem(site, elsewhere, "train", "her2st-breast", "--data", "data")
     assert done.returncode == 2
-    assert "C2" in done.stderr or "st" in done.stderr, done.stderr
+    assert done.stderr.startswith(
+        "stem: 5 of the 5 sections are not in data/her2st with counts and image; put "
+        "st/<section>.h5ad and wsis/<section>.tif, or Space Ranger's <section>/outs and its image, "
+        "there; "
+    ), done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stem_core.encoders.catalogue import encoder_facts
-from stem_core.encoders.timm_parts import INSTALL
+from stem_core.errors import missing_extra
 from stem_core.files import write_atomically
 from zoo.entries import FileEntry
 from zoo.manifest import NAME_PATTERN
@@ -96,10 +96,7 @@ def missing_words(subject: str, names: Sequence[str]) -> str:
             f"machine; run {commands}{ask}."
         )
     if published and importlib.util.find_spec("timm") is None:
-        return (
-            f"{subject} needs the package timm, which {published[0].title} is built from; run "
-            f"{INSTALL} in the program's folder."
-        )
+        return missing_extra(subject, "the package timm", "encoders")
     return ""
 
 

@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -138,7 +139,7 @@ def find_model(name: str) -> Entry:
     if name in offered:
         msg = f"The model '{name}' is not installed; run stem zoo pull {name}."
         raise UnknownModelError(msg)
-    raise UnknownModelError(_no_such(name, list(entries)))
+    raise UnknownModelError(_no_such(name, list(entries), others=list(offered)))
 
 
 def open_model(name_or_folder: str) -> Entry:
@@ -280,7 +281,8 @@ def _read_source(source: str) -> Registry:
     return registry
 
 
-def _no_such(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
+def _no_such(name: str, known: list[str], others: Sequence[str] = ()) -> str:
+    """Say that there is no such model, and which name was meant; `others` can be pulled."""
+    close = difflib.get_close_matches(name, [*known, *others], n=1)
     hint = f"did you mean {close[0]}? Known models: " if close else "choose one of: "
     return f"There is no model '{name}'; {hint}{', '.join(known) or 'none is installed'}."

@@ -227,12 +227,18 @@ def _group(layer: str) -> tuple[str, bool]:
 
 
 def hex_colours(scale: str) -> list[str]:
-    """Return 32 colours of a Plotly colour scale as #rrggbb."""
-    from plotly.colors import sample_colorscale
+    """Return 32 colours of a colour scale as #rrggbb, those that Plotly's charts have.
 
-    places = [place / 255 for place in range(0, 256, 256 // _COLOURS)]
-    out = []
-    for colour in sample_colorscale(scale, places):
-        numbers = colour.removeprefix("rgb(").removesuffix(")").split(",")
-        out.append("#" + "".join(f"{round(float(n)):02x}" for n in numbers))
-    return out
+    They come from matplotlib, which the command line has without the packages of the pages.
+    """
+    import numpy as np
+    from matplotlib import colormaps
+
+    places = np.arange(0, 256, 256 // _COLOURS) / 255
+    if scale == DIVERGING:
+        colours = colormaps[scale](places)[:, :3] * 255
+    else:  # Plotly has ten colours of these scales, and straight lines between them
+        stops = np.linspace(0, 1, 10)
+        known = np.round(colormaps[scale.lower()](stops)[:, :3] * 255)
+        colours = np.stack([np.interp(places, stops, channel) for channel in known.T], axis=1)
+    return ["#" + "".join(f"{round(part):02x}" for part in colour) for colour in colours.tolist()]

@@ -13,11 +13,10 @@ import sys
 import threading
 from typing import Any
 
-from stem_core.errors import EncoderMissingError
+from stem_core.errors import EncoderMissingError, missing_extra
 
-__all__ = ["INSTALL", "import_timm"]
+__all__ = ["import_timm"]
 
-INSTALL = "pip install -e '.[encoders]'"
 _MISSING = re.compile(r"operator torchvision::(\w+) does not exist")
 _SCHEMA = "{}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 _declared: list[Any] = []  # a torch.library.Library ends when it is forgotten
@@ -41,17 +40,15 @@ def import_timm() -> Any:
         try:
             return _import()
         except ModuleNotFoundError as error:
-            msg = (
-                f"The package {(error.name or 'timm').split('.')[0]} is not installed, which the "
-                f"encoders beside the compact one are built from; run {INSTALL} in the program's "
-                "folder."
-            )
+            package = (error.name or "timm").split(".")[0]
+            msg = missing_extra("A published encoder", f"the package {package}", "encoders")
             raise EncoderMissingError(msg) from error
         except (ImportError, OSError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
             msg = (
-                f"timm cannot be imported ({reason}); run {INSTALL} in the program's folder, which "
-                "takes the torchvision that belongs to this torch."
+                f"timm cannot be imported ({reason}). Run pip install "
+                '"stem-in-a-browser[encoders]", which installs the torchvision that belongs to '
+                "this torch."
             )
             raise EncoderMissingError(msg) from error
 

@@ -5,23 +5,23 @@ Both are written aside and renamed, so that what exists is whole. SpatialData: `
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import tempfile
 import uuid
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from stem_core.errors import OutputError, SettingsError
+from stem_core.errors import SettingsError
+from stem_core.files import atomic_directory, atomic_write
 from stem_core.prediction.result import NOTICE, Prediction, clean_text, run_record_json
 
-__all__ = ["UNIT", "chosen_genes", "replaced_whole", "write_qupath", "write_tissuumaps"]
+__all__ = ["UNIT", "chosen_genes", "write_qupath", "write_tissuumaps"]
 
 UNIT = "log2(1 + count)"
 _CORNERS = 16
@@ -99,7 +99,10 @@ def write_qupath(prediction: Prediction, path: Path, *, genes: Sequence[str] | N
         names.append("Domain distance, edges of training")
     keys = [json.dumps(name, ensure_ascii=False, allow_nan=False) for name in names]
     table = np.concatenate(columns, axis=1)
-    with replaced_whole(path) as aside, aside.open("w", encoding="utf-8", newline="\n") as file:
+    with (
+        atomic_write(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="\n") as file,
+    ):
         file.write('{"type":"FeatureCollection","features":[')
         for row, name in enumerate(spots.ids):
             centre = np.array([spots.x_px[row], spots.y_px[row]])
@@ -126,7 +129,11 @@ def write_qupath(prediction: Prediction, path: Path, *, genes: Sequence[str] | N
 
 
 def write_tissuumaps(
-    prediction: Prediction, path: Path, *, genes: Sequence[str] | None = None
+    prediction: Prediction,
+    path: Path,
+    *,
+    genes: Sequence[str] | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Write a project that TissUUmaps 3 opens: `stem.tmap`, `spots.csv`, `slide.tif`, `run.json`.
 
@@ -138,6 +145,8 @@ def write_tissuumaps(
         A folder to make, or a file to end in `.zip` that holds the same.
     genes
         Which genes can be chosen in the project; all for None.
+    overwrite
+        Replace a folder that holds anything, with all that it holds.
 
     Returns
     -------
@@ -153,15 +162,15 @@ def write_tissuumaps(
     """
     shown = chosen_genes(prediction, genes)
     if path.suffix.lower() == ".zip":
-        with replaced_whole(path) as aside, tempfile.TemporaryDirectory() as held:
+        with atomic_write(path) as temporary, tempfile.TemporaryDirectory() as held:
             folder = Path(held)
             _write_project(prediction, shown, folder)
-            with zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as archive:
+            with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
                 for file in sorted(folder.iterdir()):
                     archive.write(file, file.name)
         return path
-    with replaced_whole(path, folder=True) as aside:
-        _write_project(prediction, shown, aside)
+    with atomic_directory(path, replace=overwrite) as temporary:
+        _write_project(prediction, shown, temporary)
     return path
 
 
@@ -250,34 +259,3 @@ def _project(prediction: Prediction, choices: Sequence[tuple[str, str]]) -> dict
         "hideTabs": True,
         "settings": [],
     }  # fmt: skip
-
-
-@contextlib.contextmanager
-def replaced_whole(path: Path, *, folder: bool = False) -> Iterator[Path]:
-    """Give a place beside `path` to write to; it takes the name when all went well.
-
-    Raises
-    ------
-    OutputError
-        A folder is there already, or nothing can be written.
-    """
-    path = path.expanduser().absolute()
-    if path.exists() and (folder or path.is_dir()):
-        msg = f"The output {path} is there already; name another one."
-        raise OutputError(msg)
-    if not path.parent.is_dir():
-        msg = f"The folder of {path} does not exist; make it or name another one."
-        raise OutputError(msg)
-    try:
-        with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as held:
-            aside = Path(held) / path.name
-            if folder:
-                aside.mkdir()
-            yield aside
-            aside.replace(path)
-    except OutputError:
-        raise
-    except OSError as error:
-        reason = error.strerror or str(error).splitlines()[0]
-        msg = f"The output {path} cannot be written ({reason}); name another one or free its disk."
-        raise OutputError(msg) from error

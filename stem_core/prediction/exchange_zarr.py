@@ -7,17 +7,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stem_core.errors import OutputError
-from stem_core.prediction.exchange import replaced_whole
+from stem_core.errors import OutputError, missing_extra
+from stem_core.files import atomic_directory
 from stem_core.prediction.result import Prediction, to_anndata
 
-__all__ = ["INSTALL", "write_spatialdata"]
+__all__ = ["write_spatialdata"]
 
-INSTALL = "pip install 'stem-in-a-browser[spatialdata]'"
 _REGION = "spots"
 
 
-def write_spatialdata(prediction: Prediction, path: Path) -> Path:
+def write_spatialdata(prediction: Prediction, path: Path, *, overwrite: bool = False) -> Path:
     """Write a SpatialData store: the picture of the slide, the spots as circles, and the table.
 
     Coordinate systems: `global` is level-0 pixels, `microns` is microns from the slide's corner.
@@ -28,6 +27,8 @@ def write_spatialdata(prediction: Prediction, path: Path) -> Path:
         What to write.
     path
         The zarr folder to make.
+    overwrite
+        Replace a folder that holds anything, with all that it holds.
 
     Returns
     -------
@@ -44,10 +45,7 @@ def write_spatialdata(prediction: Prediction, path: Path) -> Path:
         from spatialdata.models import Image2DModel, ShapesModel, TableModel
         from spatialdata.transformations import Identity, Scale
     except ImportError as error:
-        msg = (
-            "SpatialData cannot be written, since the package spatialdata is not installed here; "
-            f"run {INSTALL}."
-        )
+        msg = missing_extra("Writing SpatialData", "the package spatialdata", "spatialdata")
         raise OutputError(msg) from error
 
     spots, mpp = prediction.spots, prediction.mpp
@@ -69,9 +67,9 @@ def write_spatialdata(prediction: Prediction, path: Path) -> Path:
     table.obs["region"] = pd.Categorical([_REGION] * table.n_obs)
     table.obs["spot"] = pd.Index(spots.ids, dtype=object)
     table = TableModel.parse(table, region=_REGION, region_key="region", instance_key="spot")
-    with replaced_whole(path, folder=True) as aside:
-        aside.rmdir()  # a store makes its own folder
+    with atomic_directory(path, replace=overwrite) as temporary:
+        temporary.rmdir()  # a store makes its own folder
         SpatialData(
             images={"slide": image}, shapes={_REGION: circles}, tables={"table": table}
-        ).write(aside)
+        ).write(temporary)
     return path

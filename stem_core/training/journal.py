@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stem_core.errors import missing_extra
 from stem_core.files import atomic_write, unwritable_as
 
 __all__ = ["Journal", "TrainingProgress"]
@@ -157,5 +158,6 @@ def _tensorboard(folder: Path, begun_at: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
+        log.info("%s", missing_extra("A log for TensorBoard", "tensorboard", "training"))
         return None
     return SummaryWriter(str(folder), purge_step=begun_at + 1)

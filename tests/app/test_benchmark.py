@@ -38,7 +38,7 @@ def test_figures_of_a_tiny_model(
 ) -> None:
     monkeypatch.setenv("STEM_MODELS_DIR", str(tiny_model.parent))
     out = tmp_path / "speed.json"
-    assert main(["benchmark", "sampler", "--models", "tiny-test", "--json", str(out)]) == 0
+    assert main(["benchmark", "sampler", "--models", "tiny-test", "-o", str(out)]) == 0
     found = json.loads(out.read_text())
     assert sampler_table(found) in capsys.readouterr().out
     assert found["machine"]["peak_gflops"]["fp32"] > 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,7 +103,12 @@ def test_report_of_a_result(
     page = (tmp_path / "report" / "report.html").read_text()
     assert section["notes"] == [OTHER_NAME] and f"<li>{OTHER_NAME}</li>" in page
     # the plain figures are the same
-    assert main([*arguments, "--json", str(tmp_path / "f.json")]) == 0
+    assert main([*arguments, "-o", str(tmp_path / "f.json")]) == 0
+    table = capfd.readouterr().out
+    assert table.startswith(f"Compared {GENES - 1} genes at 143 spots of truth.")
+    assert re.search(r"^ +model +training mean +ridge", table, re.MULTILINE), table
+    assert main([*arguments, "--json"]) == 0
+    assert capfd.readouterr().out == (tmp_path / "f.json").read_text()
     plain = json.loads((tmp_path / "f.json").read_text())
     assert set(FIGURES) < set(plain)
     assert {k: plain[k] for k in section["methods"][0]["figures"]} == (
@@ -128,7 +134,7 @@ def test_one_and_two_spots_have_errors_but_no_correlation(
     )
     few_file = write_prediction(few, tmp_path / "few")["prediction.h5ad"]
     arguments = ["evaluate", str(few_file), "--truth", str(truth)]
-    assert main(arguments) == 0
+    assert main([*arguments, "--json"]) == 0
     figures = strict_json(capsys.readouterr().out)
     assert figures["n_spots"] == n and figures["mse"] > 0
     assert figures["pcc_all"] is figures["spearman_all"] is figures["moran_error"] is None
@@ -164,7 +170,7 @@ def test_a_name_that_is_not_found_proves_nothing(
     truth = result[1].rename(tmp_path / truth_name)
     prediction = str(tmp_path / "named" / "prediction.h5ad")
     target = tmp_path / "f.json"
-    assert main(["evaluate", prediction, "--truth", str(truth), "--json", str(target)]) == 0
+    assert main(["evaluate", prediction, "--truth", str(truth), "-o", str(target)]) == 0
     assert json.loads(target.read_text())["left_out"] == left_out
     if not left_out:
         report = tmp_path / "report"
@@ -194,7 +200,7 @@ def test_a_result_brings_its_ridge_baseline(result: tuple[Path, Path], tmp_path:
     write_prediction(replace(made, ridge=made.mean * np.float32(0.5)), tmp_path / "alone")
     prediction = str(tmp_path / "alone" / "prediction.h5ad")
     target = tmp_path / "f.json"
-    assert main(["evaluate", prediction, "--truth", str(truth), "--json", str(target)]) == 0
+    assert main(["evaluate", prediction, "--truth", str(truth), "-o", str(target)]) == 0
     figures = json.loads(target.read_text())
     assert list(figures["baselines"]) == ["mean", "ridge"]
     assert figures["baselines"]["ridge"]["pcc_all"] == pytest.approx(figures["pcc_all"], abs=1e-5)
@@ -202,7 +208,7 @@ def test_a_result_brings_its_ridge_baseline(result: tuple[Path, Path], tmp_path:
     assert figures["crps"] is None
 
 
-@pytest.mark.parametrize("form", ["--report", "--json", ""])
+@pytest.mark.parametrize("form", ["--report", "--out", "--json"])
 def test_unfit_files_give_one_sentence(
     result: tuple[Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str], form: str
 ) -> None:
@@ -224,7 +230,7 @@ def test_unfit_files_give_one_sentence(
         (prediction, tmp_path / "strange.h5ad", "share 0 of 143 spots"),
     ):
         arguments = ["evaluate", str(one), "--truth", str(other)]
-        assert main([*arguments, *([form, str(target)] if form else [])]) == 2
+        assert main([*arguments, *([form] if form == "--json" else [form, str(target)])]) == 2
         out, err = capfd.readouterr()
         assert says in err and len(err.splitlines()) == 1 and not out
     assert not target.exists()

@@ -49,7 +49,11 @@ def test_maps_are_drawn_as_their_names_end(result: Path, capfd: pytest.CaptureFi
     assert Image.open("map.png").size[0] == 700
     small = Image.open("map.png").tobytes()
     sharp = ["--slide", "slide.tif", "--view", "300,250,200", "--regions", "region.geojson"]
-    assert main(["map", "result/prediction.h5ad", *layers, "--out", "map.png", *sharp]) == 0
+    again = ["map", "result/prediction.h5ad", *layers, "-o", "map.png", *sharp]
+    assert main(again) == 2
+    assert "allow overwriting (--overwrite)" in capfd.readouterr().err
+    assert Image.open("map.png").tobytes() == small
+    assert main([*again, "--overwrite"]) == 0
     assert Image.open("map.png").tobytes() != small  # replaced
     assert main(["map", "result", *layers, "--out", "map.svg", "--dark", "--title", "T"]) == 0
     assert ElementTree.parse("map.svg").getroot().tag.endswith("svg")
@@ -70,6 +74,24 @@ def test_results_are_written_for_other_programs(
     assert main([*export, "tissuumaps", "--out", "t.zip"]) == 0
     assert "For research use only." in capfd.readouterr().out
     assert Path("t.zip").stat().st_size > 1000
+
+
+def test_an_export_is_replaced_only_when_asked(
+    result: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    export = ["export", "result", "--to"]
+    targets = {"qupath": "q.geojson", "tissuumaps": "t"}
+    for kind, target in targets.items():
+        assert main([*export, kind, "-o", target, "--genes", "GNAS", "-q"]) == 0
+        assert main([*export, kind, "-o", target]) == 2
+        assert "--overwrite" in capfd.readouterr().err
+        assert main([*export, kind, "-o", target, "--overwrite"]) == 0
+    content = json.loads(Path("q.geojson").read_text(encoding="utf-8"))
+    assert len(content["features"][0]["properties"]["measurements"]) > 2  # all genes
+    assert {item.name for item in Path("t").iterdir()} >= {"stem.tmap", "spots.csv"}
+    assert main([*export, "tissuumaps", "-o", "result", "--overwrite"]) == 2
+    assert "other files than an earlier output" in capfd.readouterr().err
+    assert (result / "result" / "prediction.h5ad").is_file()
 
 
 @pytest.mark.parametrize(
@@ -99,7 +121,7 @@ def test_results_are_written_for_other_programs(
         (["export", "result", "--to", "excel", "--out", "x"], "excel"),
         (["export", "result", "--to", "qupath", "--out", "x", "--genes", "NOPE"], "'NOPE'"),
         (["export", "result", "--to", "qupath", "--out", "x", "--genes", ","], "No gene"),
-        (["export", "result", "--to", "tissuumaps", "--out", "result"], "there already"),
+        (["export", "result", "--to", "tissuumaps", "--out", "result"], "not empty"),
         (["export", "result", "--to", "spatialdata", "--out", "x", "--genes", "A:B"], "--genes"),
         (["export", "nothing", "--to", "qupath", "--out", "x"], "nothing"),
     ],
@@ -108,10 +130,7 @@ def test_bad_input_is_one_sentence(
     result: Path, capfd: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
     before = sorted(item.name for item in result.iterdir())
-    try:
-        code = main(arguments)
-    except SystemExit as left:  # usage
-        code = int(left.code or 0)
+    code = main(arguments)
     shown = capfd.readouterr()
     assert code == 2, shown.err
     assert shown.out == "" and len(shown.err.splitlines()) == 1

@@ -131,7 +131,7 @@ def test_without_spatialdata_one_sentence_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "spatialdata", None)  # as where it is not installed
-    with pytest.raises(OutputError, match=r"pip install 'stem-in-a-browser\[spatialdata\]'"):
+    with pytest.raises(OutputError, match=r'pip install "stem-in-a-browser\[spatialdata\]"'):
         write_spatialdata(make_prediction(3), tmp_path / "result.zarr")
     assert not list(tmp_path.iterdir())
 

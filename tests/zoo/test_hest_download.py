@@ -82,10 +82,16 @@ def test_without_network_it_says_so(machine: Machine) -> None:
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_a_faulty_section_is_told_among_good_ones(tmp_path: Path) -> None:
+def test_a_faulty_section_is_told_among_good_ones(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     from app.cli import main
 
     write_section(tmp_path, "A", metadata={})
     write_section(tmp_path, "B", mpp=2.5, metadata={})
     assert main(["sections", "check", str(tmp_path)]) == 2
+    shown = capfd.readouterr()
+    assert [line[:1] for line in shown.out.splitlines()] == ["A", "B"]
+    assert shown.err.startswith("stem: 1 of 2 sections cannot be trained on: B (")
+    assert len(shown.err.splitlines()) == 1
     assert main(["sections", "check", str(tmp_path), "A"]) == 0

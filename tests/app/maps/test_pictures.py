@@ -10,13 +10,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
+import plotly.colors
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
 from app.maps.marks import Mute
-from app.maps.panels import Look, Panel, View, panels_of
+from app.maps.panels import (
+    COLOUR_SCALES,
+    DIVERGING,
+    Look,
+    Panel,
+    View,
+    hex_colours,
+    panels_of,
+)
 from app.maps.picture_layout import lay_out
 from app.maps.picture_words import end_words, number_words, round_length_um
 from app.maps.pictures import MOST_VECTOR_SPOTS, draw_picture
@@ -257,3 +266,11 @@ def test_a_page_carries_all_it_shows_and_nothing_of_it_can_run(run: Run) -> None
     run.folder.status_file.unlink()
     with pytest.raises(JobError):
         scene_of_run(run.id, run.prediction, panels, Look(), None)
+
+
+@pytest.mark.parametrize("scale", [*COLOUR_SCALES, DIVERGING])
+def test_colours_are_those_of_plotlys_charts(scale: str) -> None:
+    colours = plotly.colors.sample_colorscale(scale, [place / 255 for place in range(0, 256, 8)])
+    assert [plotly.colors.hex_to_rgb(colour) for colour in hex_colours(scale)] == [
+        tuple(round(float(part)) for part in colour[4:-1].split(",")) for colour in colours
+    ]

@@ -1,31 +1,36 @@
-"""What `stem zoo list | info | pull | pull-encoder | verify | remove | push | convert` do."""
+"""`stem zoo list | info | pull | pull-encoder | verify | remove | push`."""
 
 from __future__ import annotations
 
-import argparse
 import json
-from typing import TYPE_CHECKING, Any, TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from app.exit_codes import BAD_INPUT, DONE
-from app.terminal import CTRL_C, one_line
+from app.commands.options import Json
+from app.terminal import BAD_INPUT, CTRL_C, DONE, Terminal, TerminalOptions, one_line
 from stem_core.errors import SettingsError, StemError
 
 if TYPE_CHECKING:
-    from zoo.convert import ModelFacts
     from zoo.registry import Offer
 
-__all__ = ["convert", "info", "list_all", "pull", "pull_encoder", "push", "remove", "verify"]
+__all__ = ["info", "list_models", "pull", "pull_encoder", "push", "remove", "verify"]
 
 
-def list_all(args: argparse.Namespace, stream: TextIO) -> int:
-    """List the models, here or not."""
+def list_models(*, as_json: Json = False, terminal: TerminalOptions = Terminal()) -> int:
+    """List the models, installed or not.
+
+    Parameters
+    ----------
+    as_json
+        Print JSON.
+    """
     from zoo.registry import list_offers
 
     found = list_offers()
     for fault in found.faults.values():
-        print(f"Warning: {one_line(fault)}", file=stream)
-    if args.json:
-        print(json.dumps([_facts(o) for o in found.offers], indent=2, ensure_ascii=False))
+        terminal.warn(one_line(fault))
+    if as_json:
+        _print_json([_facts(offer) for offer in found.offers])
         return DONE
     table = [("NAME", "TISSUE", "SPECIES", "PLATFORM", "GENES", "HELD-OUT PCC", "STATE", "SOURCE")]
     for offer in found.offers:
@@ -44,19 +49,25 @@ def list_all(args: argparse.Namespace, stream: TextIO) -> int:
         )
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     for row in table:
-        print(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        )
+        print("  ".join(c.ljust(width) for c, width in zip(row, widths, strict=True)).rstrip())
     return DONE
 
 
-def info(args: argparse.Namespace, stream: TextIO) -> int:
-    """Show everything known of one model."""
+def info(name: str, /, *, as_json: Json = False, terminal: TerminalOptions = Terminal()) -> int:
+    """Show everything known about a model.
+
+    Parameters
+    ----------
+    name
+        Name of the model.
+    as_json
+        Print JSON.
+    """
     from zoo.registry import find_offer
 
-    offer = find_offer(args.name)
-    if args.json:
-        print(json.dumps(_facts(offer), indent=2, ensure_ascii=False))
+    offer = find_offer(name)
+    if as_json:
+        _print_json(_facts(offer))
         return DONE
     entry = offer.entry
     rows: list[tuple[str, str]] = [
@@ -68,7 +79,7 @@ def info(args: argparse.Namespace, stream: TextIO) -> int:
         ("Disease", entry.disease),
         ("Platform", entry.platform),
         ("Genes", f"{entry.n_genes}, in {entry.units}"),
-        ("Encoders", " ⊕ ".join(_encoder_words(name) for name in entry.encoders)),
+        ("Encoders", " ⊕ ".join(_encoder_words(encoder) for encoder in entry.encoders)),
         ("Held-out PCC", entry.held_out.summary),
         ("Protocol", f"{entry.held_out.protocol} {entry.held_out.note}"),
         ("Licences", _licence_words(offer)),
@@ -82,87 +93,116 @@ def info(args: argparse.Namespace, stream: TextIO) -> int:
         rows.append(("Folder", str(offer.usable.folder)))
     if offer.record is not None:
         rows.append(("Pulled", f"{offer.record.pulled}, revision {offer.record.revision}"))
-    for name, value in rows:
-        print(f"{name:<13} {value}")
+    for title, value in rows:
+        print(f"{title:<13} {value}")
     return DONE
 
 
-def pull(args: argparse.Namespace, stream: TextIO) -> int:
-    """Fetch a model from the Hub."""
+def pull(name: str, /, *, update: bool = False, terminal: TerminalOptions = Terminal()) -> int:
+    """Fetch a model from the Hugging Face Hub.
+
+    Parameters
+    ----------
+    name
+        Name of the model.
+    update
+        Take the newest revision of an unpinned model.
+    """
     from zoo.entries import missing_encoders
     from zoo.install import pull as pull_model
     from zoo.install import pull_size
     from zoo.registry import find_offer
 
-    offer = find_offer(args.name)
+    offer = find_offer(name)
     entry = offer.entry
     if entry.hub is None:
-        print(f"{entry.name} is {entry.source}: it is here already.")
+        terminal.say(f"{entry.name} is {entry.source}: it is here already.")
         return DONE
-    if stream.isatty() and offer.state != "installed":
-        print(f"Licences: {_licence_words(offer)}", file=stream)
-        print(f"Size: {pull_size(entry) / 1e6:.1f} MB", file=stream)
-    bar = _BytesBar(stream)
+    if terminal.watched and offer.state != "installed":
+        terminal.report(f"Licences: {_licence_words(offer)}")
+        terminal.report(f"Size: {pull_size(entry) / 1e6:.1f} MB")
+    bar = _BytesBar(terminal)
     try:
-        record = pull_model(entry, update=args.update, progress=bar, should_stop=CTRL_C.is_set)
+        record = pull_model(entry, update=update, progress=bar, should_stop=CTRL_C.is_set)
     finally:
         bar.close()
     size = sum(f.size or 0 for f in record.files)
-    print(
+    terminal.say(
         f"Installed {record.name} ({size / 1e6:.1f} MB) from {record.repo} at revision "
         f"{record.revision}; every file checked."
     )
-    print(f"Licences: {_licence_words(offer)}")
+    terminal.say(f"Licences: {_licence_words(offer)}")
     if missing := missing_encoders(entry.name, entry.encoders):
-        print(missing)
+        terminal.say(missing)
     return DONE
 
 
-def pull_encoder(args: argparse.Namespace, stream: TextIO) -> int:
-    """Fetch an encoder's weights from the Hub, or take them from a file."""
+def pull_encoder(
+    name: str,
+    /,
+    *,
+    update: bool = False,
+    file: Path | None = None,
+    terminal: TerminalOptions = Terminal(),
+) -> int:
+    """Fetch the weights of an encoder from the Hub, or copy them from a file.
+
+    Parameters
+    ----------
+    name
+        Name of the encoder; `stem doctor --gated` lists them.
+    update
+        Take the newest revision, or another file.
+    file
+        Published file of the weights that you fetched by other means; a copy is kept.
+    """
     from stem_core.encoders.catalogue import encoder_facts
     from zoo.encoder_install import install_encoder_file
     from zoo.encoder_pull import pull_encoder as pull_weights
 
-    facts = encoder_facts(args.name)
-    if facts is not None and stream.isatty():
-        print(f"Licence: {facts.licence}", file=stream)
-    if args.file is not None:
-        record = install_encoder_file(args.name, args.file, update=args.update)
+    facts = encoder_facts(name)
+    if facts is not None and terminal.watched:
+        terminal.report(f"Licence: {facts.licence}")
+    if file is not None:
+        record = install_encoder_file(name, file, update=update)
     else:
-        bar = _BytesBar(stream)
+        bar = _BytesBar(terminal)
         try:
-            record = pull_weights(
-                args.name, update=args.update, progress=bar, should_stop=CTRL_C.is_set
-            )
+            record = pull_weights(name, update=update, progress=bar, should_stop=CTRL_C.is_set)
         finally:
             bar.close()
-    print(
+    terminal.say(
         f"Installed the encoder {record.name} ({(record.source.size or 0) / 1e6:.1f} MB) from "
         f"{record.repo}, revision {record.revision}, sha256 {record.source.sha256}; it loads."
     )
     return DONE
 
 
-def verify(args: argparse.Namespace, stream: TextIO) -> int:
-    """Compare the files of installed models with what was recorded, and load them."""
+def verify(name: str | None = None, /, *, terminal: TerminalOptions = Terminal()) -> int:
+    """Compare the files of installed models with what was recorded, and load them.
+
+    Parameters
+    ----------
+    name
+        Name of the model; all that are installed by default.
+    """
     from zoo.registry import find_offer, list_offers
 
-    if args.name is not None:
-        offers = [find_offer(args.name)]
+    if name is not None:
+        offers = [find_offer(name)]
         if offers[0].usable is None:
-            msg = f"The model {args.name} is not installed; run stem zoo pull {args.name}."
+            msg = f"The model {name} is not installed; run stem zoo pull {name}."
             raise SettingsError(msg)
     else:
         offers = [offer for offer in list_offers().offers if offer.usable is not None]
     bad = []
     for offer in offers:
         fault = _fault(offer)
-        print(f"{offer.entry.name}: {fault or 'every file is what it was, and it loads'}")
+        terminal.say(f"{offer.entry.name}: {fault or 'every file is what it was, and it loads'}")
         if fault:
             bad.append(offer.entry.name)
     if bad:
-        print(f"stem: Damaged: {', '.join(bad)}; install them again.", file=stream)
+        terminal.fail(f"Damaged: {', '.join(bad)}; install them again.")
         return BAD_INPUT
     return DONE
 
@@ -192,86 +232,64 @@ def _fault(offer: Offer) -> str:
     return ""
 
 
-def remove(args: argparse.Namespace, stream: TextIO) -> int:
-    """Remove a model that was pulled."""
+def remove(name: str, /, *, terminal: TerminalOptions = Terminal()) -> int:
+    """Remove a model that was pulled.
+
+    Parameters
+    ----------
+    name
+        Name of the model.
+    """
     from zoo.install import remove as remove_model
     from zoo.registry import find_offer
 
-    offer = find_offer(args.name)
+    offer = find_offer(name)
     if offer.record is None and offer.usable is not None:
         where = "comes with the program" if offer.usable.source == "bundled" else "is a folder"
         msg = (
-            f"The model {args.name} {where} ({offer.usable.folder}) and was not pulled; delete "
+            f"The model {name} {where} ({offer.usable.folder}) and was not pulled; delete "
             "that folder by hand if you must."
         )
         raise SettingsError(msg)
-    freed = remove_model(args.name)
-    print(f"Removed {args.name}; {freed / 1e6:.1f} MB are free again.")
+    freed = remove_model(name)
+    terminal.say(f"Removed {name}; {freed / 1e6:.1f} MB are free again.")
     return DONE
 
 
-def push(args: argparse.Namespace, stream: TextIO) -> int:
-    """Publish a model folder on the Hub."""
+def push(
+    folder: Path,
+    repo: str,
+    /,
+    *,
+    private: bool = False,
+    dry_run: bool = False,
+    terminal: TerminalOptions = Terminal(),
+) -> int:
+    """Publish a model folder on the Hub.
+
+    Parameters
+    ----------
+    folder
+        Model folder.
+    repo
+        Repository, ORG/NAME.
+    private
+        Make the repository private.
+    dry_run
+        Check the folder and list its files, send nothing.
+    """
     from zoo.publish import publish
 
-    done = publish(args.folder, args.repo, private=args.private, dry_run=args.dry_run)
+    done = publish(folder, repo, private=private, dry_run=dry_run)
     for file in done.files:
-        print(f"{file.path:<24} {(file.size or 0) / 1e6:8.2f} MB  sha256 {file.sha256}")
-    if args.dry_run:
-        print(f"Nothing was sent. These {len(done.files)} files would go to {args.repo}.")
+        terminal.say(f"{file.path:<24} {(file.size or 0) / 1e6:8.2f} MB  sha256 {file.sha256}")
+    if dry_run:
+        terminal.say(f"Nothing was sent. These {len(done.files)} files would go to {repo}.")
         return DONE
-    print(f"Published {args.repo} at revision {done.revision}. The entry for a registry:")
+    terminal.say(f"Published {repo} at revision {done.revision}. The entry for a registry:")
     assert done.entry is not None
-    print(done.entry.model_dump_json(indent=1, exclude_defaults=True))
+    terminal.say(done.entry.model_dump_json(indent=1, exclude_defaults=True))
     return DONE
-
-
-def convert(args: argparse.Namespace, stream: TextIO) -> int:
-    """Turn a checkpoint of the original authors into a model folder."""
-    from stem_core.prediction.export import claim_output_dir
-    from zoo.convert import convert_checkpoint
-
-    out = claim_output_dir(args.out, overwrite=False)
-    manifest = convert_checkpoint(
-        args.checkpoint, args.genes, out, _model_facts(args), weights=args.weights, heads=args.heads
-    )
-    size = manifest.denoiser
-    print(
-        f"Converted {args.checkpoint.name} to {out}: {len(manifest.panel)} genes, depth "
-        f"{size.depth}, width {size.width}, {size.heads} heads, condition "
-        f"{size.condition_width}. No figure of its quality is known here."
-    )
-    return DONE
-
-
-def _model_facts(args: argparse.Namespace) -> ModelFacts:
-    """Take what a checkpoint does not say from the registry, where it names it, and the options."""
-    import re
-    from dataclasses import replace
-
-    from zoo.convert import ModelFacts, facts_from_entry
-    from zoo.manifest import NAME_PATTERN
-    from zoo.registry import list_offers
-
-    name = args.name or re.sub(r"[^a-z0-9]+", "-", args.checkpoint.stem.lower()).strip("-")
-    if not re.fullmatch(NAME_PATTERN, name):
-        msg = (
-            f"'{name}' cannot be a model's name; give one of small letters, digits and hyphens "
-            "with --name."
-        )
-        raise SettingsError(msg)
-    listed = {offer.entry.name: offer.entry for offer in list_offers().offers}
-    entry = listed.get(name)
-    known = entry is not None and entry.convert is not None
-    facts = facts_from_entry(entry) if entry is not None and known else ModelFacts(name)
-    given: dict[str, Any] = {
-        key: getattr(args, key)
-        for key in ("title", "tissue", "organ", "species", "platform", "disease")
-        if getattr(args, key) is not None
-    }
-    if args.encoders is not None:
-        given["encoders"] = tuple(part.strip() for part in args.encoders.split(","))
-    return replace(facts, **given)
 
 
 def _facts(offer: Offer) -> dict[str, Any]:
@@ -291,6 +309,10 @@ def _facts(offer: Offer) -> dict[str, Any]:
     return facts
 
 
+def _print_json(facts: object) -> None:
+    print(json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False))
+
+
 def _encoder_words(name: str) -> str:
     from stem_core.encoders.catalogue import encoder_facts
 
@@ -308,14 +330,14 @@ def _licence_words(offer: Offer) -> str:
 class _BytesBar:
     """Progress of a pull for a person at a terminal; silent elsewhere."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
         self._bar: Any = None
         self._stage = ""
 
     def __call__(self, progress: Any) -> None:
         """Show how far the pull is."""
-        if not self._stream.isatty():
+        if not self._terminal.watched:
             return
         if progress.stage != self._stage:
             self._stage = progress.stage
@@ -326,7 +348,7 @@ class _BytesBar:
                     "check": "Checking …",
                 }
                 self.close()
-                print(words[progress.stage], file=self._stream)
+                self._terminal.report(words[progress.stage])
         if progress.stage == "download":
             if self._bar is None:
                 from tqdm import tqdm
@@ -336,7 +358,7 @@ class _BytesBar:
                     unit="B",
                     unit_scale=True,
                     desc="Downloading",
-                    file=self._stream,
+                    file=self._terminal.stream,
                 )
             self._bar.n = progress.done_bytes
             self._bar.refresh()
