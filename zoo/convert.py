@@ -17,7 +17,8 @@ from torch import Tensor
 from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
 from stem_core.diffusion.schedule import Schedule
 from stem_core.encoders.catalogue import encoder_facts
-from stem_core.errors import ModelFileError, OutputError, SettingsError
+from stem_core.errors import ModelFileError, SettingsError
+from stem_core.files import unwritable_as
 from stem_core.prediction.model import Generator
 from stem_core.prediction.settings import FALLBACK_PRESETS
 from zoo.card import model_card
@@ -160,16 +161,13 @@ def convert_checkpoint(
     generator = Generator(
         denoiser, None, condition_width=size.condition_width, projected_width=None
     )
-    try:
+    with unwritable_as(out):
         out.mkdir(parents=True, exist_ok=True)
         tensors = {k: v.contiguous().clone() for k, v in generator.state_dict().items()}
         (out / "model.safetensors").write_bytes(save(tensors, metadata={"format": "pt"}))
         _gene_table(symbols).to_csv(out / "genes.csv")
         (out / "README.md").write_text(model_card(manifest), encoding="utf-8")
         (out / "config.json").write_text(manifest.model_dump_json(indent=1) + "\n", "utf-8")
-    except OSError as error:
-        msg = f"The folder {out} cannot be written ({error.strerror or error}); name another one."
-        raise OutputError(msg) from error
     return check_model(out)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stem_core.errors import OutputError
+from stem_core.files import unwritable_as
 from stem_core.training.plan import FINAL, Split
 from stem_core.training.recipe import Recipe
 
@@ -108,14 +109,11 @@ class TrainingOrder:
         OutputError
             They cannot be written.
         """
-        try:
+        with unwritable_as(self.work):
             self.work.mkdir(parents=True, exist_ok=True)
             self.out.parent.mkdir(parents=True, exist_ok=True)
             text = self.recipe.model_dump_json(indent=1) + "\n"
             (self.work / _RECORD).write_text(text, encoding="utf-8")
-        except OSError as error:
-            msg = f"{self.work} cannot be written ({error.strerror or error}); name another folder."
-            raise OutputError(msg) from error
 
 
 def _is_taken(path: Path, work: Path) -> bool:

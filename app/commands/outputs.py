@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from stem_core.errors import OutputError
-from stem_core.files import write_atomically
+from stem_core.files import unwritable_as, write_atomically
 
 __all__ = ["claim_output", "require_folder", "write_text"]
 
@@ -83,11 +83,8 @@ def write_text(path: Path, text: str) -> None:
         The file cannot be written.
     """
     path = path.expanduser()
-    try:
-        if path.exists() and not path.is_file():
+    if path.exists() and not path.is_file():
+        with unwritable_as(path):
             path.write_text(text, encoding="utf-8")
-            return
+    else:
         write_atomically(path, text)
-    except OSError as error:
-        msg = f"The file {path} cannot be written ({error.strerror or error}); name another one."
-        raise OutputError(msg) from error
