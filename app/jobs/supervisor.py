@@ -46,12 +46,6 @@ class Supervisor:
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._watch, name="worker-supervisor", daemon=True)
 
-    @property
-    def worker_pid(self) -> int | None:
-        """The process number of the worker, while one runs."""
-        process = self._process
-        return process.pid if process is not None and process.poll() is None else None
-
     def __enter__(self) -> Supervisor:
         """Start the worker."""
         self._thread.start()
