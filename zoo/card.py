@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stem_core.encoders.catalogue import encoder_facts
-from zoo.manifest import FoldFigures, Manifest, Metrics
+from stem_core.model.manifest import FoldFigures, Manifest, Metrics
 
 __all__ = ["card_header", "figures_table", "model_card"]
 
@@ -50,8 +50,8 @@ def figures_table(folds: tuple[FoldFigures, ...]) -> str:
 
 def _facts(manifest: Manifest) -> str:
     """Markdown table: what the model is made for and of."""
-    layout, view, licences = manifest.layout, manifest.view, manifest.licences
-    context = ", ".join(f"{c:g}" for c in manifest.context_um)
+    layout, view, licences = manifest.layout, manifest.condition, manifest.licences
+    context = ", ".join(f"{c:g}" for c in manifest.condition.context_um)
     rows = {
         "tissue": f"{manifest.tissue} ({manifest.organ}), {manifest.species}",
         "disease": manifest.disease,

@@ -140,7 +140,7 @@ def section_condition(
     """
     if imported_parts(encoder):
         return imported_condition(section, encoder, recipe)
-    spec, diameter_um = recipe.spec, recipe.layout.spot_diameter_um
+    spec, diameter_um = recipe.condition, recipe.layout.spot_diameter_um
     views = recipe.augment.views if augmented and recipe.augment.views > 1 else 0
     kept = EmbeddingCache(cache)
 

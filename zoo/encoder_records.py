@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from stem_core.encoders.catalogue import encoder_facts
 from stem_core.errors import missing_extra
 from stem_core.files import write_atomically
+from stem_core.model.config import ModelName
 from zoo.entries import FileEntry
-from zoo.manifest import NAME_PATTERN
 from zoo.places import home, zoo_dir
 from zoo.records import BY_HAND
 
@@ -47,7 +47,7 @@ class InstalledEncoder(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    name: str = Field(pattern=NAME_PATTERN)
+    name: ModelName
     repo: str
     revision: str = Field(pattern=rf"^([0-9a-f]{{40}}|{BY_HAND})$")
     source: FileEntry

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,10 +13,19 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 
 from stem_core.diffusion.conditional_mean import KernelRidge, ShallowNetworks
-from stem_core.diffusion.denoiser import DenoiserSize
 from stem_core.encoders.condition import Encoder
 from stem_core.encoders.imported_encoder import imported_parts
 from stem_core.encoders.pair import JoinedEncoder
+from stem_core.model.config import ModelConfig, RegressionConfig
+from stem_core.model.manifest import (
+    Baseline,
+    EncoderRef,
+    FoldFigures,
+    Gene,
+    HeldOut,
+    Manifest,
+    Metrics,
+)
 from stem_core.prediction.model import Generator, RidgeBaseline
 from stem_core.training.fit import Fitted
 from stem_core.training.hest import MeasuredSection, log_counts
@@ -26,9 +34,8 @@ from zoo.card import model_card
 from zoo.encoder_records import installed_encoder
 from zoo.entries import UNPINNED
 from zoo.held_out import HeldOutResult
-from zoo.manifest import DenoiserConfig, Manifest, Metrics
 
-__all__ = ["describe_denoiser", "gene_table", "save_weights", "write_model_folder"]
+__all__ = ["gene_table", "save_weights", "write_model_folder"]
 
 _LEFT_OUT = {"section": "Leave one section out:", "patient": "Leave whole patients out:"}
 _SEES = {
@@ -115,27 +122,29 @@ def gene_table(
     return pd.DataFrame(rows).set_index("symbol")
 
 
-def _metrics(figures: Mapping[str, float | None]) -> dict[str, float | None]:
+def _metrics(figures: Mapping[str, float | None]) -> Metrics:
     values = {name: figures.get(name) for name in Metrics.model_fields}
-    return {name: None if value is None else round(value, 4) for name, value in values.items()}
+    return Metrics.model_validate(
+        {name: None if value is None else round(value, 4) for name, value in values.items()}
+    )
 
 
-def _fold(result: HeldOutResult) -> dict[str, Any]:
-    return {
-        "held_out": result.section,
-        "trained_on": result.trained_on,
-        "n_spots": result.n_spots,
-        "metrics": _metrics(result.figures),
-        "baselines": [
-            {"name": name, "metrics": _metrics(figures)}
+def _fold(result: HeldOutResult) -> FoldFigures:
+    return FoldFigures(
+        held_out=result.section,
+        trained_on=result.trained_on,
+        n_spots=result.n_spots,
+        metrics=_metrics(result.figures),
+        baselines=tuple(
+            Baseline(name=name, metrics=_metrics(figures))
             for name, figures in result.baselines.items()
-        ],
-    }
+        ),
+    )
 
 
 def _held_out(
     recipe: Recipe, results: Sequence[HeldOutResult], trained_on: Sequence[str]
-) -> dict[str, Any]:
+) -> HeldOut:
     """Say which figures these are, and by which protocol."""
     scores = [f for r in results if (f := r.figures.get("pcc_all")) is not None]
     protocol = " ".join(
@@ -159,13 +168,13 @@ def _held_out(
             if own
             else " and have no held-out figure of their own."
         )
-    return {
-        "protocol": protocol,
-        "note": note,
-        "folds": [_fold(r) for r in results],
-        "pcc_all_mean": round(float(np.mean(scores)), 4) if scores else None,
-        "pcc_all_range": [round(min(scores), 4), round(max(scores), 4)] if scores else None,
-    }
+    return HeldOut(
+        protocol=protocol,
+        note=note,
+        folds=tuple(_fold(r) for r in results),
+        pcc_all_mean=round(float(np.mean(scores)), 4) if scores else None,
+        pcc_all_range=(round(min(scores), 4), round(max(scores), 4)) if scores else None,
+    )
 
 
 def _ensembl_ids(sections: Sequence[MeasuredSection]) -> dict[str, str]:
@@ -177,57 +186,40 @@ def _ensembl_ids(sections: Sequence[MeasuredSection]) -> dict[str, str]:
     return ids
 
 
-def describe_denoiser(size: DenoiserSize) -> DenoiserConfig:
-    """Say in a manifest's words how large a denoiser is, and what it predicts."""
-    return DenoiserConfig(
-        depth=size.depth,
-        width=size.width,
-        heads=size.heads,
-        mlp_ratio=size.mlp_ratio,
-        condition_width=size.condition_width,
-        label_width=size.label_width,
-        predicts="velocity" if size.predicts == "velocity" else "noise",
-        symmetric=size.symmetric,
-    )
-
-
-def _describe_encoders(encoder: Encoder, sections: Iterable[str]) -> list[dict[str, Any]]:
+def _describe_encoders(encoder: Encoder, sections: Iterable[str]) -> tuple[EncoderRef, ...]:
     if imported := imported_parts(encoder):
-        return [
-            {
-                "name": part.name,
-                "revision": UNPINNED,
-                "width": part.width,
-                "imported_from": part.file_sums(sections),
-            }
+        return tuple(
+            EncoderRef(
+                name=part.name,
+                revision=UNPINNED,
+                width=part.width,
+                imported_from=part.file_sums(sections),
+            )
             for part in imported
-        ]
+        )
     parts = encoder.encoders if isinstance(encoder, JoinedEncoder) else (encoder,)
     pulled = {part.name: installed_encoder(part.name) for part in parts}
-    return [
-        {
-            "name": part.name,
-            "revision": part.sha256[:40] if (record := pulled[part.name]) is None
+    return tuple(
+        EncoderRef(
+            name=part.name,
+            revision=part.sha256[:40] if (record := pulled[part.name]) is None
             else record.revision,
-            "width": part.width,
-            "sha256": part.sha256,
-        }
+            width=part.width,
+            sha256=part.sha256,
+        )
         for part in parts
-    ]  # fmt: skip
+    )  # fmt: skip
 
 
-def _describe_regression(generator: Generator) -> dict[str, int] | None:
+def _describe_regression(generator: Generator) -> RegressionConfig | None:
     if generator.mean is None:
         return None
     networks = next(m for m in generator.mean.members if isinstance(m, ShallowNetworks))
     kernel = next(m for m in generator.mean.members if isinstance(m, KernelRidge))
     members, bottleneck, hidden = (int(n) for n in networks.weights[1].shape)
-    return {
-        "support": len(kernel.support),
-        "networks": members,
-        "hidden": hidden,
-        "bottleneck": bottleneck,
-    }
+    return RegressionConfig(
+        support=len(kernel.support), networks=members, hidden=hidden, bottleneck=bottleneck
+    )
 
 
 def write_model_folder(
@@ -251,7 +243,7 @@ def write_model_folder(
     folder
         Made where it is not there.
     recipe
-        `recipe.manifest` gives what no data say: title, tissue, licences and so on.
+        Recipe of the training.
     fitted, encoder, panel, ridge
         What was trained, and on what it stands.
     sections
@@ -267,36 +259,29 @@ def write_model_folder(
     """
     folder.mkdir(parents=True, exist_ok=True)
     generator, ids = fitted.generator, _ensembl_ids(list(sections.values()))
-    condition = recipe.condition
-    side_um = patch_um if condition.patch_mode == "paper" and patch_um else condition.side_um
-    manifest = Manifest.model_validate(
-        {
-            "schema_version": 1,
-            "name": recipe.name,
-            **recipe.manifest.model_dump(),
-            "units": "log2(1 + count)",
-            "panel": [{"symbol": g, "ensembl": ids.get(g, "")} for g in panel],
-            "encoders": _describe_encoders(encoder, sections),
-            "view": {"side_um": side_um, "size_px": condition.size_px},
-            "survey_pitch_um": condition.survey_pitch_um,
-            "context_um": condition.context_um,
-            "condition_width": generator.condition_width,
-            "regression": _describe_regression(generator),
-            "layout": recipe.layout.model_dump(),
-            "patch_mode": condition.patch_mode,
-            "target": generator.target,
-            "denoiser": describe_denoiser(generator.denoiser.size).model_dump(),
-            "diffusion_steps": fitted.schedule.steps,
-            "beta_start": fitted.schedule.beta_start,
-            "beta_end": fitted.schedule.beta_end,
-            "presets": recipe.presets.model_dump(),
-            "training_slides": list(sections),
-            "held_out": _held_out(recipe, results, list(sections)),
-            "recipe": recipe_name,
-            "settings": recipe.model_dump(mode="json", exclude={"name", "manifest", "presets"}),
-            "seed": recipe.training.denoiser.seed,
-            "created": created,
-        }
+    config = recipe.config()
+    if recipe.condition.patch_mode == "paper" and patch_um:
+        config["condition"] = recipe.condition.model_copy(update={"side_um": patch_um})
+    own = {"encoders", *ModelConfig.model_fields}  # these stand in the manifest itself
+    manifest = Manifest(
+        **config,
+        schema_version=1,
+        units="log2(1 + count)",
+        panel=tuple(Gene(symbol=symbol, ensembl=ids.get(symbol, "")) for symbol in panel),
+        encoders=_describe_encoders(encoder, sections),
+        condition_width=generator.condition_width,
+        target=generator.target,
+        regression=_describe_regression(generator),
+        denoiser=generator.denoiser.config,
+        diffusion_steps=fitted.schedule.steps,
+        beta_start=fitted.schedule.beta_start,
+        beta_end=fitted.schedule.beta_end,
+        training_slides=tuple(sections),
+        held_out=_held_out(recipe, results, list(sections)),
+        recipe=recipe_name,
+        settings=recipe.model_dump(mode="json", exclude=own),
+        seed=recipe.training.denoiser.seed,
+        created=created,
     )
     (folder / "config.json").write_text(
         json.dumps(manifest.model_dump(mode="json"), indent=1, allow_nan=False) + "\n",

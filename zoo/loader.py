@@ -16,11 +16,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from stem_core.diffusion.conditional_mean import build_conditional_mean
-from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
+from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.schedule import Schedule
 from stem_core.encoders.catalogue import encoder_facts
 from stem_core.encoders.condition import (
-    ConditionSpec,
     Encoder,
     condition_groups,
     condition_width,
@@ -28,6 +27,7 @@ from stem_core.encoders.condition import (
 from stem_core.encoders.pair import joined_parts
 from stem_core.errors import ModelFileError
 from stem_core.files import file_sha256
+from stem_core.model.manifest import Manifest, read_manifest
 from stem_core.prediction.model import (
     Bands,
     DomainReference,
@@ -36,59 +36,26 @@ from stem_core.prediction.model import (
     StemModel,
 )
 from zoo.encoder_files import ENCODERS_DIR, find_encoder
-from zoo.manifest import Manifest, read_manifest
 
 __all__ = [
     "ENCODERS_DIR",
     "build_generator",
     "check_model",
-    "condition_spec",
     "load_generator",
     "load_model",
 ]
 
 
-def condition_spec(manifest: Manifest) -> ConditionSpec:
-    """Take from the manifest what the model looks at."""
-    return ConditionSpec(
-        side_um=manifest.view.side_um,
-        size_px=manifest.view.size_px,
-        survey_pitch_um=manifest.survey_pitch_um,
-        context_um=manifest.context_um,
-        patch_mode=manifest.patch_mode,
-    )
-
-
 def build_generator(manifest: Manifest) -> Generator:
     """Make the modules a manifest describes, with weights still to be loaded."""
     genes, width = len(manifest.panel), manifest.condition_width
-    size = DenoiserSize(
-        genes=genes,
-        condition_width=manifest.denoiser.condition_width,
-        depth=manifest.denoiser.depth,
-        width=manifest.denoiser.width,
-        heads=manifest.denoiser.heads,
-        mlp_ratio=manifest.denoiser.mlp_ratio,
-        gene_inputs=1 if manifest.regression is None else 2,
-        predicts=manifest.denoiser.predicts,
-        symmetric=manifest.denoiser.symmetric,
-        label_width=manifest.denoiser.label_width,
-    )
     mean = None
     if manifest.regression is not None:
-        groups = condition_groups(condition_spec(manifest), manifest.encoder_width)
-        mean = build_conditional_mean(
-            groups,
-            width,
-            genes,
-            support=manifest.regression.support,
-            networks=manifest.regression.networks,
-            hidden=manifest.regression.hidden,
-            bottleneck=manifest.regression.bottleneck,
-        )
+        groups = condition_groups(manifest.condition, manifest.encoder_width)
+        mean = build_conditional_mean(groups, width, genes, manifest.regression)
     as_it_is = manifest.target == "published" and manifest.denoiser.condition_width == width
     return Generator(
-        Denoiser(size),
+        Denoiser(manifest.denoiser),
         mean,
         condition_width=width,
         projected_width=None if as_it_is else manifest.denoiser.condition_width,
@@ -224,7 +191,7 @@ def load_generator(folder: Path, manifest: Manifest) -> Generator:
     ModelFileError
         The file is missing or damaged, or its tensors do not fit the manifest.
     """
-    width = condition_width(condition_spec(manifest), manifest.encoder_width)
+    width = condition_width(manifest.condition, manifest.encoder_width)
     if width != manifest.condition_width:
         msg = (
             f"The condition of model {folder.name} is {width} wide, its config.json says "
@@ -333,7 +300,6 @@ def load_model(
         ensembl=tuple(gene.ensembl for gene in manifest.panel),
         genes=genes,
         encoder=encoder,
-        spec=condition_spec(manifest),
         generator=generator,
         schedule=Schedule(manifest.diffusion_steps, manifest.beta_start, manifest.beta_end),
         bands=bands,

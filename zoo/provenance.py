@@ -35,9 +35,9 @@ def training_provenance(
     recipe = order.recipe
     standard = recipe.standard
     facts = {
-        "Model": f"{recipe.name} {recipe.manifest.version}: {_whose_figures(recipe)}",
+        "Model": f"{recipe.name} {recipe.version}: {_whose_figures(recipe)}",
         "Recipe": f"{order.recipe_name}, protocol {recipe.protocol}",
-        "Data": f"{recipe.manifest.licences.data}; {_sections(recipe)}",
+        "Data": f"{recipe.licences.data}; {_sections(recipe)}",
         "Seed": f"{recipe.training.denoiser.seed} (training), {standard.seed} (draws), "
         "0 (bootstrap)",
         "Encoders": "; ".join(_encoder(name, order, held_out) for name in recipe.encoders),

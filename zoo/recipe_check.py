@@ -58,7 +58,7 @@ def check_recipe(recipe: Recipe, file: Path, data: Path | None = None) -> list[s
     if listed is not None and not listed.is_file():
         msg = f"The panel's list {listed} is not there; correct panel.file of the recipe."
         raise SettingsError(msg)
-    total = condition_width(recipe.spec, sum(widths.values()))
+    total = condition_width(recipe.condition, sum(widths.values()))
     require_components(recipe.fit, total)
     size = denoiser_size(recipe.fit, recipe.panel.genes, total)
     with torch.device("meta"):

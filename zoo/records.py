@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stem_core.errors import OutputError
 from stem_core.files import file_sha256, write_atomically
+from stem_core.model.config import ModelName
 from zoo.entries import UNPINNED, FileEntry, ModelEntry
-from zoo.manifest import NAME_PATTERN
 from zoo.places import home, zoo_dir
 
 __all__ = [
@@ -52,7 +52,7 @@ class Installed(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    name: str = Field(pattern=NAME_PATTERN)
+    name: ModelName
     folder: str
     repo: str
     revision: str = Field(pattern=r"^[0-9a-f]{40}$")

@@ -13,6 +13,7 @@ from typing import Literal
 
 from stem_core.encoders.catalogue import encoder_facts
 from stem_core.errors import ModelError, ModelFileError, RegistryError, StemError, UnknownModelError
+from stem_core.model.manifest import Manifest, read_manifest
 from zoo.entries import (
     REGISTRY_FILE,
     UNPINNED,
@@ -23,7 +24,6 @@ from zoo.entries import (
     read_registry,
     registry_sources,
 )
-from zoo.manifest import Manifest, read_manifest
 from zoo.places import local_models_dirs
 from zoo.records import Installed, installed, pinned
 

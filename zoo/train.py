@@ -26,6 +26,7 @@ from stem_core.evaluation.baselines import fit_ridge
 from stem_core.evaluation.records import SectionReport
 from stem_core.evaluation.report import write_report
 from stem_core.files import atomic_directory
+from stem_core.model.manifest import Manifest
 from stem_core.training.conditional_mean import TrainingSection
 from stem_core.training.fit import Fitted, fit
 from stem_core.training.hest import log_counts
@@ -37,7 +38,6 @@ from stem_core.training.recipe import Recipe
 from stem_core.training.trainer import TrainingRun
 from zoo.folder import write_model_folder
 from zoo.held_out import HeldOutResult, kept_report, report_key
-from zoo.manifest import Manifest
 from zoo.material import Material
 from zoo.measure import describe_report, measure_split
 from zoo.provenance import training_provenance
@@ -113,7 +113,7 @@ def train_model(order: TrainingOrder, encoder: Encoder) -> Manifest | None:
         manifest = _write(order, plan.splits[-1], material, encoder, panel, fitted, reports)
         if reports:
             said = training_provenance(order, ranks.device, [r.section for r in reports])
-            page, _ = write_report(reports, order.work / "report", recipe.manifest.title, said)
+            page, _ = write_report(reports, order.work / "report", recipe.title, said)
             say(f"Report: {page}")
     return manifest
 
@@ -152,7 +152,7 @@ def fit_split(
     identity = _identity(recipe, split, panel, sections, watched)
     run = TrainingRun(order.work / split.name, identity, ranks, progress)
     width = material.encoder.width
-    groups = condition_groups(recipe.spec, width)
+    groups = condition_groups(recipe.condition, width)
     return panel, fit(sections, groups, width, recipe.fit, run, watched)
 
 

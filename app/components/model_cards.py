@@ -12,7 +12,8 @@ from app.spots import layout_words
 from app.state import Keys
 from stem_core.encoders.catalogue import encoder_facts
 from stem_core.errors import ModelError
-from zoo.manifest import HeldOut, Licences, Manifest
+from stem_core.model.config import Licences
+from stem_core.model.manifest import HeldOut, Manifest
 from zoo.registry import Entry, list_models
 
 __all__ = [

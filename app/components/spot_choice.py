@@ -13,9 +13,9 @@ from app.components.wording import plain
 from app.spots import layout_words
 from app.state import Keys
 from stem_core.errors import StemError
+from stem_core.model.config import SpotLayout
 from stem_core.slides.spots import LAYOUTS
 from stem_core.slides.spots import Layout as UsualLayout
-from zoo.manifest import Layout
 
 __all__ = ["SpotChoice", "pick_spots"]
 
@@ -30,7 +30,7 @@ class SpotChoice:
     spots_upload_id: str | None = None
 
 
-def pick_spots(trained_on: Layout) -> SpotChoice | None:
+def pick_spots(trained_on: SpotLayout) -> SpotChoice | None:
     """Show the choices; None while something is still missing."""
     words: dict[str, str] = {
         "model": f"As trained: {layout_words(trained_on)}",

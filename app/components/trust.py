@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from app.components.gene_choice import gene_number
 from app.components.wording import NOTICE, band_words, count, plain
 from app.maps.marks import Badge
+from stem_core.model.manifest import Manifest
 from stem_core.prediction.result import Prediction
-from zoo.manifest import Manifest
 
 __all__ = [
     "FAIR_PCC",

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import streamlit as st
 
 from app.jobs.model import JobStatus
-from zoo.manifest import Manifest
+from stem_core.model.manifest import Manifest
 
 __all__ = [
     "NOTICE",

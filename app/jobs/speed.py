@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from app import paths
 from stem_core.files import write_atomically
-from zoo.manifest import Manifest
+from stem_core.model.manifest import Manifest
 
 if TYPE_CHECKING:
     from stem_core.prediction.predictor import Predictor
@@ -47,7 +47,7 @@ def measure_model(predictor: Predictor) -> ModelSpeed:
 
     model = predictor.model
     random = np.random.default_rng(0)
-    side = model.spec.size_px
+    side = model.manifest.condition.size_px
     patches = random.integers(0, 255, (_PATCHES, 3, side, side), dtype=np.uint8)
     condition = torch.zeros(_SPOTS, model.generator.condition_width, device=predictor.device)
 
@@ -65,7 +65,7 @@ def measure_model(predictor: Predictor) -> ModelSpeed:
         return ModelSpeed(
             best_s(lambda: model.encoder.encode(patches)) / _PATCHES,
             best_s(lambda: model.generator.regression_mean(condition, level)) / _SPOTS,
-            probe(model.generator.denoiser.size, predictor.device)[predictor.precision].elapsed_s,
+            probe(model.generator.denoiser.config, predictor.device)[predictor.precision].elapsed_s,
             predictor.precision,
         )
 
@@ -123,7 +123,7 @@ def expected_s(
     tissue_um2
         Area of tissue, which is surveyed as well.
     """
-    pitch_um = manifest.survey_pitch_um
+    pitch_um = manifest.condition.survey_pitch_um
     surveyed = 0.0 if pitch_um is None else min(_MOST_SURVEYED, tissue_um2 / pitch_um**2)
     evaluations = steps * samples
     if manifest.denoiser.symmetric and sampler == "ancestral":

@@ -12,10 +12,10 @@ from app import uploads
 from app.jobs.model import JobRequest
 from app.spots import place_spots
 from stem_core.files import atomic_write
+from stem_core.model.config import SpotLayout
 from stem_core.slides.reading import Slide
 from stem_core.slides.spots import Spots, known_pitch
 from stem_core.slides.tissue import TissueMask
-from zoo.manifest import Layout
 
 Source = Literal["measured", "visium", "st", "grid"]
 
@@ -36,7 +36,7 @@ _COLUMNS = (
 
 
 def choose_spots(
-    request: JobRequest, trained_on: Layout, slide: Slide, tissue: TissueMask
+    request: JobRequest, trained_on: SpotLayout, slide: Slide, tissue: TissueMask
 ) -> Spots:
     """Return the spots that a request asks for; `trained_on` is the layout of its model.
 

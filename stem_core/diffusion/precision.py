@@ -10,8 +10,9 @@ from functools import lru_cache
 
 import torch
 
-from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
+from stem_core.diffusion.denoiser import Denoiser
 from stem_core.errors import SettingsError
+from stem_core.model.config import DenoiserConfig
 
 __all__ = ["PRECISIONS", "Trial", "choose_precision", "in_precision", "probe"]
 
@@ -27,7 +28,7 @@ def in_precision(denoiser: Denoiser, precision: str) -> Denoiser:
     return copy.deepcopy(denoiser).to(PRECISIONS[precision])
 
 
-def choose_precision(size: DenoiserSize, device: torch.device, wanted: str = "auto") -> str:
+def choose_precision(size: DenoiserConfig, device: torch.device, wanted: str = "auto") -> str:
     """Choose `fp32` or `bf16`.
 
     `auto` takes bf16 where a denoiser of this size runs at least 1.7 times as fast in it.
@@ -56,7 +57,7 @@ class Trial:
 
 
 @lru_cache(maxsize=32)
-def probe(size: DenoiserSize, device: torch.device) -> dict[str, Trial]:
+def probe(size: DenoiserConfig, device: torch.device) -> dict[str, Trial]:
     """Time one evaluation of one sample in each precision, with random weights.
 
     The best of a few tries, taken in turns; infinite where the device cannot do it. Takes a
@@ -81,11 +82,11 @@ def probe(size: DenoiserSize, device: torch.device) -> dict[str, Trial]:
     return {name: Trial(elapsed / n, processor / n) for name, (elapsed, processor) in best.items()}
 
 
-def _sequences(size: DenoiserSize) -> int:
+def _sequences(size: DenoiserConfig) -> int:
     return 64 if size.depth * size.width**2 < 10**5 else 2
 
 
-def _trial(size: DenoiserSize, device: torch.device, kind: torch.dtype) -> Callable[[], None]:
+def _trial(size: DenoiserConfig, device: torch.device, kind: torch.dtype) -> Callable[[], None]:
     denoiser = Denoiser(size).to(device, kind).eval()
     sequences = _sequences(size)
     x = torch.zeros(1, sequences, size.genes, device=device, dtype=kind)

@@ -105,7 +105,7 @@ class Predictor:
         self.device = choose_device(device)
         self._generator = model.generator.to(self.device).eval()
         denoiser = self._generator.denoiser
-        self.precision = choose_precision(denoiser.size, self.device, precision)
+        self.precision = choose_precision(denoiser.config, self.device, precision)
         self._denoiser = in_precision(denoiser, self.precision)
         model.encoder.to(self.device)
 
@@ -116,16 +116,22 @@ class Predictor:
         self, slide: Slide, tissue: TissueMask, progress: Callable[[int, int], None] | None = None
     ) -> SlideSurvey:
         """Look over the slide's tissue once; every spot's context comes from it."""
-        return survey_slide(slide, tissue, self.model.encoder, self.model.spec, progress)
+        return survey_slide(
+            slide, tissue, self.model.encoder, self.model.manifest.condition, progress
+        )
 
     def condition(self, slide: Slide, spots: Spots, survey: SlideSurvey) -> NDArray[np.float32]:
         """Make the condition of spots, (n,C); each spot alone, so any chunking gives the same."""
-        return spot_condition(slide, spots, survey, self.model.encoder, self.model.spec)
+        return spot_condition(
+            slide, spots, survey, self.model.encoder, self.model.manifest.condition
+        )
 
     @torch.inference_mode()
     def slide_level(self, survey: SlideSurvey) -> SlideLevel:
         """Judge the slide's level of expression from its whole tissue, once per slide."""
-        lattice = torch.from_numpy(survey_condition(survey, self.model.spec)).to(self.device)
+        lattice = torch.from_numpy(survey_condition(survey, self.model.manifest.condition)).to(
+            self.device
+        )
         return self._generator.slide_level(lattice)
 
     @torch.inference_mode()
@@ -313,9 +319,9 @@ class Predictor:
                 "pitch_um": spots.pitch_um,
             },
             "patch": {
-                "side_um": self.model.spec.side_um,
-                "size_px": self.model.spec.size_px,
-                "mode": self.model.spec.patch_mode,
+                "side_um": self.model.manifest.condition.side_um,
+                "size_px": self.model.manifest.condition.size_px,
+                "mode": self.model.manifest.condition.patch_mode,
             },
             "device": self.device.type,
             "torch": torch.__version__,

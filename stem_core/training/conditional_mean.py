@@ -17,6 +17,7 @@ from stem_core.diffusion.conditional_mean import (
     ShallowNetworks,
     build_conditional_mean,
 )
+from stem_core.model.config import RegressionConfig
 from stem_core.training.settings import LARGEST_SEED, SMALLEST, STRICT, require_within
 
 __all__ = ["MeanTraining", "TrainingSection", "fit_conditional_mean"]
@@ -199,15 +200,13 @@ def fit_conditional_mean(
     target = np.concatenate([s.target for s in sections])
     within = np.concatenate([s.target - s.target.mean(0) for s in sections])
     n, total = condition.shape
-    mean = build_conditional_mean(
-        groups,
-        total,
-        target.shape[1],
+    size = RegressionConfig(
         support=n,
         networks=settings.networks,
         hidden=settings.hidden,
         bottleneck=settings.bottleneck,
     )
+    mean = build_conditional_mean(groups, total, target.shape[1], size)
     columns = {name: np.arange(total)[which] for name, which in groups.items()}
     as_is = np.concatenate([columns["raw"], columns["geometry"]])
     relative = np.concatenate([columns["relative"], columns["geometry"]])

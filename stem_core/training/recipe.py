@@ -8,32 +8,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from stem_core.encoders.condition import ConditionSpec
+from stem_core.model.config import Config, ModelConfig
 from stem_core.prediction.settings import SamplingSettings
 from stem_core.training.fit_settings import FitSettings
-from stem_core.training.recipe_data import DataSource, SectionName, Strict, require_known
+from stem_core.training.recipe_data import DataSource, SectionName, require_known
 
 __all__ = [
     "Augmentation",
-    "ConditionChoice",
-    "LayoutFacts",
-    "ManifestFacts",
     "PanelChoice",
-    "PresetChoice",
-    "Presets",
     "Recipe",
 ]
 
-NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{1,63}$"
 EACH_SECTION, EACH_PATIENT = "each-section", "each-patient"
-Positive = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
 
 
-class PanelChoice(Strict):
+class PanelChoice(Config):
     """Which genes: a rule and how many, or a list in `file` (one symbol a line)."""
 
     rule: Literal["hmhvg", "deg", "file"] = "hmhvg"
@@ -48,58 +41,7 @@ class PanelChoice(Strict):
         return self
 
 
-class ConditionChoice(Strict):
-    """What the model looks at, see `stem_core.encoders.condition.ConditionSpec`."""
-
-    side_um: Positive
-    size_px: int = Field(gt=0, le=4096)
-    survey_pitch_um: Positive | None
-    context_um: tuple[Positive, ...] = ()
-    patch_mode: Literal["physical", "paper"] = "physical"
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> ConditionChoice:
-        if (self.survey_pitch_um is None) != (not self.context_um):
-            msg = "context_um needs a survey_pitch_um, and the other way round"
-            raise ValueError(msg)
-        return self
-
-
-class LayoutFacts(Strict):
-    """How spots lie on the training platform."""
-
-    kind: Literal["visium", "st", "grid"]
-    pitch_um: Positive
-    spot_diameter_um: Positive
-
-
-class PresetChoice(Strict):
-    """A named choice of sampler, steps and samples per spot."""
-
-    sampler: str
-    steps: int
-    samples: int
-
-    @model_validator(mode="after")
-    def _can_be(self) -> PresetChoice:
-        self.settings  # noqa: B018 - raises where it cannot be
-        return self
-
-    @property
-    def settings(self) -> SamplingSettings:
-        """As the sampler takes it."""
-        return SamplingSettings(self.sampler, self.steps, self.samples)
-
-
-class Presets(Strict):
-    """The three presets of a model."""
-
-    preview: PresetChoice
-    standard: PresetChoice
-    published: PresetChoice
-
-
-class Augmentation(Strict):
+class Augmentation(Config):
     """Views of each patch that training chooses from, embedded once.
 
     Attributes
@@ -119,32 +61,8 @@ class Augmentation(Strict):
         return (8 if self.dihedral else 1) * (1 + self.stains)
 
 
-class LicenceFacts(Strict):
-    """Under which terms code, weights and training data may be used."""
-
-    code: str
-    weights: str
-    data: str
-
-
-class ManifestFacts(Strict):
-    """What the manifest says that no data do."""
-
-    version: str
-    title: str
-    tissue: str
-    organ: str
-    species: str
-    platform: str
-    disease: str
-    panel_rule: str
-    licences: LicenceFacts
-    citation: str
-    hub_datasets: tuple[str, ...] = ()
-
-
-class Recipe(Strict):
-    """How a model is trained.
+class Recipe(ModelConfig):
+    """A model, and how it is trained.
 
     Attributes
     ----------
@@ -165,7 +83,6 @@ class Recipe(Strict):
         out, with its patient where that is held out.
     """
 
-    name: str = Field(pattern=NAME_PATTERN)
     protocol: Literal["strict", "paper"] = "strict"
     leave_out: Literal["patient", "section"] | None = None
     data: DataSource
@@ -174,15 +91,13 @@ class Recipe(Strict):
     validation: tuple[SectionName, ...] = ()
     panel: PanelChoice = PanelChoice()
     encoders: tuple[str, ...] = Field(min_length=1)
-    condition: ConditionChoice
     augment: Augmentation = Augmentation()
-    layout: LayoutFacts
-    presets: Presets
     training: FitSettings = FitSettings()
-    manifest: ManifestFacts
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
+        for preset in (self.presets.preview, self.presets.standard, self.presets.published):
+            preset.settings()  # raises where it cannot be sampled so
         if self.training.target == "residual" and self.condition.survey_pitch_um is None:
             msg = "training.target: residual needs condition.survey_pitch_um and context_um"
             raise ValueError(msg)
@@ -243,15 +158,9 @@ class Recipe(Strict):
             raise ValueError(msg)
 
     @property
-    def spec(self) -> ConditionSpec:
-        """What the model looks at."""
-        c = self.condition
-        return ConditionSpec(c.side_um, c.size_px, c.survey_pitch_um, c.context_um, c.patch_mode)
-
-    @property
     def standard(self) -> SamplingSettings:
         """The standard preset, with which figures are measured."""
-        return self.presets.standard.settings
+        return self.presets.standard.settings()
 
     @property
     def fit(self) -> FitSettings:

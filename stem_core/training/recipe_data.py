@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-__all__ = ["DataSource", "Download", "SectionName", "Select", "Strict", "require_known"]
+from stem_core.model.config import Config
+
+__all__ = ["DataSource", "Download", "SectionName", "Select", "require_known"]
 
 SectionName = Annotated[str, Field(pattern=r"^[\w+-][\w.+-]{0,99}$")]
 
@@ -23,13 +25,7 @@ def _stays_below(folder: str) -> str:
 FolderBelow = Annotated[str, AfterValidator(_stays_below)]
 
 
-class Strict(BaseModel):
-    """A part of a recipe: unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Select(Strict):
+class Select(Config):
     """Sections by what their metadata say, found when the training starts.
 
     Attributes
@@ -43,7 +39,7 @@ class Select(Strict):
     """
 
     dataset_title_starts: str = ""
-    where: dict[str, str] = {}
+    where: dict[str, str] = Field(default_factory=dict)
     exclude: tuple[SectionName, ...] = ()
 
     @model_validator(mode="after")
@@ -54,7 +50,7 @@ class Select(Strict):
         return self
 
 
-class Download(Strict):
+class Download(Config):
     """Where the sections can be had on the Hub: dataset, revision (40 digits, or `unpinned`).
 
     For what is told where sections are missing; nothing is fetched by itself.
@@ -64,7 +60,7 @@ class Download(Strict):
     revision: str = "unpinned"
 
 
-class DataSource(Strict):
+class DataSource(Config):
     """Which sections, and where they lie below the data folder.
 
     Attributes
@@ -87,9 +83,9 @@ class DataSource(Strict):
     folder: FolderBelow = "."
     sections: tuple[SectionName, ...] = ()
     select: Select | None = None
-    patients: dict[SectionName, str] = {}
+    patients: dict[SectionName, str] = Field(default_factory=dict)
     download: Download | None = None
-    embeddings: dict[str, FolderBelow] = {}
+    embeddings: dict[str, FolderBelow] = Field(default_factory=dict)
     embeddings_patch_um: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")

@@ -107,7 +107,7 @@ def train_denoiser(
         raise SettingsError(msg)
     state = _State(denoiser.to(device), settings)
     stream = BatchStream(
-        target, condition, gene_mean, schedule.steps, denoiser.size.symmetric, settings
+        target, condition, gene_mean, schedule.steps, denoiser.config.symmetric, settings
     )
     store = None
     if run.folder is not None:

@@ -1,13 +1,14 @@
 import pytest
 import torch
 
-from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
+from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.parameterisation import estimate_noise
 from stem_core.diffusion.precision import Trial, choose_precision, in_precision, probe
 from stem_core.diffusion.schedule import Schedule
 from stem_core.errors import SettingsError
+from stem_core.model.config import DenoiserConfig
 
-SMALL = DenoiserSize(genes=12, condition_width=5, depth=2, width=16, heads=2)
+SMALL = DenoiserConfig(genes=12, condition_width=5, depth=2, width=16, heads=2)
 CPU = torch.device("cpu")
 
 

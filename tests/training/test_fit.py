@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
+from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.schedule import Schedule
 from stem_core.errors import SettingsError
+from stem_core.model.config import DenoiserConfig
 from stem_core.prediction.sampling import draw_expression
 from stem_core.prediction.settings import SamplingSettings
 from stem_core.training.conditional_mean import (
@@ -118,7 +119,7 @@ def test_loss_of_a_perfect_denoiser_is_least() -> None:
 
     class Exact(Denoiser):
         def __init__(self, right: bool) -> None:
-            super().__init__(DenoiserSize(5, 2, 1, 8, 2))
+            super().__init__(DenoiserConfig(5, 2, 1, 8, 2))
             self.right = right
 
         def forward(self, x, t, condition, gene_mean=None):  # type: ignore[no-untyped-def]
@@ -141,7 +142,7 @@ def test_published_target_stays_available(data: tuple[np.ndarray, ...]) -> None:
     )
     fitted = fit(training_sections(data, (0, 1, 2)), GROUPS, 10, settings)
     assert fitted.generator.target == "published"
-    assert fitted.generator.denoiser.size.predicts == "noise"
+    assert fitted.generator.denoiser.config.predicts == "noise"
     samples = draws(fitted, condition[:50], SamplingSettings("ancestral", 50, 4))
     assert np.isfinite(samples).all()
     # Trained this briefly it knows the level and little more.

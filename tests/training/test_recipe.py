@@ -53,7 +53,7 @@ def test_bundled_recipes_say_what_their_models_say() -> None:
         made = json.loads((ROOT / f"zoo/models/{name}/config.json").read_text())
         assert list(recipe.data.sections) == made["training_slides"]
         assert list(recipe.folds) == [f["held_out"] for f in made["held_out"]["folds"]]
-        assert recipe.condition.side_um == made["view"]["side_um"]
+        assert recipe.condition.side_um == made["condition"]["side_um"]
         assert recipe.presets.model_dump() == made["presets"]
         for fold, split in zip(
             made["held_out"]["folds"], make_plan(recipe, None).splits, strict=False

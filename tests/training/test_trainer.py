@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import torch
 
-from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
+from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.schedule import Schedule
 from stem_core.errors import ModelFileError, OutputError, SettingsError, TrainingError
+from stem_core.model.config import DenoiserConfig
 from stem_core.training.journal import TrainingProgress
 from stem_core.training.settings import DenoiserTraining
 from stem_core.training.trainer import TrainingRun, train_denoiser
@@ -37,7 +38,7 @@ def train(
     condition = random.normal(size=(views, 40, WIDTH)).astype(np.float32)
     target = random.normal(size=(40, GENES)).astype(np.float32)
     torch.manual_seed(0)
-    denoiser = Denoiser(DenoiserSize(GENES, WIDTH, 1, 16, 2, symmetric=True))
+    denoiser = Denoiser(DenoiserConfig(GENES, WIDTH, 1, 16, 2, symmetric=True))
     made = train_denoiser(
         denoiser, Schedule(), target, condition if views > 1 else condition[0], None, settings,
         run, validate,  # type: ignore[arg-type]

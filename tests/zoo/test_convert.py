@@ -15,9 +15,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
+from stem_core.diffusion.denoiser import Denoiser
 from stem_core.encoders.preparation import AsRead, Prepared
 from stem_core.errors import EncoderMissingError, ModelFileError, SettingsError
+from stem_core.model.config import DenoiserConfig
 from stem_core.prediction.predictor import Predictor
 from stem_core.prediction.settings import SamplingSettings
 from stem_core.slides.reading import open_slide
@@ -85,7 +86,7 @@ def test_a_published_size_checkpoint_converts_and_predicts(
     model = load_model(out, Invented(1536), allow_other_encoder=True)
     assert model.identity["encoder"] == "invented"
     # The converted network is the checkpoint's: same output on the same input.
-    plain = Denoiser(DenoiserSize()).eval()
+    plain = Denoiser(DenoiserConfig()).eval()
     plain.load_state_dict(state)
     x, given = torch.randn(2, 3, 200), 8 * torch.randn(2, 1536)
     with torch.inference_mode():
