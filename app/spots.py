@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from stem_core.model.config import SpotLayout
+from stem_core.model.config import LayoutKind, SpotLayout
 from stem_core.slides.spots import Spots, lay_out_spots, read_spots
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def place_spots(
     trained_on: SpotLayout,
     *,
     file: Path | None = None,
-    layout: Literal["visium", "st", "grid"] | None = None,
+    layout: LayoutKind | None = None,
     pitch_um: float | None = None,
 ) -> Spots:
     """Return the measured spots of a file, or spots laid out on the tissue.

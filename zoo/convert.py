@@ -13,12 +13,14 @@ import pandas as pd
 from safetensors.torch import save
 from torch import Tensor
 
+from stem_core.constants import UNITS
 from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.schedule import Schedule
 from stem_core.encoders.catalogue import encoder_facts
 from stem_core.errors import ModelFileError, SettingsError
 from stem_core.files import unwritable_as
 from stem_core.model.config import (
+    LAYOUTS,
     PUBLISHED_PRESETS,
     DenoiserConfig,
     Licences,
@@ -37,7 +39,6 @@ __all__ = ["ModelFacts", "convert_checkpoint", "convert_entry", "facts_from_entr
 _PAIR = ("uni", "conch")  # the publication's encoders, in its order
 _HEAD_WIDTH = 64  # as published; the number of heads cannot be read off the weights
 _MOST_GENES = 20_000
-_VISIUM = SpotLayout(kind="visium", pitch_um=100.0, spot_diameter_um=55.0)
 _UNKNOWN = "unknown"
 
 
@@ -54,7 +55,7 @@ class ModelFacts(ModelCard):
     licences: Licences = Licences(code=_UNKNOWN, weights=_UNKNOWN, data=_UNKNOWN)
     citation: str = _UNKNOWN
     encoders: tuple[str, ...] = _PAIR
-    layout: SpotLayout = _VISIUM
+    layout: SpotLayout = LAYOUTS["visium"]
     patch_um: float = 112.0
     panel_rule: str = "As given with the checkpoint."
     training_slides: tuple[str, ...] = ()
@@ -254,7 +255,7 @@ def _manifest(
         {
             **card,
             "schema_version": 1,
-            "units": "log2(1 + count)",
+            "units": UNITS,
             "panel": [{"symbol": symbol} for symbol in symbols],
             "panel_rule": facts.panel_rule,
             "encoders": encoders,

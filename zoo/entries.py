@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from stem_core.constants import Units
 from stem_core.encoders.catalogue import encoder_facts
 from stem_core.errors import RegistryError
 from stem_core.files import file_sha256
@@ -97,7 +98,7 @@ class ModelEntry(ModelCard):
 
     source: Literal["bundled", "hub", "local"]
     n_genes: int = Field(gt=0)
-    units: Literal["log2(1 + count)"]
+    units: Units
     encoders: tuple[str, ...] = Field(min_length=1)
     gated: bool
     held_out: HeldOut

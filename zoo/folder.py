@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save
 
+from stem_core.constants import UNITS
 from stem_core.diffusion.conditional_mean import KernelRidge, ShallowNetworks
 from stem_core.encoders.condition import Encoder
 from stem_core.encoders.imported_encoder import imported_parts
@@ -266,7 +267,7 @@ def write_model_folder(
     manifest = Manifest(
         **config,
         schema_version=1,
-        units="log2(1 + count)",
+        units=UNITS,
         panel=tuple(Gene(symbol=symbol, ensembl=ids.get(symbol, "")) for symbol in panel),
         encoders=_describe_encoders(encoder, sections),
         condition_width=generator.condition_width,

@@ -30,6 +30,7 @@ from app.terminal import (
     one_line,
 )
 from stem_core.errors import Cancelled, OutputError, SettingsError, StemError
+from stem_core.model.config import LayoutKind
 
 if TYPE_CHECKING:
     from app.commands.recorded_runs import RunRecord
@@ -66,7 +67,7 @@ class PlaceOptions:
     """
 
     spots: Annotated[Path | None, Parameter(group=_PLACES)] = None
-    layout: Annotated[Literal["visium", "st", "grid"] | None, Parameter(group=_PLACES)] = None
+    layout: Annotated[LayoutKind | None, Parameter(group=_PLACES)] = None
     pitch_um: Annotated[OptionalNumber, Parameter(group=_PLACES)] = None
     mpp: Annotated[OptionalNumber, Parameter(group=_PLACES)] = None
 
@@ -175,7 +176,7 @@ class _Run:
 
     entry: Entry
     settings: SamplingSettings
-    layout: Literal["visium", "st", "grid"] | None
+    layout: LayoutKind | None
     pitch_um: float | None
     precision: str
     recorded: RunRecord | None
@@ -432,9 +433,7 @@ def _find_model(name: str | None, recorded: RunRecord | None) -> Entry:
     return entry
 
 
-def _recorded_layout(
-    recorded: RunRecord, entry: Entry
-) -> tuple[Literal["visium", "st", "grid"] | None, float | None]:
+def _recorded_layout(recorded: RunRecord, entry: Entry) -> tuple[LayoutKind | None, float | None]:
     """Return layout and pitch that lay spots out as in the recorded run."""
     spots, trained_on = recorded.spots, entry.manifest.layout
     if spots.source == "measured":

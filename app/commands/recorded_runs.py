@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stem_core.errors import OutputError, SettingsError
+from stem_core.model.config import SpotSource
 
 if TYPE_CHECKING:
     from stem_core.prediction.settings import SamplingSettings
@@ -44,7 +45,7 @@ class RecordedSpots(_Record):
     """Spots of a run."""
 
     n: int
-    source: Literal["measured", "visium", "st", "grid"]
+    source: SpotSource
     diameter_um: float
     pitch_um: float | None = None
 

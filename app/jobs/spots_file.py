@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import numpy as np
 
@@ -12,12 +12,10 @@ from app import uploads
 from app.jobs.model import JobRequest
 from app.spots import place_spots
 from stem_core.files import atomic_write
-from stem_core.model.config import SpotLayout
+from stem_core.model.config import SpotLayout, SpotSource
 from stem_core.slides.reading import Slide
 from stem_core.slides.spots import Spots, known_pitch
 from stem_core.slides.tissue import TissueMask
-
-Source = Literal["measured", "visium", "st", "grid"]
 
 __all__ = ["choose_spots", "load_spots", "save_spots"]
 
@@ -91,7 +89,7 @@ def load_spots(path: Path) -> Spots:
         y_px=np.array(column("y_px"), dtype=np.float64),
         diameter_um=float(first["diameter_um"]),
         pitch_um=known_pitch(first["pitch_um"] or None),
-        source=cast("Source", first["source"]),
+        source=cast("SpotSource", first["source"]),
         array_row=np.array(column("array_row"), dtype=np.int32),
         array_col=np.array(column("array_col"), dtype=np.int32),
         in_tissue=np.array(column("in_tissue"), dtype=bool),

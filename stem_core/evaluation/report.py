@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from stem_core.constants import NOTICE
 from stem_core.evaluation.figures import FIGURES
 from stem_core.evaluation.records import SectionReport, plain
 from stem_core.evaluation.report_page import report_page
@@ -19,7 +20,6 @@ from stem_core.evaluation.summary import (
     verdicts,
 )
 from stem_core.files import write_atomically
-from stem_core.prediction.result import NOTICE
 
 __all__ = ["write_report"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
+from stem_core.constants import NOTICE
 from stem_core.evaluation.figures import FIGURES, method_name
 from stem_core.evaluation.records import SectionReport
 from stem_core.evaluation.report_charts import section_charts
@@ -22,7 +23,6 @@ from stem_core.evaluation.summary import (
     summarise,
     verdicts,
 )
-from stem_core.prediction.result import NOTICE
 
 __all__ = ["report_page"]
 

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from stem_core.prediction.settings import SamplingSettings
 
 __all__ = [
+    "LAYOUTS",
     "NAME_PATTERN",
     "PUBLISHED_PRESETS",
     "ConditionConfig",
     "Config",
     "DenoiserConfig",
+    "LayoutKind",
     "Licences",
     "ModelCard",
     "ModelConfig",
@@ -32,6 +34,7 @@ __all__ = [
     "Presets",
     "RegressionConfig",
     "SpotLayout",
+    "SpotSource",
 ]
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{1,63}$"
@@ -46,6 +49,10 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+LayoutKind = Literal["visium", "st", "grid"]
+SpotSource = Literal["measured", LayoutKind]
+
+
 class SpotLayout(Config):
     """Arrangement of spots on the training platform, used where no spots are given.
 
@@ -57,9 +64,19 @@ class SpotLayout(Config):
         Distance between the centres of neighbouring spots, and their diameter.
     """
 
-    kind: Literal["visium", "st", "grid"]
+    kind: LayoutKind
     pitch_um: Positive
     spot_diameter_um: Positive
+
+
+LAYOUTS: dict[LayoutKind, SpotLayout] = {
+    layout.kind: layout
+    for layout in (
+        SpotLayout(kind="visium", pitch_um=100.0, spot_diameter_um=55.0),
+        SpotLayout(kind="st", pitch_um=200.0, spot_diameter_um=100.0),
+        SpotLayout(kind="grid", pitch_um=100.0, spot_diameter_um=100.0),
+    )
+}
 
 
 class ConditionConfig(Config):

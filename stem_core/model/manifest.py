@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
+from stem_core.constants import Units
 from stem_core.errors import ModelFileError
 from stem_core.model.config import (
     Config,
@@ -180,7 +181,7 @@ class Manifest(ModelConfig):
     """
 
     schema_version: Literal[1]
-    units: Literal["log2(1 + count)"]
+    units: Units
     panel: tuple[Gene, ...] = Field(min_length=1)
     encoders: tuple[EncoderRef, ...] = Field(min_length=1)
     condition_width: int = Field(gt=0)

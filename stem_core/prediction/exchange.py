@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stem_core.constants import NOTICE, UNITS
 from stem_core.errors import SettingsError
 from stem_core.files import atomic_directory, atomic_write
-from stem_core.prediction.result import NOTICE, Prediction, clean_text, run_record_json
+from stem_core.prediction.result import Prediction, clean_text, run_record_json
 
-__all__ = ["UNIT", "chosen_genes", "write_qupath", "write_tissuumaps"]
+__all__ = ["chosen_genes", "write_qupath", "write_tissuumaps"]
 
-UNIT = "log2(1 + count)"
 _CORNERS = 16
 _IDS = uuid.UUID("6f0f4c1e-8c5a-4f43-9a0e-4a1f2c7c54d1")
 
@@ -90,7 +90,7 @@ def write_qupath(prediction: Prediction, path: Path, *, genes: Sequence[str] | N
     angles = np.linspace(0, 2 * math.pi, _CORNERS, endpoint=False)
     radius = spots.diameter_um / prediction.mpp / 2
     circle = radius * np.column_stack([np.cos(angles), np.sin(angles)])
-    names = [f"{gene}: {what}, {UNIT}" for gene in shown for what in ("prediction", "spread")]
+    names = [f"{gene}: {what}, {UNITS}" for gene in shown for what in ("prediction", "spread")]
     values = np.stack([prediction.mean[:, places], prediction.std[:, places]], axis=2)
     columns = [values.reshape(len(spots), -1), spots.tissue_fraction[:, None]]
     names.append("Tissue fraction")
@@ -193,8 +193,8 @@ def _write_project(prediction: Prediction, genes: tuple[str, ...], folder: Path)
         place = prediction.symbols.index(gene)
         columns[f"gene {gene}"] = prediction.mean[:, place]
         columns[f"spread {gene}"] = prediction.std[:, place]
-        choices.append((f"{gene}, {UNIT}", f"gene {gene}"))
-    choices += [(f"{gene}, spread, {UNIT}", f"spread {gene}") for gene in genes]
+        choices.append((f"{gene}, {UNITS}", f"gene {gene}"))
+    choices += [(f"{gene}, spread, {UNITS}", f"spread {gene}") for gene in genes]
     pd.DataFrame(columns).to_csv(folder / "spots.csv", index=False, lineterminator="\n")
     tifffile.imwrite(
         folder / "slide.tif", prediction.thumbnail, photometric="rgb", tile=(256, 256),

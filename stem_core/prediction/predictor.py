@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stem_core.constants import NOTICE, UNITS
 from stem_core.diffusion.conditional_mean import SlideLevel
 from stem_core.diffusion.precision import choose_precision, in_precision
 from stem_core.diffusion.samplers import SAMPLERS
@@ -27,7 +28,7 @@ from stem_core.encoders.condition import (
 from stem_core.errors import Cancelled, SettingsError
 from stem_core.prediction.draws import Draws
 from stem_core.prediction.model import StemModel, normal_band
-from stem_core.prediction.result import NOTICE, Prediction
+from stem_core.prediction.result import Prediction
 from stem_core.prediction.sampling import draw_expression, spread
 from stem_core.prediction.settings import SamplingSettings
 from stem_core.slides.reading import Slide
@@ -297,7 +298,7 @@ class Predictor:
             "notice": NOTICE,
             "program": {"name": "stem-in-a-browser", "version": _installed("stem-in-a-browser")},
             "model": dict(self.model.identity),
-            "units": "log2(1 + count)",
+            "units": UNITS,
             "sampler": settings.sampler,
             "spacing": settings.timestep_spacing,
             "precision": self.precision,

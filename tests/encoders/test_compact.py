@@ -73,9 +73,7 @@ def test_learned_half_hardly_sees_a_stain_shift(
 
 
 def test_condition_of_a_spot_is_its_own(encoder: CompactEncoder, sample: Path) -> None:
-    ConditionConfig(
-        side_um=154.0, size_px=128, survey_pitch_um=400.0, context_um=(150.0, 300.0)
-    )
+    ConditionConfig(side_um=154.0, size_px=128, survey_pitch_um=400.0, context_um=(150.0, 300.0))
     with open_slide(sample) as slide:
         tissue = find_tissue(slide)
         spots = lay_out_spots(slide, tissue, "st").take(slice(0, 9))
@@ -90,9 +88,7 @@ def test_condition_of_a_spot_is_its_own(encoder: CompactEncoder, sample: Path) -
 def test_condition_of_the_survey_is_that_of_spots_there(
     encoder: CompactEncoder, sample: Path
 ) -> None:
-    ConditionConfig(
-        side_um=154.0, size_px=128, survey_pitch_um=400.0, context_um=(150.0, 300.0)
-    )
+    ConditionConfig(side_um=154.0, size_px=128, survey_pitch_um=400.0, context_um=(150.0, 300.0))
     with open_slide(sample) as slide:
         survey = survey_slide(slide, find_tissue(slide), encoder, SPEC)
         mpp = slide.require_mpp()

@@ -15,13 +15,12 @@ import numpy as np
 import pytest
 import tifffile
 
+from stem_core.constants import UNITS
 from stem_core.errors import OutputError, SettingsError
 from stem_core.prediction.exchange import write_qupath, write_tissuumaps
 from stem_core.prediction.exchange_zarr import write_spatialdata
 from stem_core.prediction.export import write_prediction
 from tests.prediction.test_result import make_prediction
-
-UNIT = "log2(1 + count)"
 
 
 def test_qupath_detections_have_its_structure(tmp_path: Path) -> None:
@@ -48,11 +47,11 @@ def test_qupath_detections_have_its_structure(tmp_path: Path) -> None:
         assert properties["name"] == prediction.spots.ids[row]
         measured = properties["measurements"]
         assert list(measured) == [
-            f"GAPDH: prediction, {UNIT}", f"GAPDH: spread, {UNIT}", f"XBP1: prediction, {UNIT}",
-            f"XBP1: spread, {UNIT}", "Tissue fraction", "Domain distance, edges of training",
+            f"GAPDH: prediction, {UNITS}", f"GAPDH: spread, {UNITS}", f"XBP1: prediction, {UNITS}",
+            f"XBP1: spread, {UNITS}", "Tissue fraction", "Domain distance, edges of training",
         ]  # fmt: skip
         assert all(isinstance(v, int | float) and math.isfinite(v) for v in measured.values())
-        value = measured[f"XBP1: prediction, {UNIT}"]
+        value = measured[f"XBP1: prediction, {UNITS}"]
         assert value == pytest.approx(float(prediction.mean[row, 3]), rel=1e-5)
     assert len(ids) == 12
     again = write_qupath(prediction, path, genes=["GAPDH", "XBP1"])  # replaces, and is the same
