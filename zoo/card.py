@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from stem_core.constants import NOTICE
 from stem_core.encoders.catalogue import encoder_facts
 from stem_core.model.manifest import FoldFigures, Manifest, Metrics
 
@@ -215,7 +216,7 @@ def model_card(manifest: Manifest) -> str:
 
 # {manifest.title}
 
-**For research use only. Not for use in diagnostic procedures.**
+**{NOTICE}**
 
 Predicts {len(manifest.panel)} genes in {manifest.units} at every spot of an H&E image, with the
 {_draws_words(manifest)}.
