@@ -39,6 +39,7 @@ from torch import Tensor, nn
 from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.schedule import Schedule
 from stem_core.evaluation.metrics import crps, evaluate_arrays, relative_variance_difference
+from stem_core.model.card import model_card
 from stem_core.model.config import DenoiserConfig
 from stem_core.model.manifest import Manifest
 from stem_core.prediction.sampling import draw_expression, draw_targets, spread
@@ -48,11 +49,9 @@ from stem_core.training.hest import log_counts
 from stem_core.training.plan import FINAL, Plan, Split, make_plan
 from stem_core.training.ranks import Ranks
 from stem_core.training.recipe_file import read_recipe
-from zoo.card import model_card
-from zoo.conditions import recipe_encoder
-from zoo.material import Material
-from zoo.train import fit_split
-from zoo.training_order import TrainingOrder
+from stem_core.training.section_store import SectionStore, recipe_encoder
+from stem_core.training.train import fit_split
+from stem_core.training.training_order import TrainingOrder
 
 log = logging.getLogger("quality_vs_cost")
 Array = NDArray[np.float32]
@@ -259,10 +258,10 @@ def fit_fold(order: TrainingOrder, plan: Plan, split: Split) -> Fold:
     """Train without a section."""
     encoder = recipe_encoder(order.recipe, order.data)
     folder = order.sections
-    material = Material(order.recipe, folder, order.work / "embeddings", encoder, log.info)
-    panel, fitted = fit_split(order, plan, split, material, Ranks())
+    store = SectionStore(order.recipe, folder, order.work / "embeddings", encoder, log.info)
+    panel, fitted = fit_split(order, plan, split, store, Ranks())
     (held_out,) = split.test
-    test, seen = material.section(held_out), material.condition(held_out)
+    test, seen = store.section(held_out), store.condition(held_out)
     return Fold(
         fitted, seen.spots, seen.lattice, log_counts(test, panel), list(test.counts.obs_names)
     )

@@ -17,10 +17,10 @@ from stem_core.evaluation.metrics import evaluate_arrays
 from stem_core.model.config import ConditionConfig
 from stem_core.training.conditional_mean import MeanTraining, TrainingSection
 from stem_core.training.fit import FitSettings, fit
+from stem_core.training.held_out import HeldOutResult
+from stem_core.training.model_folder import write_model_folder
 from stem_core.training.recipe_file import parse_recipe
 from stem_core.training.settings import DenoiserTraining
-from zoo.folder import write_model_folder
-from zoo.held_out import HeldOutResult
 
 ROOT = Path(__file__).parents[1]
 GENES = 24

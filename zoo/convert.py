@@ -10,7 +10,6 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from safetensors.torch import save
 from torch import Tensor
 
 from stem_core.constants import UNITS
@@ -18,7 +17,6 @@ from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.schedule import Schedule
 from stem_core.encoders.catalogue import encoder_facts
 from stem_core.errors import ModelFileError, SettingsError
-from stem_core.files import unwritable_as
 from stem_core.model.config import (
     LAYOUTS,
     PUBLISHED_PRESETS,
@@ -27,12 +25,11 @@ from stem_core.model.config import (
     ModelCard,
     SpotLayout,
 )
+from stem_core.model.folder import check_model, write_model
 from stem_core.model.manifest import HeldOut, Manifest
-from stem_core.prediction.model import Generator
-from zoo.card import model_card
+from stem_core.model.stem_model import Generator
 from zoo.checkpoint import Checkpoint, read_checkpoint
 from zoo.entries import ModelEntry
-from zoo.loader import check_model
 
 __all__ = ["ModelFacts", "convert_checkpoint", "convert_entry", "facts_from_entry", "read_genes"]
 
@@ -145,13 +142,7 @@ def convert_checkpoint(
     generator = Generator(
         denoiser, None, condition_width=size.condition_width, projected_width=None
     )
-    with unwritable_as(out):
-        out.mkdir(parents=True, exist_ok=True)
-        tensors = {k: v.contiguous().clone() for k, v in generator.state_dict().items()}
-        (out / "model.safetensors").write_bytes(save(tensors, metadata={"format": "pt"}))
-        _gene_table(symbols).to_csv(out / "genes.csv")
-        (out / "README.md").write_text(model_card(manifest), encoding="utf-8")
-        (out / "config.json").write_text(manifest.model_dump_json(indent=1) + "\n", "utf-8")
+    write_model(out, manifest, generator, _gene_table(symbols))
     return check_model(out)
 
 

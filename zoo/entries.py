@@ -25,7 +25,6 @@ from stem_core.model.manifest import HeldOut, Manifest
 __all__ = [
     "MODEL_FILES",
     "REGISTRY_FILE",
-    "UNPINNED",
     "Conversion",
     "FileEntry",
     "HubSource",
@@ -40,7 +39,6 @@ __all__ = [
 
 REGISTRY_FILE = Path(__file__).with_name("registry.json")
 REGISTRY_VERSION = 1
-UNPINNED = "unpinned"
 # What a model folder may hold; nothing else is ever taken from a repository.
 MODEL_FILES = (
     "config.json",

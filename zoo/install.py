@@ -25,8 +25,9 @@ from stem_core.errors import (
     OutputError,
 )
 from stem_core.files import atomic_directory, file_sha256
+from stem_core.model.manifest import UNPINNED
 from zoo import hub
-from zoo.entries import MODEL_FILES, UNPINNED, FileEntry, ModelEntry, describe_files
+from zoo.entries import MODEL_FILES, FileEntry, ModelEntry, describe_files
 from zoo.places import local_models_dirs, zoo_dir
 from zoo.records import (
     Installed,
@@ -104,7 +105,7 @@ def pull(
     HubError, HashError, ModelFileError, OutputError, Cancelled
         Nothing is installed then; a model that was stays.
     """
-    from zoo.loader import check_model
+    from stem_core.model.folder import check_model
 
     assert entry.hub is not None, "only Hub entries are pulled"
 

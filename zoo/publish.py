@@ -7,11 +7,11 @@ from pathlib import Path
 
 from stem_core.errors import ModelFileError, SettingsError
 from stem_core.files import write_atomically
+from stem_core.model.card import model_card
+from stem_core.model.folder import check_model
 from zoo import hub
-from zoo.card import model_card
 from zoo.entries import FileEntry, HubSource, ModelEntry, describe_files, entry_from_manifest
 from zoo.hub_access import token
-from zoo.loader import check_model
 
 __all__ = ["Published", "publish"]
 

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from stem_core.errors import OutputError
 from stem_core.files import file_sha256, write_atomically
 from stem_core.model.config import ModelName
-from zoo.entries import UNPINNED, FileEntry, ModelEntry
+from stem_core.model.manifest import UNPINNED
+from zoo.entries import FileEntry, ModelEntry
 from zoo.places import home, zoo_dir
 
 __all__ = [

@@ -13,10 +13,9 @@ from typing import Literal
 
 from stem_core.encoders.catalogue import encoder_facts
 from stem_core.errors import ModelError, ModelFileError, RegistryError, StemError, UnknownModelError
-from stem_core.model.manifest import Manifest, read_manifest
+from stem_core.model.manifest import UNPINNED, Manifest, read_manifest
 from zoo.entries import (
     REGISTRY_FILE,
-    UNPINNED,
     ModelEntry,
     Registry,
     entry_from_manifest,

@@ -210,7 +210,7 @@ def verify(name: str | None = None, /, *, terminal: TerminalOptions = Terminal()
 def _fault(offer: Offer) -> str:
     """Say what is wrong with an installed model; "" for nothing."""
     from stem_core.files import file_sha256
-    from zoo.loader import check_model
+    from stem_core.model.folder import check_model
     from zoo.records import faulty_files
 
     assert offer.usable is not None

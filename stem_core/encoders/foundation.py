@@ -38,12 +38,15 @@ class FoundationEncoder:
         Of the published weights file.
     precision
         Of the matrix products; `auto` is the published one on a GPU and fp32 on a CPU.
+    revision
+        Revision of the repository that the weights came from, where it is known.
     """
 
     facts: EncoderFacts
     network: nn.Module
     sha256: str
     precision: Precision = "auto"
+    revision: str = ""
 
     __repr__ = encoder_repr
 
@@ -132,6 +135,7 @@ def load_published(
     *,
     precision: Precision = "auto",
     sha256: str | None = None,
+    revision: str = "",
 ) -> FoundationEncoder:
     """Load a published encoder.
 
@@ -145,6 +149,8 @@ def load_published(
         Precision of the matrix products; `auto` is the published one on a GPU and fp32 on a CPU.
     sha256
         Hash of the published file, where `weights` was converted from it; else that of `weights`.
+    revision
+        Revision of the repository that the weights came from.
 
     Raises
     ------
@@ -156,4 +162,4 @@ def load_published(
     network = load_network(facts, weights)
     if sha256 is None:
         sha256 = file_sha256(weights)
-    return FoundationEncoder(facts, network, sha256, precision)
+    return FoundationEncoder(facts, network, sha256, precision, revision)

@@ -20,6 +20,7 @@ from stem_core.model.config import (
 )
 
 __all__ = [
+    "UNPINNED",
     "Baseline",
     "EncoderRef",
     "FoldFigures",
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
+UNPINNED = "unpinned"  # a revision that is not known
 
 
 class Gene(Config):

@@ -26,8 +26,8 @@ from stem_core.encoders.condition import (
     survey_slide,
 )
 from stem_core.errors import Cancelled, SettingsError
+from stem_core.model.stem_model import StemModel, normal_band
 from stem_core.prediction.draws import Draws
-from stem_core.prediction.model import StemModel, normal_band
 from stem_core.prediction.result import Prediction
 from stem_core.prediction.sampling import draw_expression, spread
 from stem_core.prediction.settings import SamplingSettings

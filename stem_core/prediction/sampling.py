@@ -24,7 +24,7 @@ from stem_core.diffusion.samplers import (
 )
 from stem_core.diffusion.schedule import Schedule, visited_timesteps
 from stem_core.model.config import DenoiserConfig
-from stem_core.prediction.model import Generator
+from stem_core.model.stem_model import Generator
 from stem_core.prediction.settings import SamplingSettings
 
 __all__ = ["denoise_function", "draw_expression", "draw_targets", "sequences_at_once", "spread"]

@@ -19,7 +19,7 @@ from stem_core.diffusion.conditional_mean import ConditionalMean
 from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.schedule import Schedule
 from stem_core.errors import SettingsError, TrainingError
-from stem_core.prediction.model import Bands, DomainReference, Generator
+from stem_core.model.stem_model import Bands, DomainReference, Generator
 from stem_core.prediction.sampling import draw_targets
 from stem_core.prediction.settings import SamplingSettings
 from stem_core.training.calibration import (

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.schedule import Schedule
 from stem_core.evaluation.metrics import crps, evaluate_arrays
-from stem_core.prediction.model import Generator
+from stem_core.model.stem_model import Generator
 from stem_core.prediction.sampling import draw_targets
 from stem_core.prediction.settings import SamplingSettings
 from stem_core.training.conditional_mean import TrainingSection

@@ -20,7 +20,7 @@ from stem_core.training.views import ViewedEncoder
 from tests.encoders.published import tiny_facts
 from tests.encoders.test_embedding_files import Colours
 from tests.encoders.test_foundation import saved
-from zoo.encoder_files import find_encoder
+from zoo.loader import find_encoder
 
 SIDE_PX = 1100  # an uncompressed file of more than 3 MiB
 PLACE = np.array([SIDE_PX / 2])

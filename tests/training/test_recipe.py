@@ -11,9 +11,9 @@ import yaml
 from stem_core.errors import SectionError, SettingsError
 from stem_core.training.plan import FINAL, make_plan
 from stem_core.training.recipe import Recipe
+from stem_core.training.recipe_check import check_recipe
 from stem_core.training.recipe_file import parse_recipe, read_recipe
 from tests.training.tiny_training import HER2ST, PATIENTS, ROOT
-from zoo.recipe_check import check_recipe
 
 RECIPES = sorted(p for p in (ROOT / "zoo/recipes").glob("*.yaml") if p.stem != "compact-he")
 BUNDLED = ROOT / "zoo/recipes/her2st-breast.yaml"

@@ -11,11 +11,10 @@ import torch
 
 from stem_core.evaluation.fold import DRAWS
 from stem_core.training.recipe import Recipe
-from zoo.training_order import TrainingOrder
+from stem_core.training.recipe_file import packaged_recipes
+from stem_core.training.training_order import TrainingOrder
 
 __all__ = ["training_provenance"]
-
-_RECIPES = Path(__file__).parent / "recipes"
 
 
 def training_provenance(
@@ -99,6 +98,6 @@ def _compact_images() -> list[tuple[str, str]]:
     """Folder and name of each section whose image the compact encoder was trained on."""
     import yaml
 
-    text = (_RECIPES / "compact-he.yaml").read_text(encoding="utf-8")
+    text = packaged_recipes()["compact-he"].read_text(encoding="utf-8")
     slides = [Path(slide) for slide in yaml.safe_load(text)["slides"]]
     return [(slide.parts[0], slide.stem) for slide in slides]

@@ -29,20 +29,25 @@ from stem_core.files import atomic_directory
 from stem_core.model.manifest import Manifest
 from stem_core.training.conditional_mean import TrainingSection
 from stem_core.training.fit import Fitted, fit
+from stem_core.training.held_out import (
+    HeldOutResult,
+    describe_report,
+    kept_report,
+    measure_split,
+    report_key,
+)
 from stem_core.training.hest import log_counts
 from stem_core.training.journal import TrainingProgress
+from stem_core.training.model_folder import write_model_folder
 from stem_core.training.panel import choose_panel, read_panel
 from stem_core.training.plan import FINAL, Plan, Split, make_plan
+from stem_core.training.provenance import training_provenance
 from stem_core.training.ranks import Ranks, joined_ranks
 from stem_core.training.recipe import Recipe
+from stem_core.training.recipe_check import require_sections
+from stem_core.training.section_store import SectionStore
 from stem_core.training.trainer import TrainingRun
-from zoo.folder import write_model_folder
-from zoo.held_out import HeldOutResult, kept_report, report_key
-from zoo.material import Material
-from zoo.measure import describe_report, measure_split
-from zoo.provenance import training_provenance
-from zoo.required_sections import require_sections
-from zoo.training_order import TrainingOrder
+from stem_core.training.training_order import TrainingOrder
 
 __all__ = [
     "choose_genes",
@@ -85,7 +90,7 @@ def train_model(order: TrainingOrder, encoder: Encoder) -> Manifest | None:
         if ranks.first:
             order.begin()
         encoder.to(ranks.device)
-        material = Material(recipe, order.sections, order.work / "embeddings", encoder, say)
+        store = SectionStore(recipe, order.sections, order.work / "embeddings", encoder, say)
         reports: list[SectionReport] = []
         for number, split in enumerate(plan.splits, 1):
             title = f"{split.name} ({number} of {len(plan.splits)})"
@@ -99,18 +104,18 @@ def train_model(order: TrainingOrder, encoder: Encoder) -> Manifest | None:
                 say(f"{title}: done before")
                 reports += [report for report in done if report is not None]
                 continue
-            panel, fitted = fit_split(order, plan, split, material, ranks, _teller(title, say))
+            panel, fitted = fit_split(order, plan, split, store, ranks, _teller(title, say))
             if not ranks.first:
                 continue
             if split.test:
                 say(f"{title}: measuring")
-            tested = measure_split(order, plan, split, material, panel, fitted, ranks.device)
+            tested = measure_split(order, plan, split, store, panel, fitted, ranks.device)
             for report in tested:
                 say(describe_report(report))
             reports += tested
         if not ranks.first:
             return None
-        manifest = _write(order, plan.splits[-1], material, encoder, panel, fitted, reports)
+        manifest = _write(order, plan.splits[-1], store, encoder, panel, fitted, reports)
         if reports:
             said = training_provenance(order, ranks.device, [r.section for r in reports])
             page, _ = write_report(reports, order.work / "report", recipe.title, said)
@@ -118,11 +123,11 @@ def train_model(order: TrainingOrder, encoder: Encoder) -> Manifest | None:
     return manifest
 
 
-def choose_genes(order: TrainingOrder, plan: Plan, split: Split, material: Material) -> list[str]:
+def choose_genes(order: TrainingOrder, plan: Plan, split: Split, store: SectionStore) -> list[str]:
     """Choose the panel: from the training sections, or by the `paper` protocol from all."""
     recipe = order.recipe
     names = plan.sections if recipe.protocol == "paper" else split.train
-    counts = {name: material.section(name).counts for name in names}
+    counts = {name: store.section(name).counts for name in names}
     rule, file = recipe.panel.rule, recipe.panel_file(order.recipe_file)
     if rule == "file" or file is not None:
         assert file is not None  # the recipe was checked
@@ -134,34 +139,34 @@ def fit_split(
     order: TrainingOrder,
     plan: Plan,
     split: Split,
-    material: Material,
+    store: SectionStore,
     ranks: Ranks,
     progress: Callable[[TrainingProgress], None] | None = None,
 ) -> tuple[list[str], Fitted]:
     """Choose the panel of a split and fit on its training sections."""
     recipe = order.recipe
-    panel = choose_genes(order, plan, split, material)
+    panel = choose_genes(order, plan, split, store)
     if ranks.first:
         for name in split.train:
-            material.condition(name, augmented=True)
+            store.condition(name, augmented=True)
         for name in recipe.validation:
-            material.condition(name)
+            store.condition(name)
     ranks.wait()
-    sections = [_training(material, name, panel, augmented=True) for name in split.train]
-    watched = [_training(material, name, panel) for name in recipe.validation]
+    sections = [_training(store, name, panel, augmented=True) for name in split.train]
+    watched = [_training(store, name, panel) for name in recipe.validation]
     identity = _identity(recipe, split, panel, sections, watched)
     run = TrainingRun(order.work / split.name, identity, ranks, progress)
-    width = material.encoder.width
+    width = store.encoder.width
     groups = condition_groups(recipe.condition, width)
     return panel, fit(sections, groups, width, recipe.fit, run, watched)
 
 
 def _training(
-    material: Material, name: str, panel: list[str], *, augmented: bool = False
+    store: SectionStore, name: str, panel: list[str], *, augmented: bool = False
 ) -> TrainingSection:
-    condition = material.condition(name, augmented=augmented)
+    condition = store.condition(name, augmented=augmented)
     views = condition.views if augmented and len(condition.views) else None
-    target = log_counts(material.section(name), panel)
+    target = log_counts(store.section(name), panel)
     return TrainingSection(condition.spots, condition.lattice, target, views)
 
 
@@ -194,15 +199,15 @@ def _identity(
 def _write(
     order: TrainingOrder,
     split: Split,
-    material: Material,
+    store: SectionStore,
     encoder: Encoder,
     panel: list[str],
     fitted: Fitted,
     reports: Sequence[SectionReport],
 ) -> Manifest:
-    conditions = [material.condition(name) for name in split.train]
+    conditions = [store.condition(name) for name in split.train]
     spots = np.concatenate([c.spots for c in conditions])
-    sections = {name: material.section(name) for name in split.train}
+    sections = {name: store.section(name) for name in split.train}
     targets = [log_counts(section, panel) for section in sections.values()]
     positions = [np.column_stack([c.x_um, c.y_um]) for c in conditions]
     chosen = choose_baselines([c.spots for c in conditions], targets, positions, ["ridge"])

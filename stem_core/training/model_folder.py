@@ -1,16 +1,13 @@
-"""Write a model folder: manifest, weights, gene table, reference, and its card."""
+"""Describe what was trained, and write it as a model folder."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
-from safetensors.torch import save
 
 from stem_core.constants import UNITS
 from stem_core.diffusion.conditional_mean import KernelRidge, ShallowNetworks
@@ -18,7 +15,9 @@ from stem_core.encoders.condition import Encoder
 from stem_core.encoders.imported_encoder import imported_parts
 from stem_core.encoders.pair import JoinedEncoder
 from stem_core.model.config import ModelConfig, RegressionConfig
+from stem_core.model.folder import Reference, write_model
 from stem_core.model.manifest import (
+    UNPINNED,
     Baseline,
     EncoderRef,
     FoldFigures,
@@ -27,16 +26,13 @@ from stem_core.model.manifest import (
     Manifest,
     Metrics,
 )
-from stem_core.prediction.model import Generator, RidgeBaseline
+from stem_core.model.stem_model import Generator, RidgeBaseline
 from stem_core.training.fit import Fitted
+from stem_core.training.held_out import HeldOutResult
 from stem_core.training.hest import MeasuredSection, log_counts
 from stem_core.training.recipe import Recipe
-from zoo.card import model_card
-from zoo.encoder_records import installed_encoder
-from zoo.entries import UNPINNED
-from zoo.held_out import HeldOutResult
 
-__all__ = ["gene_table", "save_weights", "write_model_folder"]
+__all__ = ["gene_table", "write_model_folder"]
 
 _LEFT_OUT = {"section": "Leave one section out:", "patient": "Leave whole patients out:"}
 _SEES = {
@@ -49,44 +45,6 @@ _SEES = {
         "else sees the other sections only."
     ),
 }
-
-
-def save_weights(fitted: Fitted, ridge: RidgeBaseline, folder: Path) -> None:
-    """Write model.safetensors and reference.safetensors.
-
-    Large regression tensors are written in half precision.
-    """
-    generator = fitted.generator
-    halves: set[str] = set()
-    for name, module in generator.named_modules():
-        if isinstance(module, KernelRidge):
-            halves.add(f"{name}.support")
-        if isinstance(module, ShallowNetworks):
-            halves |= {f"{name}.weights.{i}" for i in range(len(module.weights))}
-    tensors = {
-        name: (value.half() if name in halves else value).contiguous().clone()
-        for name, value in generator.state_dict().items()
-    }
-    (folder / "model.safetensors").write_bytes(save(tensors, metadata={"format": "pt"}))
-    bands, domain = fitted.bands, fitted.domain
-    reference = {
-        "band.typical": bands.typical,
-        "band.below": bands.below,
-        "band.above": bands.above,
-        "band.level": np.array([bands.level], np.float32),
-        "domain.mean": domain.mean,
-        "domain.projection": domain.projection,
-        "domain.unit": np.array([domain.unit], np.float32),
-        "ridge.mean": ridge.mean,
-        "ridge.std": ridge.std,
-        "ridge.weights": ridge.weights,
-        "ridge.level": ridge.level,
-    }
-    tensors = {
-        name: torch.from_numpy(np.ascontiguousarray(v, np.float32)) for name, v in reference.items()
-    }
-    tensors["ridge.weights"] = tensors["ridge.weights"].half()
-    (folder / "reference.safetensors").write_bytes(save(tensors))
 
 
 def gene_table(
@@ -199,12 +157,10 @@ def _describe_encoders(encoder: Encoder, sections: Iterable[str]) -> tuple[Encod
             for part in imported
         )
     parts = encoder.encoders if isinstance(encoder, JoinedEncoder) else (encoder,)
-    pulled = {part.name: installed_encoder(part.name) for part in parts}
     return tuple(
         EncoderRef(
             name=part.name,
-            revision=part.sha256[:40] if (record := pulled[part.name]) is None
-            else record.revision,
+            revision=getattr(part, "revision", "") or part.sha256[:40],
             width=part.width,
             sha256=part.sha256,
         )
@@ -258,7 +214,6 @@ def write_model_folder(
     patch_um
         Side of a patch, where the recipe does not fix it (patch mode `paper`).
     """
-    folder.mkdir(parents=True, exist_ok=True)
     generator, ids = fitted.generator, _ensembl_ids(list(sections.values()))
     config = recipe.config()
     if recipe.condition.patch_mode == "paper" and patch_um:
@@ -284,12 +239,7 @@ def write_model_folder(
         seed=recipe.training.denoiser.seed,
         created=created,
     )
-    (folder / "config.json").write_text(
-        json.dumps(manifest.model_dump(mode="json"), indent=1, allow_nan=False) + "\n",
-        encoding="utf-8",
-    )
     counts = np.concatenate([log_counts(s, list(panel)) for s in sections.values()])
-    gene_table(panel, ids, counts.mean(0), fitted, results).round(5).to_csv(folder / "genes.csv")
-    save_weights(fitted, ridge, folder)
-    (folder / "README.md").write_text(model_card(manifest), encoding="utf-8")
+    genes = gene_table(panel, ids, counts.mean(0), fitted, results).round(5)
+    write_model(folder, manifest, generator, genes, Reference(fitted.bands, fitted.domain, ridge))
     return manifest

@@ -12,6 +12,7 @@ from stem_core.errors import OutputError
 from stem_core.files import unwritable_as
 from stem_core.training.plan import FINAL, Split
 from stem_core.training.recipe import Recipe
+from stem_core.training.recipe_file import packaged_recipes
 
 __all__ = ["TrainingOrder"]
 
@@ -66,9 +67,9 @@ class TrainingOrder:
 
         It can be typed after `stem train`.
         """
-        ours = Path(__file__).parent / "recipes"
         file = self.recipe_file
-        place = f"zoo/recipes/{file.name}" if file.resolve().parent == ours else file.name
+        ours = packaged_recipes().get(file.stem)
+        place = f"zoo/recipes/{file.name}" if file.resolve() == ours else file.name
         return " ".join([shlex.quote(place), *(f"--set {shlex.quote(c)}" for c in self.changes)])
 
     def report_path(self, split: Split, section: str) -> Path:
