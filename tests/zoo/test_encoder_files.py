@@ -96,7 +96,7 @@ def test_four_encoders_are_pulled_embed_and_predict(
     write_whole_model(tmp_path / "a.pt", genes=12, condition_width=48, depth=1, width=32, heads=2)
     (tmp_path / "genes.txt").write_text("\n".join(f"GENE{i}" for i in range(12)) + "\n")
     model = machine.home / "models" / "mine"
-    facts = ModelFacts("mine", encoders=("tiny-uni", "tiny-conch"))
+    facts = ModelFacts(name="mine", encoders=("tiny-uni", "tiny-conch"))
     convert_checkpoint(tmp_path / "a.pt", tmp_path / "genes.txt", model, facts)
     with pytest.raises(EncoderMissingError, match=r"needs UNI .*, gated; .* and CONCH .*, gated;"):
         load_model(model)
