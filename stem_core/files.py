@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -44,11 +45,14 @@ def unwritable(path: Path, error: BaseException, advice: str = _ADVICE) -> Outpu
     advice
         Sentence that says what to do.
     """
-    if isinstance(error, FileNotFoundError) and not path.parent.exists():
+    number = getattr(error, "errno", None)
+    if number == errno.ENOENT and not path.parent.exists():
         advice = f"Make the folder {path.parent} first, or name another place."
+    if number in (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR):
+        return OutputError(f"{path} exists already. Name another place.")
     reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["?"])[0]
     made = OutputError(f"{path} cannot be written ({reason}). {advice}")
-    made.errno = getattr(error, "errno", None)
+    made.errno = number
     return made
 
 
@@ -141,6 +145,8 @@ def atomic_directory(path: Path, *, advice: str = _ADVICE, replace: bool = False
     temporary = path.with_name(f".{path.name}.{writer}.partial")
     before = path.with_name(f".{path.name}.{writer}.before")
     with unwritable_as(path, advice):
+        if not replace and path.is_dir() and any(path.iterdir()):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         try:
             temporary.mkdir(parents=True)
             yield temporary

@@ -70,7 +70,7 @@ def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
     with atomic_directory(path) as temporary:
         (temporary / "old").touch()
         assert not path.exists()
-    with pytest.raises(OutputError, match="cannot be written"), atomic_directory(path):
+    with pytest.raises(OutputError, match="exists already"), atomic_directory(path):
         pass
     with pytest.raises(ValueError, match="half"), atomic_directory(path, replace=True):
         msg = "half"

@@ -157,7 +157,7 @@ def test_many_genes_are_left_to_the_json(tmp_path: Path) -> None:
 
 def test_unwritable_folder_gives_a_sentence(reports: list[SectionReport], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="name another folder"):
+    with pytest.raises(OutputError, match="cannot be written"):
         write_report(reports, tmp_path / "file" / "out", "x", {})
 
 

@@ -85,7 +85,7 @@ def test_tissuumaps_project_names_what_lies_beside_it(tmp_path: Path) -> None:
         assert sorted(archive.namelist()) == ["run.json", "slide.tif", "spots.csv", "stem.tmap"]
         head = archive.read("spots.csv").decode("utf-8").splitlines()[0]
     assert head == "spot,x,y,x_um,y_um,domain distance,gene 7SK,spread 7SK"
-    with pytest.raises(OutputError, match="there already"):
+    with pytest.raises(OutputError, match="exists already"):
         write_tissuumaps(prediction, folder)
     assert sorted(item.name for item in tmp_path.iterdir()) == ["project", "project.zip"]
 
@@ -95,9 +95,9 @@ def test_genes_and_places_that_cannot_be(tmp_path: Path) -> None:
     for genes, said in ((["NOPE", "XBP1", "NO"], "'NO' \\(nor 1 more"), ([], "No gene was named")):
         with pytest.raises(SettingsError, match=said):
             write_qupath(prediction, tmp_path / "q.geojson", genes=genes)
-    with pytest.raises(OutputError, match="does not exist"):
+    with pytest.raises(OutputError, match="Make the folder"):
         write_qupath(prediction, tmp_path / "no" / "q.geojson")
-    with pytest.raises(OutputError, match="there already"):
+    with pytest.raises(OutputError, match="exists already"):
         write_qupath(prediction, tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -122,7 +122,7 @@ def test_spatialdata_reads_it_back(tmp_path: Path) -> None:
     assert to_um[0, 0] == pytest.approx(prediction.mpp)
     to_px = get_transformation(image, "global").to_affine_matrix(axes, axes)
     assert to_px[1, 1] == pytest.approx(1 / prediction.thumbnail_scale)
-    with pytest.raises(OutputError, match="there already"):
+    with pytest.raises(OutputError, match="exists already"):
         write_spatialdata(prediction, path)
 
 
