@@ -39,15 +39,9 @@ svg{display:block;width:100%;max-width:460px;height:auto;margin:0 auto}
 figcaption{display:flex;flex-wrap:wrap;gap:.2rem 1rem;font-size:.82rem;justify-content:center}
 .key{display:inline-block;width:.7em;height:.7em;border-radius:50%;margin-right:.4em}
 .model{--c:var(--model)}.draw{--c:var(--draw)}.other{--c:var(--other)}.measured{--c:var(--measured)}
-.key{background:var(--c)}svg text{fill:var(--text)}
-.title{font-size:13px;font-weight:600}.tick{font-size:11px;fill:var(--quiet)!important}
-.name{font-size:12px}.mid{text-anchor:middle}.end{text-anchor:end}
-.grid{stroke:var(--line);stroke-width:.7;fill:none}
-.guide{stroke:var(--quiet);stroke-width:1;stroke-dasharray:4 3;fill:none}
-.line{stroke:var(--c);stroke-width:2;fill:none;stroke-linejoin:round}
+.key{background:var(--c)}.dot{fill:var(--c);fill-opacity:.6}
 .dots{stroke:var(--c);stroke-width:4.5;stroke-linecap:round;stroke-opacity:.65;fill:none}
-.dots.big{stroke-width:8;stroke-opacity:1}.dot{fill:var(--c);fill-opacity:.6}
-.area{fill:var(--c);fill-opacity:.14}.cell{fill:var(--c)}
+svg text{font-family:inherit!important}
 details{margin:.8rem 0}summary{cursor:pointer}
 @media print{body{max-width:none}figure{break-inside:avoid}}
 """
