@@ -43,7 +43,7 @@ def measure_model(predictor: Predictor) -> ModelSpeed:
     import numpy as np
     import torch
 
-    from stem_core.diffusion.precision import probe
+    from stem_core.diffusion.precision import time_evaluation
 
     model = predictor.model
     random = np.random.default_rng(0)
@@ -65,7 +65,7 @@ def measure_model(predictor: Predictor) -> ModelSpeed:
         return ModelSpeed(
             best_s(lambda: model.encoder.encode(patches)) / _PATCHES,
             best_s(lambda: model.generator.regression_mean(condition, level)) / _SPOTS,
-            probe(model.generator.denoiser.config, predictor.device)[predictor.precision].elapsed_s,
+            time_evaluation(model.generator.denoiser.config, predictor.device, predictor.precision),
             predictor.precision,
         )
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, Literal
 from xml.etree import ElementTree
 
 import numpy as np
@@ -108,7 +108,8 @@ class Chart:
             self._figure = Figure(figsize=size, layout="constrained")
             self.axes: Axes = self._figure.add_subplot()
             self._figure.suptitle(title, x=0.02, ha="left")
-            for axis, which in ((x, "x"), (y, "y")):
+            which: Literal["x", "y"]
+            for which, axis in (("x", x), ("y", y)):
                 if axis.logarithmic:
                     self.axes.set(**{f"{which}scale": "log"})
                     getattr(self.axes, f"{which}axis").set_major_formatter("{x:g}")
