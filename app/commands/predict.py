@@ -247,7 +247,7 @@ class _SlideWorker:
         mpp, recorded = task.mpp, self.run.recorded
         if mpp is None and recorded is not None and recorded.slide.mpp_source == "user":
             with open_slide(task.slide) as slide:
-                if slide.fingerprint() == recorded.slide.sha256:
+                if slide.fingerprint() == recorded.slide.fingerprint:
                     mpp = recorded.slide.mpp
         return open_slide(task.slide, mpp=mpp)
 

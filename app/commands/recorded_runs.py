@@ -34,9 +34,9 @@ class RecordedModel(_Record):
 
 
 class RecordedSlide(_Record):
-    """Slide of a run; `sha256` is `Slide.fingerprint`."""
+    """Slide of a run; the fingerprint tells it from others without reading all of it."""
 
-    sha256: str
+    fingerprint: str
     mpp: float
     mpp_source: Literal["metadata", "user", "none"]
 
@@ -138,7 +138,7 @@ class WantedRun:
             found.insert(0, f"model {record.model.name}, not {self.entry.manifest.name}")
         elif not same_model(record, self.entry):
             found.insert(0, f"another version of the model {record.model.name}")
-        if record.slide.sha256 != slide.fingerprint():
+        if record.slide.fingerprint != slide.fingerprint():
             found.insert(0, "another slide")
         elif not _same_spots(folder, spots):
             found.append("other spots")

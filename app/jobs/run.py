@@ -11,7 +11,8 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -290,5 +291,18 @@ class Run:
 
 
 def load_predictor(model: str, device: str, precision: str) -> Predictor:
-    """Load a model of the registry onto a device."""
-    return Predictor(load_model(find_model(model).folder), device, precision)
+    """Load an installed model onto a device; the last one is kept until its files change."""
+    folder = find_model(model).folder
+    files = tuple(
+        (path.name, (facts := path.stat()).st_size, facts.st_mtime_ns)
+        for path in sorted(folder.iterdir())
+    )
+    return _load_predictor(folder, files, device, precision)
+
+
+@lru_cache(maxsize=1)
+def _load_predictor(
+    folder: Path, files: tuple[tuple[str, int, int], ...], device: str, precision: str
+) -> Predictor:
+    """Load a model folder; `files` is there to tell its versions apart."""
+    return Predictor(load_model(folder), device, precision)

@@ -12,7 +12,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 from dbos import DBOS
@@ -32,7 +32,6 @@ MOST_ATTEMPTS = 3
 
 _one_run_at_a_time = threading.Lock()
 _current: Run | None = None
-_predictor_for = lru_cache(maxsize=1)(load_predictor)
 
 
 @DBOS.workflow(name=WORKFLOW_NAME, max_recovery_attempts=None)
@@ -41,7 +40,7 @@ def predict_slide(job_id: str) -> str:
     with _one_run_at_a_time:
         folder = JobFolder(job_id)
         try:
-            run = Run(folder, _predictor_for)
+            run = Run(folder, load_predictor)
         except JobError:
             return "deleted"
         if run.progress.state in FINAL_STATES:

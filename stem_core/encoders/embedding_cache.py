@@ -23,8 +23,8 @@ from safetensors.numpy import save_file
 from stem_core.encoders.condition import Encoder
 from stem_core.encoders.pair import JoinedEncoder, joined_parts
 from stem_core.encoders.reading_ahead import embed_places
-from stem_core.encoders.slide_content import slide_content
 from stem_core.files import atomic_write
+from stem_core.slides.content import slide_content
 from stem_core.slides.reading import Slide
 
 __all__ = ["EmbeddingCache", "EmbeddingKey", "places_hash"]

@@ -31,6 +31,7 @@ from stem_core.prediction.draws import Draws
 from stem_core.prediction.result import Prediction
 from stem_core.prediction.sampling import draw_expression, spread
 from stem_core.prediction.settings import SamplingSettings
+from stem_core.slides.content import slide_content
 from stem_core.slides.reading import Slide
 from stem_core.slides.spots import Spots
 from stem_core.slides.tissue import TissueMask, find_tissue
@@ -307,7 +308,8 @@ class Predictor:
             "seed": settings.seed,
             "band": "normal approximation" if self.model.bands is None else "calibrated",
             "slide": {
-                "sha256": slide.fingerprint(),
+                "sha256": slide_content(slide),
+                "fingerprint": slide.fingerprint(),
                 "width_px": slide.width_px,
                 "height_px": slide.height_px,
                 "mpp": slide.require_mpp(),

@@ -13,8 +13,8 @@ from stem_core.encoders import embedding_cache
 from stem_core.encoders.embedding_cache import EmbeddingCache
 from stem_core.encoders.foundation import load_published
 from stem_core.encoders.pair import JoinedEncoder
-from stem_core.encoders.slide_content import slide_content, slide_files
 from stem_core.errors import SettingsError
+from stem_core.slides.content import slide_content, slide_files
 from stem_core.slides.reading import Slide, open_slide
 from stem_core.training.views import ViewedEncoder
 from tests.encoders.published import tiny_facts
