@@ -18,6 +18,7 @@ import sys
 import threading
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
@@ -50,7 +51,9 @@ class ReadingProcess:
         self._closed = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._answers, theirs = Pipe()
-        search = os.pathsep.join(path for path in sys.path if path)  # the reader may be anyone's
+        # The reader may be anyone's: the child finds what this process finds. "" stands for the
+        # working directory.
+        search = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
         try:
             with theirs:
                 self._process = subprocess.Popen(

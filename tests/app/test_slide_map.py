@@ -22,7 +22,7 @@ def decoded(address: str) -> bytes:
     return base64.b64decode(address.partition(",")[2])
 
 
-def make_spots(source: str, pitch_um: float, diameter_um: float) -> Spots:
+def make_spots(source: str, pitch_um: float | None, diameter_um: float) -> Spots:
     return Spots(
         ids=("a",), x_px=np.zeros(1), y_px=np.zeros(1), diameter_um=diameter_um,
         pitch_um=pitch_um, source=source, array_row=np.zeros(1, np.int32),  # type: ignore[arg-type]
@@ -73,7 +73,7 @@ def test_pictures_of_one_place_are_told_apart() -> None:
         (make_spots("st", 200, 100), False),
         (make_spots("measured", 190, 55), False),
         (make_spots("measured", 100, 100), True),
-        (make_spots("measured", float("nan"), 100), False),
+        (make_spots("measured", None, 100), False),
         (make_spots("visium", 100, 55), True),
         (make_spots("visium", 200, 100), True),
         (make_spots("grid", 200, 100), False),
