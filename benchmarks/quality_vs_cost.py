@@ -44,10 +44,10 @@ from stem_core.model.config import DenoiserConfig
 from stem_core.model.manifest import Manifest
 from stem_core.prediction.sampling import draw_expression, draw_targets, spread
 from stem_core.prediction.settings import SamplingSettings
-from stem_core.training.fit import Fitted
+from stem_core.training.distributed import DistributedContext
+from stem_core.training.fit import TrainedModel
 from stem_core.training.hest import log_counts
 from stem_core.training.plan import FINAL, Plan, Split, make_plan
-from stem_core.training.ranks import Ranks
 from stem_core.training.recipe_file import read_recipe
 from stem_core.training.section_store import SectionStore, recipe_encoder
 from stem_core.training.train import fit_split
@@ -149,7 +149,7 @@ def white_variance(size: DenoiserConfig, how: SamplingSettings) -> float:
 class Fold:
     """A fitted fold and its held-out section."""
 
-    fitted: Fitted
+    fitted: TrainedModel
     condition: Array
     lattice: Array
     measured: Array
@@ -259,7 +259,7 @@ def fit_fold(order: TrainingOrder, plan: Plan, split: Split) -> Fold:
     encoder = recipe_encoder(order.recipe, order.data)
     folder = order.sections
     store = SectionStore(order.recipe, folder, order.work / "embeddings", encoder, log.info)
-    panel, fitted = fit_split(order, plan, split, store, Ranks())
+    panel, fitted = fit_split(order, plan, split, store, DistributedContext())
     (held_out,) = split.test
     test, seen = store.section(held_out), store.condition(held_out)
     return Fold(

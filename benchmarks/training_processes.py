@@ -23,10 +23,10 @@ import torch
 from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.schedule import Schedule
 from stem_core.model.config import DenoiserConfig
-from stem_core.training.journal import TrainingProgress
-from stem_core.training.ranks import joined_ranks
+from stem_core.training.distributed import joined_ranks
 from stem_core.training.settings import DenoiserTraining
 from stem_core.training.trainer import TrainingRun, train_denoiser
+from stem_core.training.training_log import TrainingProgress
 
 WARM_UP = 4
 

@@ -15,7 +15,7 @@ from stem_core.encoders.condition import condition_groups, condition_width
 from stem_core.evaluation.baselines import fit_ridge
 from stem_core.evaluation.metrics import evaluate_arrays
 from stem_core.model.config import ConditionConfig
-from stem_core.training.conditional_mean import MeanTraining, TrainingSection
+from stem_core.training.conditional_mean import RegressionTraining, TrainingSection
 from stem_core.training.fit import FitSettings, fit
 from stem_core.training.held_out import HeldOutResult
 from stem_core.training.model_folder import write_model_folder
@@ -53,7 +53,7 @@ def write_tiny_model(folder: Path, *, name: str = "tiny-test") -> Path:
     target = np.log2(1 + counts)
     section = np.repeat([0, 1, 2], 20)
     settings = FitSettings(
-        mean=MeanTraining(networks=2, hidden=16, bottleneck=8, epochs=2),
+        mean=RegressionTraining(networks=2, hidden=16, bottleneck=8, epochs=2),
         denoiser=DenoiserTraining(steps=20, batch=8, noises=2),
         depth=1,
         width=32,

@@ -23,7 +23,7 @@ from zoo.records import BY_HAND
 __all__ = [
     "InstalledEncoder",
     "installed_encoder",
-    "missing_words",
+    "missing_encoder_message",
     "record_encoder",
 ]
 
@@ -66,7 +66,7 @@ def installed_encoder(name: str) -> InstalledEncoder | None:
     return record if Path(record.weights).is_file() else None
 
 
-def missing_words(subject: str, names: Sequence[str]) -> str:
+def missing_encoder_message(subject: str, names: Sequence[str]) -> str:
     """Say which encoders are not here, and how to get them; "" where all can run.
 
     Parameters

@@ -25,7 +25,7 @@ from stem_core.model.manifest import HeldOut, Manifest
 __all__ = [
     "MODEL_FILES",
     "REGISTRY_FILE",
-    "Conversion",
+    "ConversionSpec",
     "FileEntry",
     "HubSource",
     "ModelEntry",
@@ -80,7 +80,7 @@ class HubSource(Config):
     files: tuple[FileEntry, ...] = ()
 
 
-class Conversion(Config):
+class ConversionSpec(Config):
     """How another program's checkpoint becomes a model folder (see `zoo.convert`)."""
 
     checkpoint: str
@@ -102,7 +102,7 @@ class ModelEntry(ModelCard):
     held_out: HeldOut
     hub: HubSource | None = None
     files: tuple[FileEntry, ...] = ()
-    convert: Conversion | None = None
+    convert: ConversionSpec | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> ModelEntry:
@@ -233,6 +233,6 @@ def entry_from_manifest(
 
 def missing_encoders(model: str, encoders: Sequence[str]) -> str:
     """Say which encoders a model needs that are not on this machine; "" for none."""
-    from zoo.encoder_records import missing_words  # which needs what is above
+    from zoo.encoder_records import missing_encoder_message  # which needs what is above
 
-    return missing_words(f"The model {model}", encoders)
+    return missing_encoder_message(f"The model {model}", encoders)

@@ -14,7 +14,7 @@ import huggingface_hub
 
 from stem_core.errors import OutputError, SectionError
 from stem_core.training.hest import HEST_DATASET
-from zoo.hub_access import patiently, sentences, token
+from zoo.hub_access import retry, token, translate_hub_errors
 
 __all__ = ["download_metadata", "download_sections"]
 
@@ -91,8 +91,8 @@ def download_metadata(
 def _fetch(patterns: list[str], folder: Path, dataset: str, revision: str | None) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with sentences(dataset, revision):
-            patiently(
+        with translate_hub_errors(dataset, revision):
+            retry(
                 lambda: huggingface_hub.snapshot_download(
                     dataset,
                     repo_type="dataset",

@@ -30,8 +30,8 @@ from zoo import hub
 from zoo.entries import MODEL_FILES, FileEntry, ModelEntry, describe_files
 from zoo.places import local_models_dirs, zoo_dir
 from zoo.records import (
-    Installed,
     Pin,
+    PullRecord,
     faulty_files,
     forget_pull,
     installed,
@@ -86,7 +86,7 @@ def pull(
     update: bool = False,
     progress: Callable[[PullProgress], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> Installed:
+) -> PullRecord:
     """Fetch, check, convert where need be, and install a model.
 
     Parameters
@@ -147,7 +147,7 @@ def pull(
                 "as the registry says; correct the registry."
             )
             raise ModelFileError(msg)
-        record = Installed(
+        record = PullRecord(
             name=entry.name,
             folder=str(folder),
             repo=listed.repo,

@@ -13,7 +13,7 @@ from stem_core.files import file_sha256
 from stem_core.model.folder import read_model
 from stem_core.model.manifest import Manifest, read_manifest
 from stem_core.model.stem_model import StemModel
-from zoo.encoder_records import installed_encoder, missing_words
+from zoo.encoder_records import installed_encoder, missing_encoder_message
 
 if TYPE_CHECKING:
     from stem_core.encoders.condition import Encoder
@@ -142,7 +142,9 @@ def find_encoder(names: Sequence[str], folder: Path | None = None) -> Encoder:
     from stem_core.encoders.pair import JoinedEncoder
 
     subject = "This" if folder is None else f"The model {folder.name}"
-    if absent := missing_words(subject, [n for n in names if encoder_facts(n) is not None]):
+    if absent := missing_encoder_message(
+        subject, [n for n in names if encoder_facts(n) is not None]
+    ):
         raise EncoderMissingError(absent)  # of all encoders at once
     own = None if folder is None else folder / "encoder.safetensors"
     found: list[Encoder] = []

@@ -17,8 +17,8 @@ from zoo.places import home, zoo_dir
 
 __all__ = [
     "BY_HAND",
-    "Installed",
     "Pin",
+    "PullRecord",
     "faulty_files",
     "forget_pull",
     "installed",
@@ -32,7 +32,7 @@ __all__ = [
 BY_HAND = "by hand"
 
 
-class Installed(BaseModel):
+class PullRecord(BaseModel):
     """The record of a pulled model.
 
     Attributes
@@ -77,13 +77,13 @@ class Pin(BaseModel):
     files: tuple[FileEntry, ...]
 
 
-def installed() -> dict[str, Installed]:
+def installed() -> dict[str, PullRecord]:
     """Return the records of all pulled models whose files are still there, by name."""
     found = {}
     folder = home() / "zoo" / "installed"
     for path in sorted(folder.glob("*.json")):
         try:
-            record = Installed.model_validate_json(path.read_text(encoding="utf-8"))
+            record = PullRecord.model_validate_json(path.read_text(encoding="utf-8"))
         except (OSError, ValidationError):
             continue  # no record, no model: a pull makes a new one
         if all((record.path / f.path).is_file() for f in record.files):
@@ -101,7 +101,7 @@ def pinned(entry: ModelEntry) -> str | None:
     return pin.revision if pin is not None and pin.repo == entry.hub.repo else None
 
 
-def faulty_files(record: Installed) -> list[str]:
+def faulty_files(record: PullRecord) -> list[str]:
     """Name the files of a pulled model that are missing or not what they were; takes a read."""
     return [
         f.path
@@ -140,7 +140,7 @@ def record_pin(name: str, pin: Pin) -> None:
         write_atomically(home() / "zoo" / "pins.json", text)
 
 
-def record_pull(record: Installed) -> None:
+def record_pull(record: PullRecord) -> None:
     """Note that a model is installed; from here on it is."""
     path = zoo_dir("installed") / f"{record.name}.json"
     write_atomically(path, record.model_dump_json(indent=1) + "\n")

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from stem_core.slides.reading import Slide
     from stem_core.slides.spots import Spots
     from stem_core.slides.tissue import TissueMask
-    from zoo.registry import Entry
+    from zoo.registry import InstalledModel
 
 __all__ = ["PlaceOptions", "SamplingOptions", "predict"]
 
@@ -174,7 +174,7 @@ def predict(
 class _Run:
     """What all slides of a command share."""
 
-    entry: Entry
+    entry: InstalledModel
     settings: SamplingSettings
     layout: LayoutKind | None
     pitch_um: float | None
@@ -408,7 +408,7 @@ def _make_run(
     return _Run(entry, _settings(sampling, entry, recorded), layout, pitch_um, precision, recorded)
 
 
-def _find_model(name: str | None, recorded: RunRecord | None) -> Entry:
+def _find_model(name: str | None, recorded: RunRecord | None) -> InstalledModel:
     """Find the model that was named, else that of the recorded run, which must be the same one."""
     from zoo.registry import open_model
 
@@ -433,7 +433,9 @@ def _find_model(name: str | None, recorded: RunRecord | None) -> Entry:
     return entry
 
 
-def _recorded_layout(recorded: RunRecord, entry: Entry) -> tuple[LayoutKind | None, float | None]:
+def _recorded_layout(
+    recorded: RunRecord, entry: InstalledModel
+) -> tuple[LayoutKind | None, float | None]:
     """Return layout and pitch that lay spots out as in the recorded run."""
     spots, trained_on = recorded.spots, entry.manifest.layout
     if spots.source == "measured":
@@ -444,7 +446,7 @@ def _recorded_layout(recorded: RunRecord, entry: Entry) -> tuple[LayoutKind | No
 
 
 def _settings(
-    sampling: SamplingOptions, entry: Entry, recorded: RunRecord | None
+    sampling: SamplingOptions, entry: InstalledModel, recorded: RunRecord | None
 ) -> SamplingSettings:
     """Return the settings of the preset or the recorded run with the options put over them."""
     from stem_core.prediction.settings import SamplingSettings

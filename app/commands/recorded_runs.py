@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from stem_core.prediction.settings import SamplingSettings
     from stem_core.slides.reading import Slide
     from stem_core.slides.spots import Spots
-    from zoo.registry import Entry
+    from zoo.registry import InstalledModel
 
 __all__ = ["RunRecord", "WantedRun", "read_finished", "read_run", "same_model"]
 
@@ -93,7 +93,7 @@ def read_run(path: Path) -> RunRecord:
         raise SettingsError(msg) from error
 
 
-def same_model(record: RunRecord, entry: Entry) -> bool:
+def same_model(record: RunRecord, entry: InstalledModel) -> bool:
     """Return whether a model folder holds the model of a run."""
     from stem_core.files import file_sha256
 
@@ -116,7 +116,7 @@ class WantedRun:
         Precision of the denoiser; `auto` accepts either.
     """
 
-    entry: Entry
+    entry: InstalledModel
     settings: SamplingSettings
     precision: str
 

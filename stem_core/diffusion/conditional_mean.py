@@ -25,12 +25,12 @@ __all__ = [
     "Linear",
     "ShallowNetworks",
     "SlideLevel",
-    "Standardise",
+    "StandardScaler",
     "build_conditional_mean",
 ]
 
 
-class Standardise(nn.Module):
+class StandardScaler(nn.Module):
     """Choose columns of the condition, scale them to unit variance, and clip to ±5."""
 
     columns: Tensor
@@ -65,7 +65,7 @@ class Linear(nn.Module):
 
     def __init__(self, columns: int, total: int, genes: int) -> None:
         super().__init__()
-        self.inputs = Standardise(columns, total)
+        self.inputs = StandardScaler(columns, total)
         self.linear = nn.Linear(columns, genes)
 
     def forward(self, condition: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class KernelRidge(nn.Module):
 
     def __init__(self, columns: int, total: int, genes: int, support: int) -> None:
         super().__init__()
-        self.inputs = Standardise(columns, total)
+        self.inputs = StandardScaler(columns, total)
         self.register_buffer("support", torch.zeros(support, columns))
         self.register_buffer("weights", torch.zeros(support, genes))
         self.register_buffer("offset", torch.zeros(genes))
@@ -108,7 +108,7 @@ class ShallowNetworks(nn.Module):
 
     def __init__(self, columns: int, total: int, genes: int, size: RegressionConfig) -> None:
         super().__init__()
-        self.inputs = Standardise(columns, total)
+        self.inputs = StandardScaler(columns, total)
         sizes = [columns, size.hidden, size.bottleneck, genes]
         self.weights = nn.ParameterList(
             nn.Parameter(torch.randn(size.networks, b, a) * a**-0.5) for a, b in pairwise(sizes)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stem_core.diffusion.conditional_mean import ConditionalMean, SlideLevel, Standardise
+from stem_core.diffusion.conditional_mean import ConditionalMean, SlideLevel, StandardScaler
 from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.schedule import Schedule
 from stem_core.encoders.condition import Encoder
@@ -59,7 +59,7 @@ class Generator(nn.Module):
         self.condition_width = condition_width
         self.inputs = None
         if projected_width is not None:
-            self.inputs = Standardise(condition_width, condition_width)
+            self.inputs = StandardScaler(condition_width, condition_width)
             self.register_buffer("projection", torch.zeros(condition_width, projected_width))
         self.register_buffer("residual_root", torch.eye(genes))
         self.register_buffer("gene_offset", torch.zeros(genes))

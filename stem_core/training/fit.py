@@ -30,7 +30,7 @@ from stem_core.training.calibration import (
     within_sections,
 )
 from stem_core.training.conditional_mean import (
-    MeanTraining,
+    RegressionTraining,
     TrainingSection,
     fit_conditional_mean,
 )
@@ -38,14 +38,14 @@ from stem_core.training.fit_settings import FitSettings, denoiser_size, require_
 from stem_core.training.trainer import TrainingRun, train_denoiser
 from stem_core.training.watching import evenly, watch_sections
 
-__all__ = ["FitSettings", "Fitted", "fit"]
+__all__ = ["FitSettings", "TrainedModel", "fit"]
 
 _CALIBRATION_SPOTS = 2000  # of the published target, whose draws are costly
 Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Fitted:
+class TrainedModel:
     """What `fit` learned; `schedule` is the one the denoiser was trained on."""
 
     generator: Generator
@@ -55,7 +55,7 @@ class Fitted:
 
 
 def _out_of_fold(
-    sections: Sequence[TrainingSection], groups: Mapping[str, slice], settings: MeanTraining
+    sections: Sequence[TrainingSection], groups: Mapping[str, slice], settings: RegressionTraining
 ) -> tuple[Array, Array]:
     """Predict each section by a mean fitted on the others, (N,G), with its doubts, (S,)."""
     parts, doubts = [], []
@@ -129,7 +129,7 @@ def _fit_published(
     settings: FitSettings,
     run: TrainingRun,
     validation: Sequence[TrainingSection],
-) -> Fitted:
+) -> TrainedModel:
     """Diffuse expression itself and predict noise, as published.
 
     The band is calibrated on training spots, so it is too narrow on new ones.
@@ -153,7 +153,7 @@ def _fit_published(
     draws = _draw(generator, schedule, label, None, ids, settings.calibration, device).numpy()
     bands = calibrate_bands(draws, target[chosen], section[chosen], None, settings.calibration)
     domain = domain_reference(condition[:, :own_width], section, settings.domain_components)
-    return Fitted(generator.eval().requires_grad_(False), schedule, bands, domain)
+    return TrainedModel(generator.eval().requires_grad_(False), schedule, bands, domain)
 
 
 def _together(sections: Sequence[TrainingSection]) -> tuple[Array, Array, NDArray[np.int64]]:
@@ -171,7 +171,7 @@ def fit(
     settings: FitSettings,
     run: TrainingRun | None = None,
     validation: Sequence[TrainingSection] = (),
-) -> Fitted:
+) -> TrainedModel:
     """Fit on measured sections.
 
     Parameters
@@ -225,7 +225,7 @@ def _fit_residual(
     settings: FitSettings,
     run: TrainingRun,
     validation: Sequence[TrainingSection],
-) -> Fitted:
+) -> TrainedModel:
     """Diffuse the residual around a regression mean."""
     condition, target, section = _together(sections)
     inner = replace(settings.mean, networks=settings.inner_networks)
@@ -261,4 +261,4 @@ def _fit_residual(
     generator.residual_root *= torch.from_numpy(factor)[:, None]
     bands = calibrate_bands(draws * factor, residual, section, doubts, settings.calibration)
     domain = domain_reference(condition[:, :own_width], section, settings.domain_components)
-    return Fitted(generator.eval().requires_grad_(False), schedule, bands, domain)
+    return TrainedModel(generator.eval().requires_grad_(False), schedule, bands, domain)

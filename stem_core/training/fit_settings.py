@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from stem_core.errors import SettingsError
 from stem_core.model.config import DenoiserConfig
 from stem_core.prediction.settings import SamplingSettings
-from stem_core.training.conditional_mean import MeanTraining
+from stem_core.training.conditional_mean import RegressionTraining
 from stem_core.training.settings import STRICT, DenoiserTraining, require_within
 
 __all__ = ["FitSettings", "denoiser_size", "require_components"]
@@ -43,7 +43,7 @@ class FitSettings:
     """
 
     target: Literal["residual", "published"] = "residual"
-    mean: MeanTraining = field(default_factory=MeanTraining)
+    mean: RegressionTraining = field(default_factory=RegressionTraining)
     denoiser: DenoiserTraining = field(default_factory=DenoiserTraining)
     inner_networks: int = 2
     depth: int = 2

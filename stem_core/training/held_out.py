@@ -20,7 +20,7 @@ from stem_core.evaluation.evaluate import evaluate_section
 from stem_core.evaluation.fold import fold_input
 from stem_core.evaluation.records import Difference, EvaluationInput, MethodReport, SectionReport
 from stem_core.files import write_atomically
-from stem_core.training.fit import Fitted
+from stem_core.training.fit import TrainedModel
 from stem_core.training.hest import log_counts, panel_columns
 from stem_core.training.plan import Plan, Split
 from stem_core.training.section_files import find_files
@@ -45,7 +45,7 @@ def measure_split(
     split: Split,
     store: SectionStore,
     panel: list[str],
-    fitted: Fitted,
+    fitted: TrainedModel,
     device: torch.device,
 ) -> list[SectionReport]:
     """Evaluate the sections that a split holds out; only now are they looked at.

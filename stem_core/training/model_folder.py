@@ -27,7 +27,7 @@ from stem_core.model.manifest import (
     Metrics,
 )
 from stem_core.model.stem_model import Generator, RidgeBaseline
-from stem_core.training.fit import Fitted
+from stem_core.training.fit import TrainedModel
 from stem_core.training.held_out import HeldOutResult
 from stem_core.training.hest import MeasuredSection, log_counts
 from stem_core.training.recipe import Recipe
@@ -51,7 +51,7 @@ def gene_table(
     panel: Sequence[str],
     ensembl: Mapping[str, str],
     mean: NDArray[np.float32],
-    fitted: Fitted,
+    fitted: TrainedModel,
     results: Sequence[HeldOutResult],
 ) -> pd.DataFrame:
     """Per gene: Ensembl id, held-out PCC and RVD, mean, band.
@@ -182,7 +182,7 @@ def _describe_regression(generator: Generator) -> RegressionConfig | None:
 def write_model_folder(
     folder: Path,
     recipe: Recipe,
-    fitted: Fitted,
+    fitted: TrainedModel,
     encoder: Encoder,
     panel: Sequence[str],
     sections: Mapping[str, MeasuredSection],

@@ -28,7 +28,8 @@ from stem_core.evaluation.report import write_report
 from stem_core.files import atomic_directory
 from stem_core.model.manifest import Manifest
 from stem_core.training.conditional_mean import TrainingSection
-from stem_core.training.fit import Fitted, fit
+from stem_core.training.distributed import DistributedContext, joined_ranks
+from stem_core.training.fit import TrainedModel, fit
 from stem_core.training.held_out import (
     HeldOutResult,
     describe_report,
@@ -37,16 +38,15 @@ from stem_core.training.held_out import (
     report_key,
 )
 from stem_core.training.hest import log_counts
-from stem_core.training.journal import TrainingProgress
 from stem_core.training.model_folder import write_model_folder
 from stem_core.training.panel import choose_panel, read_panel
 from stem_core.training.plan import FINAL, Plan, Split, make_plan
 from stem_core.training.provenance import training_provenance
-from stem_core.training.ranks import Ranks, joined_ranks
 from stem_core.training.recipe import Recipe
 from stem_core.training.recipe_check import require_sections
 from stem_core.training.section_store import SectionStore
 from stem_core.training.trainer import TrainingRun
+from stem_core.training.training_log import TrainingProgress
 from stem_core.training.training_order import TrainingOrder
 
 __all__ = [
@@ -140,9 +140,9 @@ def fit_split(
     plan: Plan,
     split: Split,
     store: SectionStore,
-    ranks: Ranks,
+    ranks: DistributedContext,
     progress: Callable[[TrainingProgress], None] | None = None,
-) -> tuple[list[str], Fitted]:
+) -> tuple[list[str], TrainedModel]:
     """Choose the panel of a split and fit on its training sections."""
     recipe = order.recipe
     panel = choose_genes(order, plan, split, store)
@@ -202,7 +202,7 @@ def _write(
     store: SectionStore,
     encoder: Encoder,
     panel: list[str],
-    fitted: Fitted,
+    fitted: TrainedModel,
     reports: Sequence[SectionReport],
 ) -> Manifest:
     conditions = [store.condition(name) for name in split.train]

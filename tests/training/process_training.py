@@ -11,7 +11,7 @@ import torch
 from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.schedule import Schedule
 from stem_core.model.config import DenoiserConfig
-from stem_core.training.ranks import joined_ranks
+from stem_core.training.distributed import joined_ranks
 from stem_core.training.settings import DenoiserTraining
 from stem_core.training.trainer import TrainingRun, train_denoiser
 

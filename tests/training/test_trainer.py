@@ -19,9 +19,9 @@ from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.schedule import Schedule
 from stem_core.errors import ModelFileError, OutputError, SettingsError, TrainingError
 from stem_core.model.config import DenoiserConfig
-from stem_core.training.journal import TrainingProgress
 from stem_core.training.settings import DenoiserTraining
 from stem_core.training.trainer import TrainingRun, train_denoiser
+from stem_core.training.training_log import TrainingProgress
 from stem_core.training.views import dihedral, restain
 
 GENES, WIDTH = 12, 8

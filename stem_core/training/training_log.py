@@ -13,7 +13,7 @@ from typing import Any
 from stem_core.errors import missing_extra
 from stem_core.files import atomic_write, unwritable_as
 
-__all__ = ["Journal", "TrainingProgress"]
+__all__ = ["TrainingLog", "TrainingProgress"]
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class TrainingProgress:
     kept_step: int | None = None
 
 
-class Journal:
+class TrainingLog:
     """Writes the log of one training.
 
     Parameters
