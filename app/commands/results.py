@@ -188,7 +188,7 @@ def export(
     elif to == "tissuumaps":
         write_tissuumaps(prediction, out, genes=chosen, overwrite=overwrite)
     else:
-        from stem_core.prediction.exchange_zarr import write_spatialdata
+        from stem_core.prediction.exchange import write_spatialdata
 
         write_spatialdata(prediction, out, overwrite=overwrite)
     terminal.say(

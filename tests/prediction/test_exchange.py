@@ -17,8 +17,7 @@ import tifffile
 
 from stem_core.constants import UNITS
 from stem_core.errors import OutputError, SettingsError
-from stem_core.prediction.exchange import write_qupath, write_tissuumaps
-from stem_core.prediction.exchange_zarr import write_spatialdata
+from stem_core.prediction.exchange import write_qupath, write_spatialdata, write_tissuumaps
 from stem_core.prediction.export import write_prediction
 from tests.prediction.test_result import make_prediction
 

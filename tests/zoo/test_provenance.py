@@ -2,8 +2,8 @@ from pathlib import Path
 
 import torch
 
-from stem_core.training.provenance import training_provenance
 from stem_core.training.recipe_file import read_recipe
+from stem_core.training.train import training_provenance
 from stem_core.training.training_order import TrainingOrder
 
 RECIPES = Path(__file__).parents[2] / "zoo/recipes"
