@@ -1,8 +1,4 @@
-"""Read a measured section for comparison with a prediction.
-
-Of a zip archive nothing but the contents of a few files is used: their names never become paths,
-links are refused, sizes are bounded before and while they are read, and nothing is executed.
-"""
+"""Read a measured section for comparison with a prediction."""
 
 from __future__ import annotations
 
