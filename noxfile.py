@@ -33,7 +33,7 @@ def requirements(*names: str) -> list[str]:
     """Return the requirements of the package and of some of its extras."""
     found = list(PROJECT["dependencies"])
     for name in names:
-        found += [item for item in EXTRAS[name] if not item.startswith("stem-in-a-browser")]
+        found += EXTRAS[name]
     return found
 
 

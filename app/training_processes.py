@@ -43,13 +43,12 @@ def train_together(arguments: Sequence[str], processes: int, stream: TextIO) -> 
     """
     command = module_command("app.cli", *_without_processes(arguments))
     threads = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-    shared = {
-        **child_environment(),
-        "WORLD_SIZE": str(processes),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(_free_port()),
-        "OMP_NUM_THREADS": threads,
-    }
+    shared = child_environment(
+        WORLD_SIZE=str(processes),
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(_free_port()),
+        OMP_NUM_THREADS=threads,
+    )
     said: list[IO[str]] = []
     running: list[subprocess.Popen[bytes]] = []
     try:

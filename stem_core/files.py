@@ -9,13 +9,41 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["file_sha256", "written_whole"]
+from stem_core.errors import OutputError
+
+__all__ = ["file_sha256", "names_in_output", "written_whole"]
 
 
 def file_sha256(path: Path) -> str:
     """Return the sha256 of a file's content, 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def names_in_output(folder: Path, *, overwrite: bool) -> list[str]:
+    """Return the names in an output folder, in order; refuse one that is not empty.
+
+    Parameters
+    ----------
+    folder
+        Folder that exists.
+    overwrite
+        Accept a folder that is not empty.
+
+    Raises
+    ------
+    OutputError
+        The folder is not empty and `overwrite` is False.
+    """
+    held = sorted(item.name for item in folder.iterdir())
+    if held and not overwrite:
+        msg = (
+            f"The output folder {folder} is not empty (it holds {held[0]}"
+            f"{f' and {len(held) - 1} more' if len(held) > 1 else ''}); "
+            "name another folder or allow overwriting (--overwrite)."
+        )
+        raise OutputError(msg)
+    return held
 
 
 @contextlib.contextmanager

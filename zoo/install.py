@@ -121,7 +121,7 @@ def pull(
         revision = None if update and entry.hub.revision == UNPINNED else pinned(entry)
         here = installed().get(entry.name)
         if here is not None and here.revision == revision:
-            faulty = faulty_files(here)
+            faulty = faulty_files(here.path, here.files)
             if not faulty:
                 return here
             for path in faulty:  # or the cache would give the damaged ones again

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from filelock import FileLock
@@ -101,12 +102,12 @@ def pinned(entry: ModelEntry) -> str | None:
     return pin.revision if pin is not None and pin.repo == entry.hub.repo else None
 
 
-def faulty_files(record: Installed) -> list[str]:
-    """Name the files of a pulled model that are missing or not what they were; takes a read."""
+def faulty_files(folder: Path, files: Iterable[FileEntry]) -> list[str]:
+    """Name the files of a model folder that are missing or not what was recorded; takes a read."""
     return [
         f.path
-        for f in record.files
-        if not (record.path / f.path).is_file() or file_sha256(record.path / f.path) != f.sha256
+        for f in files
+        if not (folder / f.path).is_file() or file_sha256(folder / f.path) != f.sha256
     ]
 
 

@@ -6,11 +6,9 @@ import json
 import logging
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from cyclopts import Parameter
-
-from app.commands.options import Json
+from app.commands.options import Json, OptionalOut
 from app.commands.outputs import require_folder, write_text
 from app.terminal import DONE, Terminal, TerminalOptions
 
@@ -36,7 +34,7 @@ def evaluate(
     *,
     truth: Path,
     report: Path | None = None,
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    out: OptionalOut = None,
     as_json: Json = False,
     terminal: TerminalOptions = Terminal(),
 ) -> int:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from app.commands.options import Device, Json, WorkerCount
+from app.commands.options import Device, Json, OptionalOut, WorkerCount
 from app.commands.outputs import require_folder, write_text
 from app.terminal import BAD_INPUT, DONE, Terminal, TerminalOptions, one_line
 from stem_core.errors import SettingsError, missing_extra
@@ -95,7 +94,7 @@ def benchmark_sampler(
     *,
     models: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
     device: Device = "auto",
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    out: OptionalOut = None,
     as_json: Json = False,
     terminal: TerminalOptions = Terminal(),
 ) -> int:
@@ -131,7 +130,7 @@ def benchmark_sampler(
 def install_completion(
     *,
     shell: Literal["bash", "zsh", "fish", "powershell"] | None = None,
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    out: OptionalOut = None,
     terminal: TerminalOptions = Terminal(),
 ) -> int:
     """Install completion of commands and options in a shell.

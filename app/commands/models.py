@@ -209,20 +209,15 @@ def verify(name: str | None = None, /, *, terminal: TerminalOptions = Terminal()
 
 def _fault(offer: Offer) -> str:
     """Say what is wrong with an installed model; "" for nothing."""
-    from stem_core.files import file_sha256
     from zoo.loader import check_model
     from zoo.records import faulty_files
 
     assert offer.usable is not None
     folder = offer.usable.folder
     if offer.record is not None:
-        changed = faulty_files(offer.record)
+        changed = faulty_files(offer.record.path, offer.record.files)
     else:
-        changed = [
-            f.path
-            for f in offer.entry.files
-            if not (folder / f.path).is_file() or file_sha256(folder / f.path) != f.sha256
-        ]
+        changed = faulty_files(folder, offer.entry.files)
     if changed:
         return f"changed or missing: {', '.join(changed)}"
     try:

@@ -16,6 +16,7 @@ __all__ = [
     "ModelName",
     "Number",
     "OptionalNumber",
+    "OptionalOut",
     "OptionalWhole",
     "Out",
     "Whole",
@@ -59,4 +60,5 @@ WorkerCount = Annotated[int, Parameter(converter=_whole, validator=_few_workers)
 Device = Annotated[str, Parameter(validator=_known_device, metavar="DEVICE")]
 Json = Annotated[bool, Parameter(name="--json")]
 Out = Annotated[Path, Parameter(name=["--out", "-o"])]
+OptionalOut = Annotated[Path | None, Parameter(name=["--out", "-o"])]
 ModelName = Annotated[str | None, Parameter(name=["--model", "-m"], metavar="NAME")]

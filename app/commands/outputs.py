@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from stem_core.errors import OutputError
-from stem_core.files import written_whole
+from stem_core.files import names_in_output, written_whole
 
 __all__ = ["claim_output", "require_folder", "write_text"]
 
@@ -43,17 +43,10 @@ def claim_output(path: Path, *, overwrite: bool, marks: tuple[str, ...] = ()) ->
     """
     path = path.expanduser().absolute()
     if path.is_dir():
-        held = sorted(item.name for item in path.iterdir())
         if not marks:
             msg = f"The output {path} is a folder, not a file; name a file."
             raise OutputError(msg)
-        if held and not overwrite:
-            msg = (
-                f"The output folder {path} is not empty (it holds {held[0]}"
-                f"{f' and {len(held) - 1} more' if len(held) > 1 else ''}); "
-                "name another folder or allow overwriting (--overwrite)."
-            )
-            raise OutputError(msg)
+        held = names_in_output(path, overwrite=overwrite)
         if held and not any(mark in held for mark in marks):
             msg = (
                 f"The output folder {path} holds other files than an earlier output, which would "

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from app.commands.options import Device, OptionalNumber, WorkerCount
+from app.commands.options import Device, OptionalNumber, OptionalOut, WorkerCount
 from app.terminal import (
     BAD_INPUT,
     DONE,
@@ -37,7 +37,7 @@ def train(
     /,
     *,
     data: Path | None = None,
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    out: OptionalOut = None,
     work: Path | None = None,
     changes: Annotated[list[str] | None, Parameter(name="--set")] = None,
     check: bool = False,

@@ -120,7 +120,7 @@ def _show_buttons(offer: Offer, *, can_run: bool) -> None:
             )  # fmt: skip
     if offer.record is not None and verify:
         with st.spinner("Reading its files …"):
-            faulty = faulty_files(offer.record)
+            faulty = faulty_files(offer.record.path, offer.record.files)
         if faulty:
             st.error(
                 f"Not what was downloaded: {plain(', '.join(faulty))}. Delete the model and "

@@ -18,6 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stem_core.errors import OutputError
+from stem_core.files import names_in_output
 from stem_core.prediction.result import Prediction, run_record_json, to_anndata
 
 __all__ = ["FILE_NAMES", "claim_output_dir", "write_prediction", "zip_prediction"]
@@ -51,14 +52,7 @@ def claim_output_dir(path: Path, overwrite: bool = False) -> Path:
             msg = f"The output {path} is a file, not a folder; name another folder."
             raise OutputError(msg)
         if path.is_dir():
-            held = sorted(item.name for item in path.iterdir())
-            if held and not overwrite:
-                msg = (
-                    f"The output folder {path} is not empty (it holds {held[0]}"
-                    f"{f' and {len(held) - 1} more' if len(held) > 1 else ''}); "
-                    "name another folder or allow overwriting (--overwrite)."
-                )
-                raise OutputError(msg)
+            names_in_output(path, overwrite=overwrite)
             blocked = [name for name in FILE_NAMES if (path / name).is_dir()]
             if blocked:
                 msg = (
