@@ -26,6 +26,13 @@ def view_of_address() -> View | None:
     return View(x, y, width) if np.isfinite([x, y, width]).all() and width > 0 else None
 
 
+def _write_address(seen: View | None) -> None:
+    if seen is None:
+        st.query_params.pop("view", None)
+    else:
+        st.query_params["view"] = f"{seen.x_um:.0f},{seen.y_um:.0f},{seen.width_um:.0f}"
+
+
 @st.fragment
 def show_stage(
     run_id: str,
@@ -36,10 +43,8 @@ def show_stage(
 ) -> None:
     """Show the maps; a pause in moving them runs this part of the page again, not all of it."""
     told = maps_viewer(
-        "maps", view=view_of_address(), regions=outlines, height_px=MAP_HEIGHT_PX, **shown
-    )
-    if told.view is not None:
-        seen = told.view
-        st.query_params["view"] = f"{seen.x_um:.0f},{seen.y_um:.0f},{seen.width_um:.0f}"
+        "maps", view=view_of_address(), regions=outlines, height_px=MAP_HEIGHT_PX,
+        on_move=_write_address, **shown,
+    )  # fmt: skip
     if add_drawing(run_id, told.drawn, regions, size_px):
         st.rerun()

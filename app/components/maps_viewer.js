@@ -19,7 +19,6 @@ class MapsViewer {
     this.panels = []
     this.drawing = null
     this.spot = -1
-    this.told = []
     this.movedAt = -STILL_MS
     this.gestures = new Gestures(this)
     this.root.addEventListener("keydown", event => {
@@ -27,6 +26,8 @@ class MapsViewer {
     })
     this.observer = new ResizeObserver(() => this.layOut())
     this.observer.observe(this.root)
+    this.onBack = () => this.lookAt(viewOfAddress(location.search))
+    window.addEventListener("popstate", this.onBack)
   }
 
   addTools() {
@@ -51,7 +52,6 @@ class MapsViewer {
     this.setStateValue = setStateValue
     if (before?.base !== data.base) this.open()
     this.facts.clear()
-    this.takeView(data.view, before?.base === data.base)
     if (!before || JSON.stringify(before.slide) !== JSON.stringify(data.slide) ||
       before.base !== data.base) {
       this.picture?.close()
@@ -78,26 +78,13 @@ class MapsViewer {
 
   open() {
     this.spots = null
-    this.seen = null
-    this.given = undefined
-    this.told = []
+    this.seen = this.data.view // later ones are echoes, and late on a busy machine
     this.spot = -1
     this.drawing = null
     for (const panel of this.panels) {
       Object.assign(panel, { values: null, shades: null })
       panel.picture.view = null
     }
-  }
-
-  // A view from Python counts when it is a new one, and not our own coming back; null is no wish.
-  takeView(view, known) {
-    if (!view) return void (this.given = undefined)
-    const name = viewName(view)
-    if (name === this.given) return
-    this.given = name
-    const echo = this.told.indexOf(name)
-    if (known && echo >= 0) this.told.splice(0, echo + 1)
-    else this.seen = view
   }
 
   async load() {
@@ -210,11 +197,12 @@ class MapsViewer {
     const { slide } = this.data
     const within = (at, length_px) => Math.max(0, Math.min(length_px * slide.mpp, at))
     const centre = { x_um: within(x_um, slide.width_px), y_um: within(y_um, slide.height_px) }
-    this.seen = { ...centre, width_um }
-    this.moved()
+    this.lookAt({ ...centre, width_um })
   }
 
-  moved() {
+  // null shows all spots.
+  lookAt(view) {
+    this.seen = view
     this.movedAt = performance.now()
     this.spot = -1
     clearTimeout(this.telling)
@@ -223,8 +211,6 @@ class MapsViewer {
   }
 
   tellView() {
-    if (this.seen) this.told.push(viewName(this.seen))
-    this.told.splice(0, this.told.length - 20)
     this.setStateValue("view", { base: this.data.base, view: this.seen })
   }
 
@@ -245,8 +231,7 @@ class MapsViewer {
   }
 
   home() {
-    this.seen = null
-    this.moved()
+    this.lookAt(null)
   }
 
   hover(place) {
@@ -362,6 +347,7 @@ class MapsViewer {
 
   close() {
     this.observer.disconnect()
+    window.removeEventListener("popstate", this.onBack)
     this.wanted = null
     for (const timer of [this.telling, this.sharpening, this.waiting]) clearTimeout(timer)
     cancelAnimationFrame(this.frame)

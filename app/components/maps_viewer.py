@@ -8,7 +8,7 @@ the user drew.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from typing import Any
@@ -72,6 +72,7 @@ def maps_viewer(
     height_px: int = 660,
     badges: Sequence[Badge | None] = (),
     mutes: Sequence[Sequence[Mute]] = (),
+    on_move: Callable[[View | None], None] = lambda view: None,
 ) -> ViewerState:
     """Show the maps and return what the browser told last.
 
@@ -88,8 +89,8 @@ def maps_viewer(
     panels
         One to six; they lie in a grid as wide as the page lets it be.
     view
-        The part to show: a new value moves the maps, one that the browser told does not. With None
-        all spots are shown at first, and later the maps stay where the user has them.
+        The part to show at first, all spots with None. Later the maps stay where the user has them;
+        going back in the browser shows the part that the address then names as `view=x,y,width`.
     regions
         `{"name": str, "points": [[x_px, y_px], …]}`: outlines to draw. Instead of `points` there
         may be `polygons`, a list of them, or `spots`, numbers of spots to ring; `colour` if wanted.
@@ -101,6 +102,8 @@ def maps_viewer(
         How far each panel can be trusted, in their order; none where there are fewer.
     mutes
         What greys out spots of each panel, in their order; one that applies is enough.
+    on_move
+        Called with the part seen when the user has moved the maps.
 
     Raises
     ------
@@ -116,6 +119,12 @@ def maps_viewer(
     if mode not in MODES:
         msg = f"The viewer has no mode {mode!r}; choose one of {', '.join(MODES)}."
         raise SettingsError(msg)
+
+    def tell_move() -> None:
+        told = st.session_state[key].get("view")
+        if isinstance(told, Mapping) and told.get("base") == base:
+            on_move(_read_view(told, base))
+
     before = _read_drawn((st.session_state.get(key) or {}).get("drawn"), base)
     told = _component(
         key=key,
@@ -139,7 +148,7 @@ def maps_viewer(
             "height_px": int(height_px),
             "turn": before["turn"] if before else 0,
         },
-        on_view_change=lambda: None,
+        on_view_change=tell_move,
         on_drawn_change=lambda: None,
     )
     return ViewerState(_read_view(told.view, base), _read_drawn(told.drawn, base))

@@ -32,4 +32,10 @@ function allowedWidth(wanted_um, now_um, { width, height }, slide) {
   return Math.max(Math.min(least, now_um), Math.min(Math.max(most, now_um), wanted_um))
 }
 
-const viewName = ({ x_um, y_um, width_um }) => `${x_um} ${y_um} ${width_um}`
+// The view that an address names as `view=x,y,width`, or null.
+function viewOfAddress(query) {
+  const numbers = (new URLSearchParams(query).get("view") ?? "").split(",").map(Number)
+  const [x_um, y_um, width_um] = numbers
+  return numbers.length === 3 && numbers.every(Number.isFinite) && width_um > 0
+    ? { x_um, y_um, width_um } : null
+}

@@ -84,8 +84,15 @@ def stage_box(page: Page, place: int = 0) -> FloatRect:
 
 
 def go_to_corner(page: Page) -> FloatRect:
-    """Have Python move the maps to `CORNER`; the first stage."""
-    page.get_by_role("button", name="Corner").click()
+    """Move the maps to `CORNER` as going back in the browser does; the first stage."""
+    page.evaluate(
+        """view => {
+        const address = new URL(location.href)
+        address.searchParams.set("view", view)
+        history.pushState({}, "", address)
+        dispatchEvent(new PopStateEvent("popstate")) }""",
+        f"{CORNER.x_um:.0f},{CORNER.y_um:.0f},{CORNER.width_um:.0f}",
+    )
     expect(page.locator(".scale").first).to_have_text(re.compile("^[125]00 µm$"))
     page.wait_for_timeout(600)
     return stage_box(page)
@@ -221,7 +228,7 @@ def test_hovering_tells_every_panels_value_at_the_same_spot(page: Page, address:
 
 
 @browser_test
-@pytest.mark.parametrize("echo", ["", "&echo=1"])
+@pytest.mark.parametrize("echo", ["", "&echo=1", "&echo=late"])
 def test_the_part_seen_is_told_and_stays_with_another_gene(
     page: Page, address: str, echo: str
 ) -> None:
@@ -241,6 +248,10 @@ def test_the_part_seen_is_told_and_stays_with_another_gene(
     page.wait_for_timeout(500)
     assert told(page)["view"] == before
     assert page.locator(".scale").first.text_content() == bar
+    page.get_by_role("button", name="Zoom in").click()
+    page.wait_for_timeout(1500)
+    assert isinstance(before, dict)
+    assert told(page)["view"] == before | {"width_um": pytest.approx(before["width_um"] / 1.5)}
     page.mouse.dblclick(box["x"] + 100, box["y"] + 100)
     expect(page.locator("#told")).to_contain_text('"view": null')
 

@@ -27,7 +27,6 @@ count = int(asked.get("panels", "1"))
 with st.container(horizontal=True):
     first = st.selectbox("Gene", [*GENES, "MISSING"], width=200)
     scale = st.selectbox("Colours", ("", "Magma"), width=200)
-    back = st.button("Corner")
 start = GENES.index(first) if first in GENES else 0
 genes = [first, *(GENES[(start + i) % len(GENES)] for i in range(1, count))]
 panels = []
@@ -71,7 +70,7 @@ state = maps_viewer(
         float(asked.get("dim", "1")), "grey" in asked,
     ),
     spot_diameter_um=DIAMETERS_UM.get(int(base.rsplit("/", 1)[1]), 55.0),
-    view=View(2000.0, 2000.0, 1500.0) if back else st.session_state.get("seen"),
+    view=st.session_state.get("seen"),
     regions=regions,
     mode=asked.get("mode", "pan"),
     height_px=660,
@@ -79,7 +78,10 @@ state = maps_viewer(
     mutes=[[Mute("mean:KRT19", float(asked["mute"]), "domain distance")] if "mute" in asked else []]
     * count,
 )  # fmt: skip
-if "echo" in asked:
+if asked.get("echo") == "late":  # one move behind, as a busy server answers
+    st.session_state["seen"] = st.session_state.get("told")
+    st.session_state["told"] = state.view and View(*map(round, vars(state.view).values()))
+elif "echo" in asked:
     st.session_state["seen"] = state.view
 told = {"view": state.view and vars(state.view), "drawn": state.drawn}
 st.html(f"<pre id='told' style='font-size:10px;overflow:hidden'>{json.dumps(told)}</pre>")
