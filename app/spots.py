@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from stem_core.model.config import LayoutKind, SpotLayout
 from stem_core.slides.spots import Spots, lay_out_spots, read_spots
 
 if TYPE_CHECKING:
     from stem_core.slides.reading import Slide
     from stem_core.slides.tissue import TissueMask
-    from zoo.manifest import Layout
 
 __all__ = ["layout_words", "place_spots", "platform_name", "unlike_training"]
 
@@ -21,10 +21,10 @@ _UNLIKE = 0.25
 def place_spots(
     slide: Slide,
     tissue: TissueMask,
-    trained_on: Layout,
+    trained_on: SpotLayout,
     *,
     file: Path | None = None,
-    layout: Literal["visium", "st", "grid"] | None = None,
+    layout: LayoutKind | None = None,
     pitch_um: float | None = None,
 ) -> Spots:
     """Return the measured spots of a file, or spots laid out on the tissue.
@@ -64,7 +64,7 @@ def place_spots(
     return lay_out_spots(slide, tissue, layout, pitch_um=pitch_um, diameter_um=diameter_um)
 
 
-def unlike_training(spots: Spots, trained_on: Layout) -> str | None:
+def unlike_training(spots: Spots, trained_on: SpotLayout) -> str | None:
     """Return a warning if the spots are unlike those the model was trained on, else None.
 
     The distance of neighbours and the spot diameter may differ by a quarter; measured spots are
@@ -97,7 +97,7 @@ def platform_name(kind: str) -> str:
     return _PLATFORMS.get(kind, kind)
 
 
-def layout_words(layout: Layout) -> str:
+def layout_words(layout: SpotLayout) -> str:
     """Return a training layout in words."""
     return (
         f"{platform_name(layout.kind)}, {layout.spot_diameter_um:g} µm spots, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import os
 import re
 import subprocess
@@ -67,6 +68,34 @@ def test_stages_import_only_earlier_stages() -> None:
             parts = [name.split(".") for name in imported(path)]
             used = {part[1] for part in parts if part[0] == "stem_core" and len(part) > 1}
             assert not used & later, path
+
+
+def test_there_is_no_import_circle() -> None:
+    """No module needs itself while it is imported; what functions import later does not count."""
+    named = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for package in PACKAGES
+        for path in sources(package)
+    }
+
+    def needs(tree: ast.AST) -> Iterator[str]:
+        for node in ast.iter_child_nodes(tree):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                yield from (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
+            elif isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+            elif not (
+                isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+                or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
+            ):
+                yield from needs(node)
+
+    graph = {
+        name: {n for n in needs(ast.parse(path.read_text("utf-8"))) if n in named} - {name}
+        for name, path in named.items()
+    }
+    assert len(graph) > 100
+    list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError
 
 
 def modules() -> list[str]:

@@ -34,10 +34,10 @@ __all__ = [
     "endpoint",
     "is_offline",
     "may_pass",
-    "patiently",
     "pause",
-    "sentences",
+    "retry",
     "token",
+    "translate_hub_errors",
 ]
 
 TRIES = 5
@@ -79,7 +79,7 @@ def pause(error: Exception, attempt: int) -> None:
     time.sleep(min(wait_s, _LONGEST_WAIT_S))
 
 
-def patiently(ask: Callable[[], T], tries: int = TRIES) -> T:
+def retry(ask: Callable[[], T], tries: int = TRIES) -> T:
     """Ask again, a few times, what may pass; once what the client itself asks again."""
     for attempt in range(tries):
         try:
@@ -92,7 +92,7 @@ def patiently(ask: Callable[[], T], tries: int = TRIES) -> T:
 
 
 @contextmanager
-def sentences(repo: str, revision: str | None) -> Iterator[None]:
+def translate_hub_errors(repo: str, revision: str | None) -> Iterator[None]:
     """Turn what the client raises into our errors."""
     try:
         yield

@@ -30,6 +30,7 @@ from app.terminal import (
     one_line,
 )
 from stem_core.errors import Cancelled, OutputError, SettingsError, StemError
+from stem_core.model.config import LayoutKind
 
 if TYPE_CHECKING:
     from app.commands.recorded_runs import RunRecord
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from stem_core.slides.reading import Slide
     from stem_core.slides.spots import Spots
     from stem_core.slides.tissue import TissueMask
-    from zoo.registry import Entry
+    from zoo.registry import InstalledModel
 
 __all__ = ["PlaceOptions", "SamplingOptions", "predict"]
 
@@ -66,7 +67,7 @@ class PlaceOptions:
     """
 
     spots: Annotated[Path | None, Parameter(group=_PLACES)] = None
-    layout: Annotated[Literal["visium", "st", "grid"] | None, Parameter(group=_PLACES)] = None
+    layout: Annotated[LayoutKind | None, Parameter(group=_PLACES)] = None
     pitch_um: Annotated[OptionalNumber, Parameter(group=_PLACES)] = None
     mpp: Annotated[OptionalNumber, Parameter(group=_PLACES)] = None
 
@@ -173,9 +174,9 @@ def predict(
 class _Run:
     """What all slides of a command share."""
 
-    entry: Entry
+    entry: InstalledModel
     settings: SamplingSettings
-    layout: Literal["visium", "st", "grid"] | None
+    layout: LayoutKind | None
     pitch_um: float | None
     precision: str
     recorded: RunRecord | None
@@ -246,7 +247,7 @@ class _SlideWorker:
         mpp, recorded = task.mpp, self.run.recorded
         if mpp is None and recorded is not None and recorded.slide.mpp_source == "user":
             with open_slide(task.slide) as slide:
-                if slide.fingerprint() == recorded.slide.sha256:
+                if slide.fingerprint() == recorded.slide.fingerprint:
                     mpp = recorded.slide.mpp
         return open_slide(task.slide, mpp=mpp)
 
@@ -407,7 +408,7 @@ def _make_run(
     return _Run(entry, _settings(sampling, entry, recorded), layout, pitch_um, precision, recorded)
 
 
-def _find_model(name: str | None, recorded: RunRecord | None) -> Entry:
+def _find_model(name: str | None, recorded: RunRecord | None) -> InstalledModel:
     """Find the model that was named, else that of the recorded run, which must be the same one."""
     from zoo.registry import open_model
 
@@ -433,8 +434,8 @@ def _find_model(name: str | None, recorded: RunRecord | None) -> Entry:
 
 
 def _recorded_layout(
-    recorded: RunRecord, entry: Entry
-) -> tuple[Literal["visium", "st", "grid"] | None, float | None]:
+    recorded: RunRecord, entry: InstalledModel
+) -> tuple[LayoutKind | None, float | None]:
     """Return layout and pitch that lay spots out as in the recorded run."""
     spots, trained_on = recorded.spots, entry.manifest.layout
     if spots.source == "measured":
@@ -445,7 +446,7 @@ def _recorded_layout(
 
 
 def _settings(
-    sampling: SamplingOptions, entry: Entry, recorded: RunRecord | None
+    sampling: SamplingOptions, entry: InstalledModel, recorded: RunRecord | None
 ) -> SamplingSettings:
     """Return the settings of the preset or the recorded run with the options put over them."""
     from stem_core.prediction.settings import SamplingSettings

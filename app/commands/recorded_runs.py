@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stem_core.errors import OutputError, SettingsError
+from stem_core.model.config import SpotSource
 
 if TYPE_CHECKING:
     from stem_core.prediction.settings import SamplingSettings
     from stem_core.slides.reading import Slide
     from stem_core.slides.spots import Spots
-    from zoo.registry import Entry
+    from zoo.registry import InstalledModel
 
 __all__ = ["RunRecord", "WantedRun", "read_finished", "read_run", "same_model"]
 
@@ -33,9 +34,9 @@ class RecordedModel(_Record):
 
 
 class RecordedSlide(_Record):
-    """Slide of a run; `sha256` is `Slide.fingerprint`."""
+    """Slide of a run; the fingerprint tells it from others without reading all of it."""
 
-    sha256: str
+    fingerprint: str
     mpp: float
     mpp_source: Literal["metadata", "user", "none"]
 
@@ -44,7 +45,7 @@ class RecordedSpots(_Record):
     """Spots of a run."""
 
     n: int
-    source: Literal["measured", "visium", "st", "grid"]
+    source: SpotSource
     diameter_um: float
     pitch_um: float | None = None
 
@@ -92,7 +93,7 @@ def read_run(path: Path) -> RunRecord:
         raise SettingsError(msg) from error
 
 
-def same_model(record: RunRecord, entry: Entry) -> bool:
+def same_model(record: RunRecord, entry: InstalledModel) -> bool:
     """Return whether a model folder holds the model of a run."""
     from stem_core.files import file_sha256
 
@@ -115,7 +116,7 @@ class WantedRun:
         Precision of the denoiser; `auto` accepts either.
     """
 
-    entry: Entry
+    entry: InstalledModel
     settings: SamplingSettings
     precision: str
 
@@ -137,7 +138,7 @@ class WantedRun:
             found.insert(0, f"model {record.model.name}, not {self.entry.manifest.name}")
         elif not same_model(record, self.entry):
             found.insert(0, f"another version of the model {record.model.name}")
-        if record.slide.sha256 != slide.fingerprint():
+        if record.slide.fingerprint != slide.fingerprint():
             found.insert(0, "another slide")
         elif not _same_spots(folder, spots):
             found.append("other spots")

@@ -118,10 +118,10 @@ def draw_map(
         msg = f"The output {out.name} has to end in {', '.join(_MAP_KINDS)}; rename it."
         raise SettingsError(msg)
     claim_output(out, overwrite=overwrite)
-    from stem_core.prediction.exchange import replaced_whole
+    from stem_core.files import atomic_write
 
     with ExitStack() as stack:
-        aside = stack.enter_context(replaced_whole(out))  # before any work
+        temporary = stack.enter_context(atomic_write(out))  # before any work
         scene = _scene(_read(result), layer, drawing, slide, stack)
         if regions is not None:
             from dataclasses import replace
@@ -140,7 +140,7 @@ def draw_map(
                 title=drawing.title,
             )  # fmt: skip
             content, note = picture.content, picture.note
-        aside.write_bytes(content)
+        temporary.write_bytes(content)
     if note:
         terminal.warn(note)
     terminal.say(f"Drew {len(scene.maps)} map(s) of {scene.slide_name}: {out}")
@@ -188,7 +188,7 @@ def export(
     elif to == "tissuumaps":
         write_tissuumaps(prediction, out, genes=chosen, overwrite=overwrite)
     else:
-        from stem_core.prediction.exchange_zarr import write_spatialdata
+        from stem_core.prediction.exchange import write_spatialdata
 
         write_spatialdata(prediction, out, overwrite=overwrite)
     terminal.say(

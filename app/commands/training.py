@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import os
 import shlex
-from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,7 +24,7 @@ from stem_core.errors import SectionError, SettingsError, StemError, TrainingErr
 
 if TYPE_CHECKING:
     from stem_core.training.recipe import Recipe
-    from zoo.training_order import TrainingOrder
+    from stem_core.training.training_order import TrainingOrder
 
 __all__ = ["check_sections", "download_sections", "recipe_file", "train"]
 
@@ -85,7 +84,7 @@ def train(
         if data is None:
             msg = "Training needs the sections: name their folder with --data (or only --check)."
             raise SettingsError(msg)
-        from zoo.training_order import TrainingOrder
+        from stem_core.training.training_order import TrainingOrder
 
         read = _read(file, tuple(changes or ()))
         out = Path("trained") / read.name if out is None else out
@@ -196,7 +195,9 @@ def recipe_file(name_or_path: str) -> Path:
     """
     if "/" in name_or_path or os.sep in name_or_path or name_or_path.endswith((".yaml", ".yml")):
         return Path(name_or_path)
-    found = {item.stem: item for item in sorted(Path(str(files("zoo") / "recipes")).glob("*.yaml"))}
+    from stem_core.training.recipe_file import packaged_recipes
+
+    found = packaged_recipes()
     if name_or_path in found:
         return found[name_or_path]
     close = difflib.get_close_matches(name_or_path, found, n=1)
@@ -221,7 +222,7 @@ def _read(file: Path, changes: tuple[str, ...]) -> Recipe:
 
 
 def _check(file: Path, changes: tuple[str, ...], data: Path | None, terminal: Terminal) -> int:
-    from zoo.recipe_check import check_recipe
+    from stem_core.training.recipe_check import check_recipe
 
     terminal.say("\n".join(check_recipe(_read(file, changes), file, data)))
     terminal.say("The recipe is sound." if data is None else "Recipe and data are sound.")
@@ -229,8 +230,8 @@ def _check(file: Path, changes: tuple[str, ...], data: Path | None, terminal: Te
 
 
 def _train(order: TrainingOrder, terminal: Terminal) -> int:
-    from zoo.conditions import recipe_encoder
-    from zoo.train import train_model
+    from stem_core.training.train import train_model
+    from zoo.loader import recipe_encoder
 
     manifest = train_model(order, recipe_encoder(order.recipe, order.data))
     if manifest is not None:

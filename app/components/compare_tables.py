@@ -11,8 +11,8 @@ import streamlit as st
 
 from app.components.wording import count, plain
 from app.maps.pairs import PairValues
-from app.maps.panels import UNITS
 from stem_core.analysis.agreement import pcc_against
+from stem_core.constants import UNITS
 
 __all__ = ["show_agreement", "show_gene", "show_measured_pcc", "show_ranking", "show_spots"]
 

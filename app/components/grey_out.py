@@ -16,8 +16,9 @@ import streamlit as st
 from app.components.map_panels import layer_genes
 from app.components.wording import count, plain
 from app.maps.marks import Mute
-from app.maps.panels import UNITS, layer_title
+from app.maps.panels import layer_title
 from app.maps.values import MapValues
+from stem_core.constants import UNITS
 
 __all__ = ["Limits", "greyed_words", "mutes_of", "pick_limits"]
 

@@ -13,7 +13,6 @@ from app.components.measured_charts import show_calibration, show_scatter, show_
 from app.components.measured_doors import ask_for_measured, measured_news
 from app.components.region_charts import table_button
 from app.components.wording import count, plain
-from app.maps.panels import UNITS
 from app.maps.runs import measured_version, set_measured
 from app.maps.values import MapValues
 from stem_core.analysis.comparison import (
@@ -22,6 +21,7 @@ from stem_core.analysis.comparison import (
     compare_panel,
     gene_variation,
 )
+from stem_core.constants import UNITS
 from stem_core.errors import StemError
 from stem_core.prediction.result import Prediction
 

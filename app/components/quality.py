@@ -8,7 +8,7 @@ import streamlit as st
 
 from app.components.wording import count, duration
 from app.jobs.speed import expected_s, read_speed
-from zoo.manifest import Manifest
+from stem_core.model.manifest import Manifest
 
 __all__ = ["Quality", "expected_quality", "pick_quality"]
 

@@ -16,10 +16,11 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from app.components.gene_choice import gene_number
-from app.components.wording import NOTICE, band_words, count, plain
+from app.components.wording import band_words, count, plain
 from app.maps.marks import Badge
+from stem_core.constants import NOTICE
+from stem_core.model.manifest import Manifest
 from stem_core.prediction.result import Prediction
-from zoo.manifest import Manifest
 
 __all__ = [
     "FAIR_PCC",

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from stem_core.errors import JobError, SettingsError
+from stem_core.model.config import LAYOUTS, LayoutKind
 
 __all__ = [
     "FINAL_STATES",
-    "LAYOUTS",
     "SAMPLE_UPLOAD_ID",
     "JobRequest",
     "JobState",
@@ -26,7 +26,6 @@ __all__ = [
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 FINAL_STATES: frozenset[str] = frozenset({"done", "failed", "cancelled"})
-LAYOUTS = ("visium", "st", "grid")
 SAMPLE_UPLOAD_ID = "sample"
 
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -112,7 +111,7 @@ class JobRequest:
     samples: int
     seed: int
     spots_kind: Literal["layout", "file"]
-    layout: Literal["visium", "st", "grid"] | None
+    layout: LayoutKind | None
     pitch_um: float | None
     spots_upload_id: str | None
     device: str = "auto"

@@ -11,7 +11,8 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from app.jobs.folder import JobFolder
 from app.jobs.spots_file import choose_spots, load_spots, save_spots
 from stem_core.diffusion.conditional_mean import SlideLevel
 from stem_core.errors import Cancelled, OutputError
-from stem_core.files import written_whole
+from stem_core.files import atomic_write
 from stem_core.prediction.draws import Draws, singles_to_keep
 from stem_core.prediction.export import write_prediction
 from stem_core.prediction.predictor import Predictor, SamplingSettings, SlideSurvey
@@ -148,8 +149,8 @@ class Run:
         target = self.folder.preview_file
         target.parent.mkdir(mode=paths.PRIVATE_MODE, exist_ok=True)
         picture = Image.fromarray(self.slide.thumbnail(_PREVIEW_PX))
-        with written_whole(target, only_writer=True) as aside:
-            picture.save(aside, "JPEG", quality=85)
+        with atomic_write(target, only_writer=True) as temporary:
+            picture.save(temporary, "JPEG", quality=85)
 
     def make_survey(self) -> None:
         """Look over the whole slide once."""
@@ -160,8 +161,8 @@ class Run:
             lambda done, total: self.report("survey", done, total, "patches"),
         )
         self.stop_if_asked()
-        with written_whole(self.folder.survey_file, only_writer=True) as aside:
-            survey.save(aside)
+        with atomic_write(self.folder.survey_file, only_writer=True) as temporary:
+            survey.save(temporary)
 
     def draw_chunk(self, index: int) -> None:
         """Predict the spots of one chunk; a chunk that is there and whole is left alone."""
@@ -180,8 +181,8 @@ class Run:
                 condition, self.slide_level, chunk.ids, self.settings, keep=self.singles
             )
             self.folder.chunks_dir.mkdir(mode=paths.PRIVATE_MODE, exist_ok=True)
-            with written_whole(target, only_writer=True) as aside:
-                draws.save(aside)
+            with atomic_write(target, only_writer=True) as temporary:
+                draws.save(temporary)
         self.progress = replace(self.progress, attempts=0)
         self.report("predict", last, len(spots), "spots", now=True)
 
@@ -290,5 +291,18 @@ class Run:
 
 
 def load_predictor(model: str, device: str, precision: str) -> Predictor:
-    """Load a model of the registry onto a device."""
-    return Predictor(load_model(find_model(model).folder), device, precision)
+    """Load an installed model onto a device; the last one is kept until its files change."""
+    folder = find_model(model).folder
+    files = tuple(
+        (path.name, (facts := path.stat()).st_size, facts.st_mtime_ns)
+        for path in sorted(folder.iterdir())
+    )
+    return _load_predictor(folder, files, device, precision)
+
+
+@lru_cache(maxsize=1)
+def _load_predictor(
+    folder: Path, files: tuple[tuple[str, int, int], ...], device: str, precision: str
+) -> Predictor:
+    """Load a model folder; `files` is there to tell its versions apart."""
+    return Predictor(load_model(folder), device, precision)

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from app import paths
-from app.jobs.folder import write_whole
-from zoo.manifest import Manifest
+from stem_core.files import write_atomically
+from stem_core.model.manifest import Manifest
 
 if TYPE_CHECKING:
     from stem_core.prediction.predictor import Predictor
@@ -43,11 +43,11 @@ def measure_model(predictor: Predictor) -> ModelSpeed:
     import numpy as np
     import torch
 
-    from stem_core.diffusion.precision import probe
+    from stem_core.diffusion.precision import time_evaluation
 
     model = predictor.model
     random = np.random.default_rng(0)
-    side = model.spec.size_px
+    side = model.manifest.condition.size_px
     patches = random.integers(0, 255, (_PATCHES, 3, side, side), dtype=np.uint8)
     condition = torch.zeros(_SPOTS, model.generator.condition_width, device=predictor.device)
 
@@ -65,7 +65,7 @@ def measure_model(predictor: Predictor) -> ModelSpeed:
         return ModelSpeed(
             best_s(lambda: model.encoder.encode(patches)) / _PATCHES,
             best_s(lambda: model.generator.regression_mean(condition, level)) / _SPOTS,
-            probe(model.generator.denoiser.size, predictor.device)[predictor.precision].elapsed_s,
+            time_evaluation(model.generator.denoiser.config, predictor.device, predictor.precision),
             predictor.precision,
         )
 
@@ -84,7 +84,7 @@ def measure_all() -> None:
         except (StemError, RuntimeError):
             LOG.warning("the speed of %s could not be measured", entry.name, exc_info=True)
     try:
-        write_whole(paths.speed_file(), json.dumps(found, allow_nan=False))
+        write_atomically(paths.speed_file(), json.dumps(found, allow_nan=False))
     except OSError:
         LOG.warning("the speed of the models could not be written")
 
@@ -123,7 +123,7 @@ def expected_s(
     tissue_um2
         Area of tissue, which is surveyed as well.
     """
-    pitch_um = manifest.survey_pitch_um
+    pitch_um = manifest.condition.survey_pitch_um
     surveyed = 0.0 if pitch_um is None else min(_MOST_SURVEYED, tissue_um2 / pitch_um**2)
     evaluations = steps * samples
     if manifest.denoiser.symmetric and sampler == "ancestral":

@@ -29,10 +29,10 @@ from app.jobs.database import (
     database_url,
     support_old_sqlite,
 )
-from app.jobs.folder import write_whole
 from app.jobs.queue import uploads_in_use
 from app.jobs.speed import measure_all
 from stem_core.errors import JobError, StemError
+from stem_core.files import write_atomically
 from stem_core.processes import child_environment, module_command
 
 __all__ = ["NUMBER_VARIABLE", "PARENT_VARIABLE", "main", "run_worker"]
@@ -193,7 +193,7 @@ def _take_over() -> None:
 def _write_heartbeat() -> None:
     beat = {"pid": os.getpid(), "time_s": time.time()}
     try:
-        write_whole(paths.heartbeat_file(worker_name()), json.dumps(beat, allow_nan=False))
+        write_atomically(paths.heartbeat_file(worker_name()), json.dumps(beat, allow_nan=False))
     except OSError:  # a full disk must not end the worker
         LOG.warning("worker: the heartbeat could not be written")
 

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.maps.values import MapValues
+from stem_core.constants import UNITS
 from stem_core.errors import SettingsError
 
 __all__ = [
     "COLOUR_SCALES",
     "DIVERGING",
-    "UNITS",
     "Detail",
     "Look",
     "Panel",
@@ -25,7 +25,6 @@ __all__ = [
     "panels_of",
 ]
 
-UNITS = "log2(1 + count)"
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _COLOURS = 32
 _AROUND_ZERO = ("difference:", "error:", "score:")

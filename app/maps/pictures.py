@@ -34,8 +34,8 @@ from app.maps.picture_words import written
 from app.maps.pyramid import Tile
 from app.maps.scene import Frame, Scene, frame_of
 from app.maps.tiles import encode_jpeg
+from stem_core.constants import NOTICE
 from stem_core.errors import SettingsError
-from stem_core.prediction.result import NOTICE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

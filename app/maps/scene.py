@@ -229,7 +229,7 @@ def _scene(
 
 def _check_slide(slide: Slide, recorded: dict[str, Any]) -> None:
     """Refuse a slide that is not the one the result was made from, where that was recorded."""
-    if recorded.get("sha256", slide.fingerprint()) != slide.fingerprint():
+    if recorded.get("fingerprint", slide.fingerprint()) != slide.fingerprint():
         msg = (
             f"{slide.path.name} is not the slide this result was made from (its content differs); "
             "give that one, or none to draw the small picture in the result."

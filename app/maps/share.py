@@ -25,8 +25,8 @@ from app.maps.pictures import shown_slide
 from app.maps.scene import Frame, Map, Scene, frame_of
 from app.maps.tiles import encode_jpeg
 from app.maps.viewer_text import viewer_script, viewer_style
+from stem_core.constants import NOTICE
 from stem_core.errors import SettingsError
-from stem_core.prediction.result import NOTICE
 
 __all__ = ["MOST_IMAGE_PX", "share_page"]
 

@@ -170,16 +170,6 @@ class MapValues:
         """Return what was measured, (N, G), NaN where nothing was; None where nothing was given."""
         return None if self._measured is None else self._measured.T
 
-    def missing_in_score(self, spec: str) -> tuple[str, ...]:
-        """Return the genes of a score that the panel has not and that are left out of it.
-
-        Raises
-        ------
-        SettingsError
-            There is no such layer.
-        """
-        return parse_layer(spec, self._places).missing
-
     def limits(
         self, spec: str, low_percentile: float = 1.0, high_percentile: float = 99.0
     ) -> tuple[float, float]:

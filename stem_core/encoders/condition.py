@@ -23,6 +23,7 @@ from scipy.ndimage import distance_transform_edt
 from stem_core.encoders.preparation import Preparation, Prepared
 from stem_core.encoders.reading_ahead import embed_places
 from stem_core.errors import NoTissueError
+from stem_core.model.config import ConditionConfig
 from stem_core.notebook import record_repr
 from stem_core.slides.patches import paper_side_px
 from stem_core.slides.reading import Slide
@@ -30,7 +31,6 @@ from stem_core.slides.spots import Spots
 from stem_core.slides.tissue import TissueMask
 
 __all__ = [
-    "ConditionSpec",
     "Embed",
     "Encoder",
     "SlideSurvey",
@@ -114,39 +114,14 @@ class Embed(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class ConditionSpec:
-    """What a model looks at.
-
-    Attributes
-    ----------
-    side_um, size_px
-        Side of a patch in microns, and in pixels as read in `physical` mode.
-    survey_pitch_um
-        Distance of the survey's lattice points; None for a model that sees patches alone, as
-        published.
-    context_um
-        Standard deviations of the Gaussian averages around a spot.
-    patch_mode
-        `physical`: patches are `side_um` wide. `paper`: they are max(224, spot diameter) pixels of
-        the slide wide, whatever that is in microns, and read pixel by pixel.
-    """
-
-    side_um: float
-    size_px: int
-    survey_pitch_um: float | None
-    context_um: tuple[float, ...]
-    patch_mode: str = "physical"
-
-
-def condition_width(spec: ConditionSpec, encoder_width: int) -> int:
+def condition_width(spec: ConditionConfig, encoder_width: int) -> int:
     """C: own patch and contexts, raw and relative, then geometry; or the own patch alone."""
     if spec.survey_pitch_um is None:
         return encoder_width
     return 2 * (1 + len(spec.context_um)) * encoder_width + 1 + len(_RINGS_UM)
 
 
-def condition_groups(spec: ConditionSpec, encoder_width: int) -> dict[str, slice]:
+def condition_groups(spec: ConditionConfig, encoder_width: int) -> dict[str, slice]:
     """Columns of the condition by meaning: `raw`, `relative`, `geometry`."""
     n = (1 + len(spec.context_um)) * encoder_width
     return {"raw": slice(0, n), "relative": slice(n, 2 * n), "geometry": slice(2 * n, None)}
@@ -209,7 +184,7 @@ def survey_slide(
     slide: Slide,
     tissue: TissueMask,
     encoder: Encoder,
-    spec: ConditionSpec,
+    spec: ConditionConfig,
     progress: Callable[[int, int], None] | None = None,
     embed: Embed = embed_places,
 ) -> SlideSurvey:
@@ -290,7 +265,7 @@ def _assemble(
     x_um: NDArray[np.float64],
     y_um: NDArray[np.float64],
     survey: SlideSurvey,
-    spec: ConditionSpec,
+    spec: ConditionConfig,
 ) -> NDArray[np.float32]:
     raw = [own, *(_context(x_um, y_um, survey, sigma) for sigma in spec.context_um)]
     mean = survey.embeddings.mean(0)
@@ -304,7 +279,7 @@ def spot_condition(
     spots: Spots,
     survey: SlideSurvey,
     encoder: Encoder,
-    spec: ConditionSpec,
+    spec: ConditionConfig,
     embed: Embed = embed_places,
 ) -> NDArray[np.float32]:
     """Make the condition of spots.
@@ -327,7 +302,7 @@ def spot_embeddings(
     slide: Slide,
     spots: Spots,
     encoder: Encoder,
-    spec: ConditionSpec,
+    spec: ConditionConfig,
     embed: Embed = embed_places,
 ) -> NDArray[np.float32]:
     """Embed the patches of spots: float32, shape (N, encoder width)."""
@@ -339,7 +314,7 @@ def spot_embeddings(
     return embed(slide, x_px, y_px, encoder, side_um=spec.side_um, size_px=spec.size_px)
 
 
-def survey_condition(survey: SlideSurvey, spec: ConditionSpec) -> NDArray[np.float32]:
+def survey_condition(survey: SlideSurvey, spec: ConditionConfig) -> NDArray[np.float32]:
     """Make the condition of the survey's own lattice points: a sample of the whole tissue.
 
     Of at most 1,000 points, evenly taken.

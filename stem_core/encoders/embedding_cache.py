@@ -23,9 +23,8 @@ from safetensors.numpy import save_file
 from stem_core.encoders.condition import Encoder
 from stem_core.encoders.pair import JoinedEncoder, joined_parts
 from stem_core.encoders.reading_ahead import embed_places
-from stem_core.encoders.slide_content import slide_content
-from stem_core.errors import OutputError
-from stem_core.files import written_whole
+from stem_core.files import atomic_write
+from stem_core.slides.content import slide_content
 from stem_core.slides.reading import Slide
 
 __all__ = ["EmbeddingCache", "EmbeddingKey", "places_hash"]
@@ -117,17 +116,10 @@ class EmbeddingCache:
         """
         path = self.folder / f"{key.digest}.safetensors"
         values = np.ascontiguousarray(values, np.float32)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            described = {"key": key.text, "sha256": _checksum(values)}
-            with written_whole(path) as aside:
-                save_file({"embeddings": values}, aside, metadata=described)
-        except (OSError, SafetensorError) as error:
-            msg = (
-                f"The embeddings cannot be kept in {self.folder} ({error}); free space there, or "
-                "choose another folder (for training by --work)."
-            )
-            raise OutputError(msg) from error
+        advice = "Free space there, or choose another folder (for training by --work)."
+        described = {"key": key.text, "sha256": _checksum(values)}
+        with atomic_write(path, advice=advice, parents=True) as temporary:
+            save_file({"embeddings": values}, temporary, metadata=described)
 
     def embed(
         self,

@@ -13,7 +13,7 @@ from stem_core.diffusion.schedule import Schedule
 from stem_core.evaluation.baseline_choice import choose_baselines
 from stem_core.evaluation.baselines import BASELINES, predict_baseline, rank_genes
 from stem_core.evaluation.records import EvaluationInput
-from stem_core.prediction.model import Bands, Generator
+from stem_core.model.stem_model import Bands, Generator
 from stem_core.prediction.sampling import draw_expression, spread
 from stem_core.prediction.settings import SamplingSettings
 

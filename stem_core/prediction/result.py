@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from stem_core.constants import NOTICE, UNITS
 from stem_core.errors import ModelError, OutputError
 from stem_core.notebook import html_table
 from stem_core.slides.spots import Spots, known_pitch
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 __all__ = [
-    "NOTICE",
     "Prediction",
     "clean_text",
     "prediction_facts",
@@ -36,7 +36,6 @@ __all__ = [
     "unreadable",
 ]
 
-NOTICE = "For research use only. Not for use in diagnostic procedures."
 
 _OBS_COLUMNS = (
     "x_px",
@@ -156,7 +155,7 @@ class Prediction:
                     str(run[key]) for key in ("steps", "samples", "seed") if key in run
                 ),
                 "microns per pixel": f"{self.mpp:.4g}",
-                "units": "log2(1 + count)",
+                "units": UNITS,
                 "domain distance": "not known" if self.domain_distance is None else None,
                 "note": NOTICE,
             },

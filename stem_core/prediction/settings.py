@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from stem_core.diffusion.samplers import SAMPLERS
 from stem_core.errors import SettingsError
 
-__all__ = ["FALLBACK_PRESETS", "SamplingSettings"]
+__all__ = ["SamplingSettings"]
 
 _MOST = 1000
 
@@ -72,11 +72,3 @@ class SamplingSettings:
     def timestep_spacing(self) -> str:
         """The spacing asked for, or the sampler's own."""
         return self.spacing or SAMPLERS[self.sampler].spacing
-
-
-# For models as published, which diffuse expression itself and predict noise.
-FALLBACK_PRESETS = {
-    "preview": SamplingSettings("dpmpp-2m", 5, 2),
-    "standard": SamplingSettings("dpmpp-2m", 8, 4),
-    "published": SamplingSettings("ancestral", 1000, 20),
-}

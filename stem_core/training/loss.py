@@ -73,7 +73,7 @@ def diffusion_loss(
     xt = alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * noise
     eps, v = estimate_noise(denoiser, schedule, xt, t, condition, gene_mean)
     # The error of the velocity is that of the noise divided by √ᾱ.
-    weight = 1 / alpha_bar if denoiser.size.predicts == "velocity" else torch.ones_like(alpha_bar)
+    weight = 1 / alpha_bar if denoiser.config.predicts == "velocity" else torch.ones_like(alpha_bar)
     simple = (weight * (eps - noise).pow(2)).mean()
     beta, before = at(schedule.betas), at(schedule.alphas_bar_before)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,15 @@ from pydantic import ValidationError
 from stem_core.errors import SettingsError
 from stem_core.training.recipe import Recipe
 
-__all__ = ["parse_recipe", "read_recipe"]
+__all__ = ["packaged_recipes", "parse_recipe", "read_recipe"]
 
 _LARGEST_BYTES = 1_000_000
+
+
+def packaged_recipes() -> dict[str, Path]:
+    """Return the recipe files of this program by name; `compact-he` is that of the encoder."""
+    folder = Path(str(files("zoo") / "recipes"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

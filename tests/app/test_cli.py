@@ -23,8 +23,9 @@ from PIL import Image
 
 from app.cli import main
 from app.terminal import Notes, ProgressBar, Terminal, quiet_stderr
+from stem_core.constants import NOTICE
 from stem_core.prediction.export import FILE_NAMES, write_prediction
-from stem_core.prediction.result import NOTICE, read_prediction
+from stem_core.prediction.result import read_prediction
 from tests.prediction.test_result import make_prediction
 from zoo.registry import BUNDLED_DIR
 

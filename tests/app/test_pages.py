@@ -22,13 +22,13 @@ from app.jobs.folder import JobFolder
 from app.jobs.model import JobRequest, new_job_id
 from app.jobs.queue import JobQueue
 from app.state import job_queue
+from stem_core.constants import NOTICE
+from stem_core.model.manifest import read_manifest
 from stem_core.prediction.export import write_prediction
 from stem_core.prediction.result import Prediction
 from stem_core.slides.spots import Spots
-from zoo.manifest import read_manifest
 
 MAIN = Path(__file__).resolve().parents[2] / "app" / "main.py"
-NOTICE = "For research use only. Not for diagnosis."
 NOWHERE = "0" * 32
 
 

@@ -52,7 +52,7 @@ def app(
     give_sample: Callable[[Path], None],
 ) -> Iterator[RunningApp]:
     """`stem app` on a free port with a home of its own, started in another folder."""
-    from zoo.manifest import read_manifest
+    from stem_core.model.manifest import read_manifest
     from zoo.registry import list_models
 
     elsewhere = tmp_path_factory.mktemp("browser")

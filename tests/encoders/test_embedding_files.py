@@ -97,7 +97,7 @@ def test_embeddings_are_kept_for_exactly_what_they_depend_on(slide: Slide, tmp_p
         cache.embed(slide, x, y, encoder, side_um=50.0, size_px=16)
         assert len(encoder.seen) == before + 1  # made again, once
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot be kept in"):
+    with pytest.raises(OutputError, match="cannot be written"):
         EmbeddingCache(tmp_path / "file").embed(slide, x, y, encoder, side_um=50.0, size_px=16)
 
 

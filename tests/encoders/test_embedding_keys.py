@@ -13,14 +13,14 @@ from stem_core.encoders import embedding_cache
 from stem_core.encoders.embedding_cache import EmbeddingCache
 from stem_core.encoders.foundation import load_published
 from stem_core.encoders.pair import JoinedEncoder
-from stem_core.encoders.slide_content import slide_content, slide_files
 from stem_core.errors import SettingsError
+from stem_core.slides.content import slide_content, slide_files
 from stem_core.slides.reading import Slide, open_slide
 from stem_core.training.views import ViewedEncoder
 from tests.encoders.published import tiny_facts
 from tests.encoders.test_embedding_files import Colours
 from tests.encoders.test_foundation import saved
-from zoo.encoder_files import find_encoder
+from zoo.loader import find_encoder
 
 SIDE_PX = 1100  # an uncompressed file of more than 3 MiB
 PLACE = np.array([SIDE_PX / 2])

@@ -33,7 +33,7 @@ from stem_core.training.views import ViewedEncoder
 from tests.encoders.published import tiny_facts, tiny_state
 from tests.encoders.reading_places import Places, Where, embed_long, read_by
 from tests.hub.client import ROOT
-from zoo.encoder_files import find_encoder
+from zoo.loader import find_encoder
 
 PARTS = (slice(0, 64), slice(64, 80))
 STOPPED = "from tests.encoders.reading_places import embed_until_stopped as e; e()"

@@ -1,17 +1,23 @@
 import numpy as np
 import pytest
 
-from stem_core.encoders.condition import ConditionSpec, condition_groups, condition_width
+from stem_core.encoders.condition import condition_groups, condition_width
 from stem_core.evaluation.baseline_choice import choose_baselines
 from stem_core.evaluation.baselines import BASELINES, predict_baseline
 from stem_core.evaluation.evaluate import evaluate_section
 from stem_core.evaluation.fold import fold_input
+from stem_core.model.config import ConditionConfig
 from stem_core.prediction.settings import SamplingSettings
-from stem_core.training.conditional_mean import MeanTraining, TrainingSection
+from stem_core.training.conditional_mean import RegressionTraining, TrainingSection
 from stem_core.training.fit import FitSettings, fit
 from stem_core.training.settings import DenoiserTraining
 
-SPEC, OWN, SPOTS, GENES = ConditionSpec(100.0, 64, 100.0, (150.0,)), 8, 25, 12
+SPEC, OWN, SPOTS, GENES = (
+    ConditionConfig(side_um=100.0, size_px=64, survey_pitch_um=100.0, context_um=(150.0,)),
+    8,
+    25,
+    12,
+)
 
 
 def test_a_fold_gives_model_and_baselines_of_the_section_it_left_out() -> None:
@@ -24,7 +30,7 @@ def test_a_fold_gives_model_and_baselines_of_the_section_it_left_out() -> None:
     ]
     lattice = random.normal(size=(9, width)).astype(np.float32)
     settings = FitSettings(
-        mean=MeanTraining(networks=2, hidden=16, bottleneck=8, epochs=2),
+        mean=RegressionTraining(networks=2, hidden=16, bottleneck=8, epochs=2),
         denoiser=DenoiserTraining(steps=20, batch=8, noises=2),
         depth=1,
         width=32,

@@ -11,8 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
-from stem_core.prediction.exchange import write_qupath, write_tissuumaps
-from stem_core.prediction.exchange_zarr import write_spatialdata
+from stem_core.prediction.exchange import write_qupath, write_spatialdata, write_tissuumaps
 from stem_core.prediction.export import FILE_NAMES, write_prediction
 from stem_core.prediction.predictor import Predictor, SamplingSettings
 from stem_core.prediction.result import read_prediction

@@ -25,6 +25,7 @@ from app.jobs.model import JobRequest, new_job_id
 from app.maps.routes import MAP_ROUTES
 from stem_core.prediction.export import write_prediction
 from stem_core.prediction.result import Prediction
+from stem_core.slides.content import slide_content
 from stem_core.slides.reading import open_slide
 from stem_core.slides.spots import Spots
 
@@ -127,7 +128,8 @@ def make_run(slide_bytes: tuple[NDArray[np.uint8], bytes]) -> Callable[..., Run]
         )
         with open_slide(uploads.upload_path(upload_id), mpp=mpp) as slide:
             record = {
-                "sha256": slide.fingerprint(),
+                "sha256": slide_content(slide),
+                "fingerprint": slide.fingerprint(),
                 "width_px": slide.width_px,
                 "height_px": slide.height_px,
             }

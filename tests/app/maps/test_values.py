@@ -46,7 +46,6 @@ def test_a_score_is_the_mean_of_z_scores() -> None:
     z = (mean - mean.mean(axis=0)) / np.where(spread > 0, spread, 1)
     spec = "score:" + ",".join(GENES[place] for place in of) + ",ABSENT"
     np.testing.assert_allclose(values.layer(spec), z.mean(axis=1), atol=2e-4)
-    assert values.missing_in_score(spec) == ("ABSENT",)
 
 
 def test_limits_leave_out_what_has_no_value() -> None:

@@ -4,48 +4,46 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import Field, JsonValue, ValidationError, model_validator
 
+from stem_core.constants import Units
 from stem_core.errors import ModelFileError
+from stem_core.model.config import (
+    Config,
+    DenoiserConfig,
+    ModelConfig,
+    ModelName,
+    Positive,
+    RegressionConfig,
+)
 
 __all__ = [
+    "UNPINNED",
     "Baseline",
-    "DenoiserConfig",
     "EncoderRef",
     "FoldFigures",
     "Gene",
     "HeldOut",
-    "Layout",
-    "Licences",
     "Manifest",
     "Metrics",
-    "Preset",
-    "Presets",
-    "RegressionConfig",
     "ReportedFigures",
-    "View",
     "read_manifest",
 ]
 
 SCHEMA_VERSION = 1
-NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{1,63}$"
-Positive = Annotated[float, Field(gt=0)]
+UNPINNED = "unpinned"  # a revision that is not known
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Gene(_Strict):
+class Gene(Config):
     """One gene of the panel; `ensembl` is empty where it is not known."""
 
     symbol: str
     ensembl: str = ""
 
 
-class EncoderRef(_Strict):
+class EncoderRef(Config):
     """One of the encoders that make the condition, and the exact weights it must have.
 
     `revision` is `unpinned`, and `sha256` empty, where the exact weights cannot be known: in
@@ -53,70 +51,14 @@ class EncoderRef(_Strict):
     `imported_from` names (file -> sha256).
     """
 
-    name: str = Field(pattern=NAME_PATTERN)
+    name: ModelName
     revision: str
     width: int = Field(gt=0)
     sha256: str = ""
-    imported_from: dict[str, str] = {}
+    imported_from: dict[str, str] = Field(default_factory=dict)
 
 
-class View(_Strict):
-    """A square image around a spot: physical side in microns, side in pixels as encoded."""
-
-    side_um: Positive
-    size_px: int = Field(gt=0)
-
-
-class Layout(_Strict):
-    """How spots lie on the training platform; used when no spots are given."""
-
-    kind: Literal["visium", "st", "grid"]
-    pitch_um: Positive
-    spot_diameter_um: Positive
-
-
-class DenoiserConfig(_Strict):
-    """Size of the denoiser (see `stem_core.diffusion.denoiser`)."""
-
-    depth: int = Field(gt=0)
-    width: int = Field(gt=0)
-    heads: int = Field(gt=0)
-    mlp_ratio: Positive = 4.0
-    condition_width: int = Field(gt=0)
-    label_width: int | None = Field(default=None, gt=0)
-    predicts: Literal["noise", "velocity"]
-    symmetric: bool
-
-
-class RegressionConfig(_Strict):
-    """Sizes of the regression mean under a residual model.
-
-    See `stem_core.diffusion.conditional_mean`.
-    """
-
-    support: int = Field(gt=0)
-    networks: int = Field(gt=0)
-    hidden: int = Field(gt=0)
-    bottleneck: int = Field(gt=0)
-
-
-class Preset(_Strict):
-    """A named choice of sampler, steps and samples per spot."""
-
-    sampler: str
-    steps: int = Field(gt=0, le=1000)
-    samples: int = Field(gt=0, le=1000)
-
-
-class Presets(_Strict):
-    """The three named choices of the Predict page and of `stem predict --preset`."""
-
-    preview: Preset
-    standard: Preset
-    published: Preset
-
-
-class Metrics(_Strict):
+class Metrics(Config):
     """Figures of one method on one held-out section; log2(1 + count) units where units apply."""
 
     pcc_10: float
@@ -130,14 +72,14 @@ class Metrics(_Strict):
     coverage_90: float | None = None
 
 
-class Baseline(_Strict):
+class Baseline(Config):
     """A baseline on the same inputs."""
 
     name: str
     metrics: Metrics
 
 
-class FoldFigures(_Strict):
+class FoldFigures(Config):
     """One leave-one-section-out fold."""
 
     held_out: str
@@ -147,7 +89,7 @@ class FoldFigures(_Strict):
     baselines: tuple[Baseline, ...]
 
 
-class ReportedFigures(_Strict):
+class ReportedFigures(Config):
     """Figures that somebody else reported and that were not measured again here."""
 
     source: str
@@ -160,7 +102,7 @@ class ReportedFigures(_Strict):
     rvd: float | None = None
 
 
-class HeldOut(_Strict):
+class HeldOut(Config):
     """Held-out figures with the protocol that gave them.
 
     `folds` were measured with this program; without folds, mean and range are empty. `reported`
@@ -184,7 +126,7 @@ class HeldOut(_Strict):
         return f"{max(found):.2f} (reported, not measured here)" if found else "not known"
 
 
-class QualityPoint(_Strict):
+class QualityPoint(Config):
     """Held-out figures of one sampling procedure, means over the folds' whole sections."""
 
     sampler: str
@@ -197,7 +139,7 @@ class QualityPoint(_Strict):
     coverage_90: float
 
 
-class AgainstPublished(_Strict):
+class AgainstPublished(Config):
     """The standard preset against the published procedure on the same spots.
 
     Means over the folds; ratios are standard over published.
@@ -211,66 +153,50 @@ class AgainstPublished(_Strict):
     correlation_ratio: float
 
 
-class QualityCurve(_Strict):
+class QualityCurve(Config):
     """Quality against cost, from `benchmarks/quality_vs_cost.py`."""
 
     points: tuple[QualityPoint, ...]
     against_published: AgainstPublished
 
 
-class Licences(_Strict):
-    """Under which terms code, weights and training data may be used."""
-
-    code: str
-    weights: str
-    data: str
-
-
-class Manifest(_Strict):
+class Manifest(ModelConfig):
     """A model's `config.json`; unknown fields are refused.
 
-    The condition is the embeddings of a spot's patch by the `encoders`, in their order; with a
-    `survey_pitch_um` also those of the tissue around it. `patch_mode` `paper`: the side of a patch
-    is max(224, spot diameter) in pixels of the slide, and `view.side_um` what that was in training.
-    `calibrated`: there is a reference.safetensors, with band, domain and ridge baseline.
-    `settings`: the recipe as `stem train` took it, without what stands in the manifest itself.
-
     Units: lengths in microns (`_um`) or pixels (`_px`); expression in log2(1 + raw count).
+
+    Attributes
+    ----------
+    panel
+        Genes in the order of the model's outputs.
+    encoders
+        Encoders whose embeddings, in this order, make the condition.
+    condition_width
+        C, values of the condition of a spot.
+    target
+        What is diffused: the `residual` around the regression mean, or, as `published`, expression
+        itself.
+    calibrated
+        Whether there is a reference.safetensors, with interval, domain and ridge baseline.
+    settings
+        The recipe as `stem train` read it, without what stands in the manifest itself.
     """
 
     schema_version: Literal[1]
-    name: str = Field(pattern=NAME_PATTERN)
-    version: str
-    title: str
-    tissue: str
-    organ: str
-    species: str
-    platform: str
-    disease: str
-    units: Literal["log2(1 + count)"]
+    units: Units
     panel: tuple[Gene, ...] = Field(min_length=1)
-    panel_rule: str
     encoders: tuple[EncoderRef, ...] = Field(min_length=1)
-    view: View
-    survey_pitch_um: Positive | None
-    context_um: tuple[Positive, ...]
     condition_width: int = Field(gt=0)
-    regression: RegressionConfig | None
-    layout: Layout
-    patch_mode: Literal["physical", "paper"]
     target: Literal["published", "residual"]
+    regression: RegressionConfig | None
     denoiser: DenoiserConfig
     calibrated: bool = True
     diffusion_steps: int = Field(gt=0)
     beta_start: Positive
     beta_end: Positive
-    presets: Presets
     training_slides: tuple[str, ...]
-    hub_datasets: tuple[str, ...] = ()
     held_out: HeldOut
     quality: QualityCurve | None = None
-    licences: Licences
-    citation: str
     recipe: str
     settings: dict[str, JsonValue] = Field(default_factory=dict)
     seed: int
@@ -285,11 +211,11 @@ class Manifest(_Strict):
         if (self.target == "residual") != (self.regression is not None):
             msg = "a residual target needs a regression, a published target has none"
             raise ValueError(msg)
-        if (self.survey_pitch_um is None) != (not self.context_um):
-            msg = "context_um needs a survey_pitch_um, and the other way round"
-            raise ValueError(msg)
-        if self.target == "residual" and self.survey_pitch_um is None:
+        if self.target == "residual" and self.condition.survey_pitch_um is None:
             msg = "a residual target needs the tissue around a spot (context_um)"
+            raise ValueError(msg)
+        if self.denoiser.genes != len(self.panel):
+            msg = "the denoiser has another number of genes than the panel"
             raise ValueError(msg)
         return self
 

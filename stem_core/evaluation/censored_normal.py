@@ -14,7 +14,7 @@ from scipy.special import ndtr
 
 from stem_core.evaluation.zeros import ZERO_BELOW
 
-__all__ = ["CutNormal"]
+__all__ = ["CensoredNormal"]
 
 Values = NDArray[np.floating[Any]]
 Floats = NDArray[np.float64]
@@ -24,7 +24,7 @@ _NARROWEST = 1e-9
 
 
 @dataclass(frozen=True)
-class CutNormal:
+class CensoredNormal:
     """max(0, X) of a normal X.
 
     Attributes

@@ -20,7 +20,7 @@ from torch import nn
 
 from stem_core.errors import SettingsError, TrainingError
 
-__all__ = ["Ranks", "joined_ranks", "lost_rank"]
+__all__ = ["DistributedContext", "joined_ranks", "lost_rank"]
 
 # While the first process evaluates a fold, the others wait for it.
 _PATIENCE = timedelta(hours=24)
@@ -29,7 +29,7 @@ _ADVICE = "start the same command again with --resume to go on from the last che
 
 
 @dataclass(frozen=True)
-class Ranks:
+class DistributedContext:
     """One process among those that train together; by default it is alone.
 
     Attributes
@@ -78,7 +78,7 @@ class Ranks:
 
 
 @contextlib.contextmanager
-def joined_ranks(device: str) -> Iterator[Ranks]:
+def joined_ranks(device: str) -> Iterator[DistributedContext]:
     """Join the other processes, if there are others, until the work is done.
 
     Parameters
@@ -97,7 +97,7 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
     rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
     here = _device(device, local)
     if world == 1:
-        yield Ranks(device=here)
+        yield DistributedContext(device=here)
         return
     before = signal.signal(signal.SIGTERM, _told_to_end)
     try:
@@ -106,7 +106,7 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
         torch.distributed.init_process_group(
             "nccl" if here.type == "cuda" else "gloo", timeout=_PATIENCE
         )
-        yield Ranks(rank, world, here)
+        yield DistributedContext(rank, world, here)
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
     except RuntimeError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stem_core.diffusion.conditional_mean import ConditionalMean, SlideLevel, Standardise
+from stem_core.diffusion.conditional_mean import ConditionalMean, SlideLevel, StandardScaler
 from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.schedule import Schedule
-from stem_core.encoders.condition import ConditionSpec, Encoder
+from stem_core.encoders.condition import Encoder
+from stem_core.model.manifest import Manifest
 from stem_core.notebook import html_table, record_repr
 
 __all__ = [
@@ -55,11 +55,11 @@ class Generator(nn.Module):
         super().__init__()
         self.denoiser = denoiser
         self.mean = mean
-        genes = denoiser.size.genes
+        genes = denoiser.config.genes
         self.condition_width = condition_width
         self.inputs = None
         if projected_width is not None:
-            self.inputs = Standardise(condition_width, condition_width)
+            self.inputs = StandardScaler(condition_width, condition_width)
             self.register_buffer("projection", torch.zeros(condition_width, projected_width))
         self.register_buffer("residual_root", torch.eye(genes))
         self.register_buffer("gene_offset", torch.zeros(genes))
@@ -76,13 +76,13 @@ class Generator(nn.Module):
         Nothing for the published target.
         """
         if self.mean is None:
-            return SlideLevel(lattice.new_zeros(self.denoiser.size.genes), 0.0)
+            return SlideLevel(lattice.new_zeros(self.denoiser.config.genes), 0.0)
         return self.mean.slide_level(lattice)
 
     def regression_mean(self, condition: Tensor, level: SlideLevel) -> Tensor:
         """(N,C) -> (N,G), log2(1 + count); zeros for the published target."""
         if self.mean is None:
-            return condition.new_zeros(len(condition), self.denoiser.size.genes)
+            return condition.new_zeros(len(condition), self.denoiser.config.genes)
         out: Tensor = self.mean(condition, level.shift)
         return out
 
@@ -218,13 +218,13 @@ class StemModel:
     Attributes
     ----------
     manifest
-        The checked `config.json` (a `zoo.manifest.Manifest`); only shown and recorded here.
+        The checked `config.json`.
     symbols, ensembl
         The panel.
     genes
         `genes.csv`, indexed by symbol.
-    encoder, spec
-        What makes the condition.
+    encoder
+        Encoder of the patches.
     generator, schedule
         What makes the draws.
     bands, domain, ridge
@@ -234,12 +234,11 @@ class StemModel:
         For the run record: name, version, sha256 of the weights and of the encoder.
     """
 
-    manifest: Any
+    manifest: Manifest
     symbols: tuple[str, ...]
     ensembl: tuple[str, ...]
     genes: pd.DataFrame
     encoder: Encoder
-    spec: ConditionSpec
     generator: Generator
     schedule: Schedule
     bands: Bands | None

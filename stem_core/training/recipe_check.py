@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import torch
 
 from stem_core.diffusion.denoiser import Denoiser
 from stem_core.encoders.condition import condition_width
-from stem_core.errors import SettingsError
+from stem_core.encoders.imported_encoder import imported_parts
+from stem_core.errors import SectionError, SettingsError
+from stem_core.model.manifest import UNPINNED
 from stem_core.training.fit_settings import denoiser_size, require_components
-from stem_core.training.hest import panel_columns, read_section
+from stem_core.training.hest import HEST_DATASET, is_hest_id, panel_columns, read_section
 from stem_core.training.panel import (
     panel_candidates,
     read_gene_list,
@@ -22,11 +25,10 @@ from stem_core.training.panel import (
 from stem_core.training.plan import FINAL, Plan, make_plan
 from stem_core.training.recipe import EACH_PATIENT, Recipe
 from stem_core.training.section_checks import check_section
-from stem_core.training.section_files import patient_name
-from zoo.conditions import encoder_width, imported_condition, recipe_encoder
-from zoo.required_sections import require_sections
+from stem_core.training.section_files import find_files, patient_name
+from stem_core.training.section_store import encoder_width, imported_condition, imported_encoder
 
-__all__ = ["check_recipe"]
+__all__ = ["check_recipe", "require_sections"]
 
 
 def check_recipe(recipe: Recipe, file: Path, data: Path | None = None) -> list[str]:
@@ -58,7 +60,7 @@ def check_recipe(recipe: Recipe, file: Path, data: Path | None = None) -> list[s
     if listed is not None and not listed.is_file():
         msg = f"The panel's list {listed} is not there; correct panel.file of the recipe."
         raise SettingsError(msg)
-    total = condition_width(recipe.spec, sum(widths.values()))
+    total = condition_width(recipe.condition, sum(widths.values()))
     require_components(recipe.fit, total)
     size = denoiser_size(recipe.fit, recipe.panel.genes, total)
     with torch.device("meta"):
@@ -127,13 +129,13 @@ def _check_sections(
 ) -> list[str]:
     """Open every section, one at a time, and try what a training would ask of them."""
     require_sections(recipe, plan.sections, data)
-    lines, seen = [], {}
+    lines, seen, imported = [], {}, imported_encoder(recipe, data)
     for name in plan.sections:
         section = read_section(data / recipe.data.folder, name)
         facts = check_section(section, recipe.layout.pitch_um)
         lines.append(replace(facts, patient=plan.patients[name]).sentence())
-        if recipe.data.embeddings:
-            imported_condition(section, recipe_encoder(recipe, data), recipe)
+        if imported is not None:
+            imported_condition(section, imported, recipe)
         genes = tuple(map(str, section.counts.var_names))
         variable = variable_genes(section.counts) if listed is None else frozenset()
         seen[name] = _Seen(genes, variable, section.counts.n_obs)
@@ -155,3 +157,57 @@ def _possible_genes(recipe: Recipe, listed: Path | None, seen: Mapping[str, _See
     genes = read_gene_list(listed)
     require_measured(genes, listed.name, measured)
     return genes
+
+
+def require_sections(recipe: Recipe, names: Sequence[str], data: Path) -> None:
+    """Look for counts, image and embeddings of sections by name, without opening any.
+
+    Parameters
+    ----------
+    recipe, data
+        The recipe, and the folder that its `data.folder` lies in.
+    names
+        All sections, held-out ones too.
+
+    Raises
+    ------
+    SectionError
+        Something is missing; all sections that lack counts or image are named at once.
+    """
+    folder = data / recipe.data.folder
+    found = {name: find_files(folder, name) for name in names}
+    missing = [name for name in names if not (found[name].table and found[name].images)]
+    if missing:
+        halves = [
+            f"{name}: no {'image' if found[name].table else 'counts'}"
+            for name in missing
+            if found[name].table or found[name].images
+        ]
+        shown = f" ({', '.join(halves[:4])}{', …' if len(halves) > 4 else ''})" if halves else ""
+        msg = (
+            f"{len(missing)} of the {len(names)} sections are not in {folder} with counts and "
+            f"image{shown}; {_advice(recipe, missing, folder)}."
+        )
+        raise SectionError(msg)
+    for name, files in found.items():
+        files.the_image(name)
+    if (imported := imported_encoder(recipe, data)) is not None:
+        for part in imported_parts(imported):
+            for name in names:
+                part.require_file(name)
+
+
+def _advice(recipe: Recipe, missing: Sequence[str], folder: Path) -> str:
+    """Say how they are to be had: by our command where they are HEST-1k's, else by the recipe."""
+    source = recipe.data.download
+    if source is None or not all(map(is_hest_id, missing)):
+        return (
+            "put st/<section>.h5ad and wsis/<section>.tif, or Space Ranger's <section>/outs and "
+            "its image, there; comments in the recipe may say where they are from"
+        )
+    options = ["--to", str(folder)]
+    if source.dataset != HEST_DATASET:
+        options += ["--dataset", source.dataset]
+    if source.revision != UNPINNED:
+        options += ["--revision", source.revision]
+    return f"fetch them with stem sections download {shlex.join(options)} {' '.join(missing)}"

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stem_core.errors import OutputError, missing_extra
-from stem_core.files import written_whole
+from stem_core.errors import missing_extra
+from stem_core.files import atomic_write, unwritable_as
 
-__all__ = ["Journal", "TrainingProgress"]
+__all__ = ["TrainingLog", "TrainingProgress"]
 
 log = logging.getLogger(__name__)
 
+_ADVICE = "Free space there and continue with --resume."
 _COLUMNS = ("step", "loss", "learning_rate", "pcc_all", "mse", "crps", "elapsed_s", "left_s")
 
 
@@ -46,7 +47,7 @@ class TrainingProgress:
     kept_step: int | None = None
 
 
-class Journal:
+class TrainingLog:
     """Writes the log of one training.
 
     Parameters
@@ -78,19 +79,16 @@ class Journal:
         self._board: Any = None
         if self._path is None:
             return
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+        with unwritable_as(self._path, _ADVICE):
             kept = _rows_until(self._path, begun_at)
             with (
-                written_whole(self._path) as aside,
-                aside.open("w", newline="", encoding="utf-8") as file,
+                atomic_write(self._path, advice=_ADVICE, parents=True) as temporary,
+                temporary.open("w", newline="", encoding="utf-8") as file,
             ):
                 writer = csv.DictWriter(file, _COLUMNS)
                 writer.writeheader()
                 writer.writerows(kept)
             self._board = _tensorboard(self._path.parent / "tensorboard", begun_at)
-        except OSError as error:
-            raise _unwritable(self._path, error) from error
 
     @property
     def elapsed_s(self) -> float:
@@ -127,18 +125,16 @@ class Journal:
                 "elapsed_s": f"{self.elapsed_s:.1f}",
                 "left_s": f"{left_s:.0f}",
             }
-            try:
-                with self._path.open("a", newline="", encoding="utf-8") as file:
-                    csv.DictWriter(file, _COLUMNS).writerow(row)
-            except OSError as error:
-                raise _unwritable(self._path, error) from error
+            with (
+                unwritable_as(self._path, _ADVICE),
+                self._path.open("a", newline="", encoding="utf-8") as file,
+            ):
+                csv.DictWriter(file, _COLUMNS).writerow(row)
         if self._path is not None and self._board is not None:
-            try:
+            with unwritable_as(self._path.parent / "tensorboard", _ADVICE):
                 for name, value in values.items():
                     self._board.add_scalar(name, value, step)
                 self._board.flush()
-            except OSError as error:
-                raise _unwritable(self._path.parent / "tensorboard", error) from error
 
 
 def _rows_until(path: Path, step: int) -> list[dict[str, str]]:
@@ -165,11 +161,3 @@ def _tensorboard(folder: Path, begun_at: int) -> Any:
         log.info("%s", missing_extra("A log for TensorBoard", "tensorboard", "training"))
         return None
     return SummaryWriter(str(folder), purge_step=begun_at + 1)
-
-
-def _unwritable(path: Path, error: OSError) -> OutputError:
-    msg = (
-        f"The log {path} cannot be written ({error.strerror or error}); free space there and go on "
-        "with --resume."
-    )
-    return OutputError(msg)

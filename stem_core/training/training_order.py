@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stem_core.errors import OutputError
+from stem_core.files import unwritable_as
 from stem_core.training.plan import FINAL, Split
 from stem_core.training.recipe import Recipe
+from stem_core.training.recipe_file import packaged_recipes
 
 __all__ = ["TrainingOrder"]
 
@@ -65,9 +67,9 @@ class TrainingOrder:
 
         It can be typed after `stem train`.
         """
-        ours = Path(__file__).parent / "recipes"
         file = self.recipe_file
-        place = f"zoo/recipes/{file.name}" if file.resolve().parent == ours else file.name
+        ours = packaged_recipes().get(file.stem)
+        place = f"zoo/recipes/{file.name}" if file.resolve() == ours else file.name
         return " ".join([shlex.quote(place), *(f"--set {shlex.quote(c)}" for c in self.changes)])
 
     def report_path(self, split: Split, section: str) -> Path:
@@ -108,14 +110,11 @@ class TrainingOrder:
         OutputError
             They cannot be written.
         """
-        try:
+        with unwritable_as(self.work):
             self.work.mkdir(parents=True, exist_ok=True)
             self.out.parent.mkdir(parents=True, exist_ok=True)
             text = self.recipe.model_dump_json(indent=1) + "\n"
             (self.work / _RECORD).write_text(text, encoding="utf-8")
-        except OSError as error:
-            msg = f"{self.work} cannot be written ({error.strerror or error}); name another folder."
-            raise OutputError(msg) from error
 
 
 def _is_taken(path: Path, work: Path) -> bool:

@@ -6,8 +6,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from stem_core.constants import NOTICE
 from stem_core.encoders.catalogue import encoder_facts
-from zoo.manifest import FoldFigures, Manifest, Metrics
+from stem_core.model.manifest import FoldFigures, Manifest, Metrics
 
 __all__ = ["card_header", "figures_table", "model_card"]
 
@@ -50,8 +51,8 @@ def figures_table(folds: tuple[FoldFigures, ...]) -> str:
 
 def _facts(manifest: Manifest) -> str:
     """Markdown table: what the model is made for and of."""
-    layout, view, licences = manifest.layout, manifest.view, manifest.licences
-    context = ", ".join(f"{c:g}" for c in manifest.context_um)
+    layout, view, licences = manifest.layout, manifest.condition, manifest.licences
+    context = ", ".join(f"{c:g}" for c in manifest.condition.context_um)
     rows = {
         "tissue": f"{manifest.tissue} ({manifest.organ}), {manifest.species}",
         "disease": manifest.disease,
@@ -215,7 +216,7 @@ def model_card(manifest: Manifest) -> str:
 
 # {manifest.title}
 
-**For research use only. Not for use in diagnostic procedures.**
+**{NOTICE}**
 
 Predicts {len(manifest.panel)} genes in {manifest.units} at every spot of an H&E image, with the
 {_draws_words(manifest)}.

@@ -15,41 +15,45 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
+import torch
 
 from stem_core.encoders.condition import Encoder, condition_groups
-from stem_core.errors import OutputError
 from stem_core.evaluation.baseline_choice import choose_baselines
 from stem_core.evaluation.baselines import fit_ridge
+from stem_core.evaluation.fold import DRAWS
 from stem_core.evaluation.records import SectionReport
 from stem_core.evaluation.report import write_report
+from stem_core.files import atomic_directory
+from stem_core.model.manifest import Manifest
 from stem_core.training.conditional_mean import TrainingSection
-from stem_core.training.fit import Fitted, fit
+from stem_core.training.distributed import DistributedContext, joined_ranks
+from stem_core.training.fit import TrainedModel, fit
+from stem_core.training.held_out import (
+    HeldOutResult,
+    describe_report,
+    kept_report,
+    measure_split,
+    report_key,
+)
 from stem_core.training.hest import log_counts
-from stem_core.training.journal import TrainingProgress
+from stem_core.training.model_folder import write_model_folder
 from stem_core.training.panel import choose_panel, read_panel
 from stem_core.training.plan import FINAL, Plan, Split, make_plan
-from stem_core.training.ranks import Ranks, joined_ranks
 from stem_core.training.recipe import Recipe
+from stem_core.training.recipe_check import require_sections
+from stem_core.training.recipe_file import packaged_recipes
+from stem_core.training.section_store import SectionStore
 from stem_core.training.trainer import TrainingRun
-from zoo.folder import write_model_folder
-from zoo.held_out import HeldOutResult, kept_report, report_key
-from zoo.manifest import Manifest
-from zoo.material import Material
-from zoo.measure import describe_report, measure_split
-from zoo.provenance import training_provenance
-from zoo.required_sections import require_sections
-from zoo.training_order import TrainingOrder
+from stem_core.training.training_log import TrainingProgress
+from stem_core.training.training_order import TrainingOrder
 
-__all__ = [
-    "choose_genes",
-    "fit_split",
-    "train_model",
-]
+__all__ = ["choose_genes", "fit_split", "train_model", "training_provenance"]
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +90,7 @@ def train_model(order: TrainingOrder, encoder: Encoder) -> Manifest | None:
         if ranks.first:
             order.begin()
         encoder.to(ranks.device)
-        material = Material(recipe, order.sections, order.work / "embeddings", encoder, say)
+        store = SectionStore(recipe, order.sections, order.work / "embeddings", encoder, say)
         reports: list[SectionReport] = []
         for number, split in enumerate(plan.splits, 1):
             title = f"{split.name} ({number} of {len(plan.splits)})"
@@ -100,30 +104,30 @@ def train_model(order: TrainingOrder, encoder: Encoder) -> Manifest | None:
                 say(f"{title}: done before")
                 reports += [report for report in done if report is not None]
                 continue
-            panel, fitted = fit_split(order, plan, split, material, ranks, _teller(title, say))
+            panel, fitted = fit_split(order, plan, split, store, ranks, _teller(title, say))
             if not ranks.first:
                 continue
             if split.test:
                 say(f"{title}: measuring")
-            tested = measure_split(order, plan, split, material, panel, fitted, ranks.device)
+            tested = measure_split(order, plan, split, store, panel, fitted, ranks.device)
             for report in tested:
                 say(describe_report(report))
             reports += tested
         if not ranks.first:
             return None
-        manifest = _write(order, plan.splits[-1], material, encoder, panel, fitted, reports)
+        manifest = _write(order, plan.splits[-1], store, encoder, panel, fitted, reports)
         if reports:
             said = training_provenance(order, ranks.device, [r.section for r in reports])
-            page, _ = write_report(reports, order.work / "report", recipe.manifest.title, said)
+            page, _ = write_report(reports, order.work / "report", recipe.title, said)
             say(f"Report: {page}")
     return manifest
 
 
-def choose_genes(order: TrainingOrder, plan: Plan, split: Split, material: Material) -> list[str]:
+def choose_genes(order: TrainingOrder, plan: Plan, split: Split, store: SectionStore) -> list[str]:
     """Choose the panel: from the training sections, or by the `paper` protocol from all."""
     recipe = order.recipe
     names = plan.sections if recipe.protocol == "paper" else split.train
-    counts = {name: material.section(name).counts for name in names}
+    counts = {name: store.section(name).counts for name in names}
     rule, file = recipe.panel.rule, recipe.panel_file(order.recipe_file)
     if rule == "file" or file is not None:
         assert file is not None  # the recipe was checked
@@ -135,34 +139,34 @@ def fit_split(
     order: TrainingOrder,
     plan: Plan,
     split: Split,
-    material: Material,
-    ranks: Ranks,
+    store: SectionStore,
+    ranks: DistributedContext,
     progress: Callable[[TrainingProgress], None] | None = None,
-) -> tuple[list[str], Fitted]:
+) -> tuple[list[str], TrainedModel]:
     """Choose the panel of a split and fit on its training sections."""
     recipe = order.recipe
-    panel = choose_genes(order, plan, split, material)
+    panel = choose_genes(order, plan, split, store)
     if ranks.first:
         for name in split.train:
-            material.condition(name, augmented=True)
+            store.condition(name, augmented=True)
         for name in recipe.validation:
-            material.condition(name)
+            store.condition(name)
     ranks.wait()
-    sections = [_training(material, name, panel, augmented=True) for name in split.train]
-    watched = [_training(material, name, panel) for name in recipe.validation]
+    sections = [_training(store, name, panel, augmented=True) for name in split.train]
+    watched = [_training(store, name, panel) for name in recipe.validation]
     identity = _identity(recipe, split, panel, sections, watched)
     run = TrainingRun(order.work / split.name, identity, ranks, progress)
-    width = material.encoder.width
-    groups = condition_groups(recipe.spec, width)
+    width = store.encoder.width
+    groups = condition_groups(recipe.condition, width)
     return panel, fit(sections, groups, width, recipe.fit, run, watched)
 
 
 def _training(
-    material: Material, name: str, panel: list[str], *, augmented: bool = False
+    store: SectionStore, name: str, panel: list[str], *, augmented: bool = False
 ) -> TrainingSection:
-    condition = material.condition(name, augmented=augmented)
+    condition = store.condition(name, augmented=augmented)
     views = condition.views if augmented and len(condition.views) else None
-    target = log_counts(material.section(name), panel)
+    target = log_counts(store.section(name), panel)
     return TrainingSection(condition.spots, condition.lattice, target, views)
 
 
@@ -195,23 +199,22 @@ def _identity(
 def _write(
     order: TrainingOrder,
     split: Split,
-    material: Material,
+    store: SectionStore,
     encoder: Encoder,
     panel: list[str],
-    fitted: Fitted,
+    fitted: TrainedModel,
     reports: Sequence[SectionReport],
 ) -> Manifest:
-    conditions = [material.condition(name) for name in split.train]
+    conditions = [store.condition(name) for name in split.train]
     spots = np.concatenate([c.spots for c in conditions])
-    sections = {name: material.section(name) for name in split.train}
+    sections = {name: store.section(name) for name in split.train}
     targets = [log_counts(section, panel) for section in sections.values()]
     positions = [np.column_stack([c.x_um, c.y_um]) for c in conditions]
     chosen = choose_baselines([c.spots for c in conditions], targets, positions, ["ridge"])
-    aside = order.out.with_name(f".{order.out.name}.partial")
-    try:
-        shutil.rmtree(aside, ignore_errors=True)
-        manifest = write_model_folder(
-            aside,
+    advice = "Free space there and continue with --resume."
+    with atomic_directory(order.out, advice=advice) as temporary:
+        return write_model_folder(
+            temporary,
             order.recipe,
             fitted,
             encoder,
@@ -223,16 +226,6 @@ def _write(
             recipe_name=order.recipe_name,
             patch_um=float(np.median([c.side_um[0] for c in conditions])),
         )
-        if order.out.is_dir():
-            order.out.rmdir()  # empty, as was seen to at the start
-        aside.replace(order.out)
-    except OSError as error:
-        msg = (
-            f"The model folder {order.out} cannot be written ({error.strerror or error}); make "
-            "room and go on with --resume."
-        )
-        raise OutputError(msg) from error
-    return manifest
 
 
 def _teller(title: str, say: Callable[[str], None]) -> Callable[[TrainingProgress], None]:
@@ -259,3 +252,89 @@ def _duration(seconds: float) -> str:
 
 def _silent(text: str) -> None:
     """Say nothing: the first process speaks."""
+
+
+def training_provenance(
+    order: TrainingOrder, device: torch.device, held_out: Sequence[str]
+) -> Mapping[str, str]:
+    """Say for the report what was trained how, and what may leak all the same.
+
+    Parameters
+    ----------
+    order
+        The training.
+    device
+        That it ran on.
+    held_out
+        Sections of the report.
+    """
+    recipe = order.recipe
+    standard = recipe.standard
+    facts = {
+        "Model": f"{recipe.name} {recipe.version}: {_whose_figures(recipe)}",
+        "Recipe": f"{order.recipe_name}, protocol {recipe.protocol}",
+        "Data": f"{recipe.licences.data}; {_sections(recipe)}",
+        "Seed": f"{recipe.training.denoiser.seed} (training), {standard.seed} (draws), "
+        "0 (bootstrap)",
+        "Encoders": "; ".join(_encoder(name, order, held_out) for name in recipe.encoders),
+        "Sampling": f"standard preset for the model's column ({standard.sampler}, "
+        f"{standard.steps} steps, {standard.samples} draws); {DRAWS} independent draws for all "
+        "else",
+        "Computed on": f"{device.type}, torch {torch.__version__}"
+        + ("; resumed, so parts of it maybe on another device" if order.resume else ""),
+        "Date": datetime.now(UTC).date().isoformat(),
+        "Program": f"stem-in-a-browser {version('stem-in-a-browser')}",
+    }
+    if recipe.training.target == "residual" and order.recipe_name.startswith("zoo/"):
+        facts["Decisions"] = (
+            "which regressors to average was decided with these folds in view, so a new section "
+            "may give a little less"
+        )
+    return facts
+
+
+def _whose_figures(recipe: Recipe) -> str:
+    """Tell whether the figures are of folds or of the final weights."""
+    folds = "the folds of its recipe; the final weights are trained on the folds' sections too"
+    final = "the final weights, which never saw the held-out sections"
+    if recipe.folds and recipe.held_out:
+        return f"{folds}, but not on {', '.join(recipe.held_out)}"
+    return folds if recipe.folds else final
+
+
+def _sections(recipe: Recipe) -> str:
+    """Name the sections, or how they were chosen."""
+    data = recipe.data
+    if data.select is None:
+        return f"sections {', '.join(data.sections)}"
+    said = [f"{field} {value}" for field, value in data.select.where.items()]
+    if data.select.dataset_title_starts:
+        said.insert(0, f"dataset title “{data.select.dataset_title_starts} …”")
+    return f"sections by their metadata: {', '.join(said)}"
+
+
+def _encoder(name: str, order: TrainingOrder, held_out: Sequence[str]) -> str:
+    """Say what an encoder may have seen; none has seen expression."""
+    if name in order.recipe.data.embeddings:
+        return (
+            f"{name}, embeddings made elsewhere: what their encoder was trained on is not known "
+            "here, it may have seen the images of held-out sections"
+        )
+    if name != "compact-he":
+        return f"{name}, published: it may have seen the images of held-out sections"
+    seen = _compact_images()
+    folder = order.sections.resolve().name
+    known = [section for section in held_out if (folder, section) in seen]
+    text = f"{name}, trained without expression on the images of " + ", ".join(
+        section for _, section in seen
+    )
+    return f"{text}; {', '.join(known)}, held out here, among them" if known else text
+
+
+def _compact_images() -> list[tuple[str, str]]:
+    """Folder and name of each section whose image the compact encoder was trained on."""
+    import yaml
+
+    text = packaged_recipes()["compact-he"].read_text(encoding="utf-8")
+    slides = [Path(slide) for slide in yaml.safe_load(text)["slides"]]
+    return [(slide.parts[0], slide.stem) for slide in slides]

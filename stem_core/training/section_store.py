@@ -27,16 +27,17 @@ from stem_core.slides.patches import paper_side_px
 from stem_core.slides.reading import Slide
 from stem_core.slides.spots import Spots
 from stem_core.slides.tissue import find_tissue
-from stem_core.training.hest import MeasuredSection, open_section, section_spots
+from stem_core.training.hest import MeasuredSection, open_section, read_section, section_spots
 from stem_core.training.recipe import Recipe
+from stem_core.training.section_checks import check_section
 from stem_core.training.views import ViewedEncoder
-from zoo.encoder_files import find_encoder
 
 __all__ = [
     "SectionCondition",
+    "SectionStore",
     "encoder_width",
     "imported_condition",
-    "recipe_encoder",
+    "imported_encoder",
     "section_condition",
 ]
 
@@ -68,25 +69,23 @@ class SectionCondition:
     side_um: NDArray[np.float64]
 
 
-def recipe_encoder(recipe: Recipe, data: Path) -> Encoder:
-    """Load the encoders of a recipe, or say where their embeddings lie.
+def imported_encoder(recipe: Recipe, data: Path) -> Encoder | None:
+    """Return the embeddings that a recipe imports, as an encoder; None where it imports none.
 
     Parameters
     ----------
     recipe
-        A checked recipe.
+        Checked recipe.
     data
-        The data folder.
+        Data folder.
 
     Raises
     ------
     SettingsError
         An encoder is not known.
-    EncoderMissingError
-        An encoder that has to be run is not on this machine.
     """
     if not recipe.data.embeddings:
-        return find_encoder(recipe.encoders)
+        return None
     patch_um, parts = recipe.data.embeddings_patch_um, []
     for name in recipe.encoders:
         folder = data / recipe.data.embeddings[name]
@@ -140,7 +139,7 @@ def section_condition(
     """
     if imported_parts(encoder):
         return imported_condition(section, encoder, recipe)
-    spec, diameter_um = recipe.spec, recipe.layout.spot_diameter_um
+    spec, diameter_um = recipe.condition, recipe.layout.spot_diameter_um
     views = recipe.augment.views if augmented and recipe.augment.views > 1 else 0
     kept = EmbeddingCache(cache)
 
@@ -215,3 +214,60 @@ def _teller(section: str, by: str, say: Callable[[str], None]) -> Callable[[int,
             say(f"{section}: embedding {total:,} patches with {by}")
 
     return tell
+
+
+class SectionStore:
+    """Sections and their conditions, kept once read.
+
+    Parameters
+    ----------
+    recipe
+        What the model looks at.
+    folder
+        With the sections.
+    cache
+        Folder for embeddings.
+    encoder
+        That makes them.
+    say
+        Is told what takes time.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        cache: Path,
+        encoder: Encoder,
+        say: Callable[[str], None],
+    ) -> None:
+        self.recipe, self.encoder = recipe, encoder
+        self._folder, self._cache, self._say = folder, cache, say
+        self._sections: dict[str, MeasuredSection] = {}
+        self._conditions: dict[tuple[str, bool], SectionCondition] = {}
+
+    def section(self, name: str) -> MeasuredSection:
+        """Read and check a section.
+
+        Raises
+        ------
+        SectionError
+            It is missing, or not what training needs.
+        """
+        if name not in self._sections:
+            section = read_section(self._folder, name)
+            check_section(section, self.recipe.layout.pitch_um)
+            self._sections[name] = section
+        return self._sections[name]
+
+    def condition(self, name: str, *, augmented: bool = False) -> SectionCondition:
+        """Assemble what the model sees of a section; with its views where those are wanted."""
+        augmented = augmented and self.recipe.augment.views > 1
+        if (name, True) in self._conditions:  # it has the patch as it is, too
+            return self._conditions[name, True]
+        if (name, augmented) not in self._conditions:
+            self._conditions[name, augmented] = section_condition(
+                self.section(name), self.encoder, self.recipe, self._cache, self._say,
+                augmented=augmented,
+            )  # fmt: skip
+        return self._conditions[name, augmented]
