@@ -19,6 +19,7 @@ __all__ = [
     "atomic_directory",
     "atomic_write",
     "file_sha256",
+    "folder_state",
     "names_in_output",
     "unwritable",
     "unwritable_as",
@@ -32,6 +33,16 @@ def file_sha256(path: Path) -> str:
     """Return the sha256 of a file's content, 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def folder_state(folder: Path) -> str:
+    """Return a text that changes when a file directly in a folder is written, added or removed.
+
+    It is made of names, sizes and times, so it costs no reading.
+    """
+    files = ((path.name, path.stat()) for path in sorted(folder.iterdir()))
+    facts = [(name, found.st_size, found.st_mtime_ns) for name, found in files]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
 def names_in_output(folder: Path, *, overwrite: bool) -> list[str]:

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from stem_core.constants import NOTICE, UNITS
 from stem_core.diffusion.conditional_mean import SlideLevel
 from stem_core.diffusion.precision import choose_precision, in_precision
-from stem_core.diffusion.samplers import SAMPLERS
 from stem_core.encoders.condition import (
     SlideSurvey,
     spot_condition,
@@ -37,11 +36,8 @@ from stem_core.slides.spots import Spots
 from stem_core.slides.tissue import TissueMask, find_tissue
 
 __all__ = [
-    "SAMPLERS",
     "Predictor",
     "Progress",
-    "SamplingSettings",
-    "SlideSurvey",
     "choose_device",
 ]
 
