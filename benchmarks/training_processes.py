@@ -45,7 +45,9 @@ def train(steps: int) -> None:
 
     with joined_ranks("cpu") as ranks:
         torch.manual_seed(0)
-        denoiser = Denoiser(DenoiserConfig(200, 256, 4, 128, 4))
+        denoiser = Denoiser(
+            DenoiserConfig(genes=200, condition_width=256, depth=4, width=128, heads=4)
+        )
         run = TrainingRun(ranks=ranks, progress=tell)
         train_denoiser(denoiser, Schedule(), target, condition, None, settings, run)
     if ranks.first:

@@ -18,6 +18,7 @@ from stem_core.diffusion.conditional_mean import (
     build_conditional_mean,
 )
 from stem_core.model.config import RegressionConfig
+from stem_core.training.random_state import random_state_kept
 from stem_core.training.settings import LARGEST_SEED, SMALLEST, STRICT, require_within
 
 __all__ = ["RegressionTraining", "TrainingSection", "fit_conditional_mean"]
@@ -177,6 +178,7 @@ def _fit_networks(
             schedule.step()
 
 
+@random_state_kept()
 def fit_conditional_mean(
     sections: Sequence[TrainingSection], groups: Mapping[str, slice], settings: RegressionTraining
 ) -> ConditionalMean:

@@ -36,6 +36,7 @@ from stem_core.training.conditional_mean import (
     fit_conditional_mean,
 )
 from stem_core.training.fit_settings import FitSettings, denoiser_size, require_components
+from stem_core.training.random_state import random_state_kept
 from stem_core.training.trainer import TrainingRun, Validate, train_denoiser
 
 __all__ = ["FitSettings", "TrainedModel", "evenly", "fit", "watch_sections"]
@@ -164,6 +165,7 @@ def _together(sections: Sequence[TrainingSection]) -> tuple[Array, Array, NDArra
     return condition, target, section
 
 
+@random_state_kept()
 def fit(
     sections: Sequence[TrainingSection],
     groups: Mapping[str, slice],

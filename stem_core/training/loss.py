@@ -90,7 +90,9 @@ def diffusion_loss(
     kl = 0.5 * (
         log_variance - low + torch.exp(low - log_variance) + squared * torch.exp(-log_variance) - 1
     )
-    # The last step has no posterior to compare with: negative log-likelihood of x0 itself.
+    # The last step has no posterior to compare with: negative log-likelihood of x0 itself, as a
+    # density. The published code integrates it over 256 grey levels in [-1, 1], which is right for
+    # pixels; expression and residuals have no such levels, and reach beyond those bounds.
     nll = 0.5 * (
         math.log(2 * math.pi) + log_variance + (x0 - guess).pow(2) * torch.exp(-log_variance)
     )

@@ -16,7 +16,19 @@ from stem_core.model.config import DenoiserConfig
 
 
 @pytest.mark.parametrize(
-    "size", [DenoiserConfig(), DenoiserConfig(50, 16, 2, 32, 2, gene_inputs=2, predicts="velocity")]
+    "size",
+    [
+        DenoiserConfig(),
+        DenoiserConfig(
+            genes=50,
+            condition_width=16,
+            depth=2,
+            width=32,
+            heads=2,
+            gene_inputs=2,
+            predicts="velocity",
+        ),
+    ],
 )
 def test_operations_are_those_that_torch_counts(size: DenoiserConfig) -> None:
     spots, samples = 3, 4

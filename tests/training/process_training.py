@@ -26,7 +26,7 @@ def train(folder: Path) -> None:
     )
     with joined_ranks("cpu") as ranks:
         torch.manual_seed(0)
-        denoiser = Denoiser(DenoiserConfig(12, 8, 1, 16, 2))
+        denoiser = Denoiser(DenoiserConfig(genes=12, condition_width=8, depth=1, width=16, heads=2))
         run = TrainingRun(folder, ranks=ranks)
         train_denoiser(denoiser, Schedule(), target, condition, None, settings, run)
 

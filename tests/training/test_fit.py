@@ -68,6 +68,15 @@ def draws(fitted: TrainedModel, condition: np.ndarray, how: SamplingSettings) ->
     return draw_expression(generator, fitted.schedule, given, mean, ids, how).numpy()
 
 
+def test_training_leaves_the_random_state_alone(
+    data: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    fit(training_sections(data, (0, 1)), GROUPS, 10, SETTINGS)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_held_out_spots_are_predicted(fitted: TrainedModel, data: tuple[np.ndarray, ...]) -> None:
     condition, target, section = data
     held_out = section == 2
@@ -119,7 +128,7 @@ def test_loss_of_a_perfect_denoiser_is_least() -> None:
 
     class Exact(Denoiser):
         def __init__(self, right: bool) -> None:
-            super().__init__(DenoiserConfig(5, 2, 1, 8, 2))
+            super().__init__(DenoiserConfig(genes=5, condition_width=2, depth=1, width=8, heads=2))
             self.right = right
 
         def forward(self, x, t, condition, gene_mean=None):  # type: ignore[no-untyped-def]
