@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before anything imports the Hub's client
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Several processes with as many threads each wait for one another: ten times slower.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
