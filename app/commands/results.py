@@ -228,7 +228,8 @@ def _scene(
         msg = f"There are no colours {drawing.colours!r}; choose one of {', '.join(COLOUR_SCALES)}."
         raise SettingsError(msg)
     values = MapValues(prediction)
-    panels = panels_of(values, layers, scale, (1, 99), shared=not drawing.own_range)
+    shown = [values.parse(layer) for layer in layers]
+    panels = panels_of(values, shown, scale, (1, 99), shared=not drawing.own_range)
     slide = None
     if slide_file is not None:
         from stem_core.slides.reading import open_slide

@@ -173,7 +173,8 @@ def _offer_programs(prediction: Prediction, panels: Sequence[Panel], stem: str) 
 
     genes = None
     if len(prediction.spots) * len(prediction.symbols) > _MOST_VALUES:
-        shown = [g for g in prediction.symbols if any(f":{g}:" in f"{p.layer}:" for p in panels)]
+        of_maps = {g for p in panels if p.layer.kind != "score" for g in p.layer.genes}
+        shown = [gene for gene in prediction.symbols if gene in of_maps]
         genes = shown or list(prediction.symbols[:1])
 
     def made(write: Callable[..., Path], name: str) -> Callable[[], BinaryIO]:

@@ -133,10 +133,9 @@ def maps_viewer(
             "slide": dict(slide),
             "panels": [
                 {
-                    **asdict(panel),
-                    "palette": list(panel.palette),
+                    **panel.as_data(),
                     "badge": asdict(badge) if badge else None,
-                    "mutes": [asdict(mute) for mute in muting or ()],
+                    "mutes": [mute.as_data() for mute in muting or ()],
                 }
                 for panel, badge, muting in zip_longest(panels, badges, mutes)
             ],

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+from app.maps.layers import Layer
 
 __all__ = ["Badge", "Mute"]
 
@@ -33,14 +36,18 @@ class Mute:
     Parameters
     ----------
     layer
-        Name of the values at the server, such as `domain`.
+        The values.
     above
         In their unit.
     words, unit
         What they are, for the tooltip of a spot that is grey.
     """
 
-    layer: str
+    layer: Layer
     above: float
     words: str
     unit: str = ""
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the plain values that the viewer takes."""
+        return vars(self) | {"layer": str(self.layer)}

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.maps.layers import Layer
 from app.maps.marks import Badge, Mute
 from app.maps.panels import Look, Panel, View
 from app.maps.pyramid import Tile
@@ -82,7 +83,7 @@ class Scene:
     view: View | None
     regions: tuple[Region, ...]
     read: Callable[[Tile], NDArray[np.uint8]]
-    layer: Callable[[str], Values]
+    layer: Callable[[Layer], Values]
 
     def muted(self, one: Map) -> NDArray[np.bool_]:
         """Return which spots of a map are greyed out, bool (N,)."""

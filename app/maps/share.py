@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.maps.layers import Layer
 from app.maps.marks import Mute
 from app.maps.panels import Panel
 from app.maps.picture_words import written
@@ -86,8 +87,8 @@ def share_page(
             carried[f"map/values?{layer}"] = _floats(scene.layer(layer))
         panels.append(
             {
-                **asdict(panel), "palette": list(panel.palette), "title": written(panel.title),
-                "note": written(panel.note), "mutes": [asdict(mute) for mute in one.mutes],
+                **panel.as_data(), "title": written(panel.title),
+                "note": written(panel.note), "mutes": [mute.as_data() for mute in one.mutes],
                 "badge": asdict(one.badge) if one.badge else None,
             }
         )  # fmt: skip
@@ -139,11 +140,11 @@ def _pictures(scene: Scene, image_px: int) -> tuple[dict[str, str], list[dict[st
     return carried, told
 
 
-def _layers(panel: Panel, mutes: Sequence[Mute]) -> dict[str, None]:
+def _layers(panel: Panel, mutes: Sequence[Mute]) -> dict[Layer, None]:
     """Return the layers that a panel draws, greys out by, and tells of a spot."""
     told = (layer for detail in panel.details for layer in detail.layers)
-    names = (panel.layer, panel.spread, *(mute.layer for mute in mutes), *told)
-    return dict.fromkeys(filter(None, names))
+    layers = (panel.layer, panel.spread, *(mute.layer for mute in mutes), *told)
+    return {layer: None for layer in layers if layer is not None}
 
 
 def _text_bytes(text: str) -> str:
@@ -160,7 +161,7 @@ def _page(
     said = html.escape
     name = said(written(scene.slide_name))
     legend = "".join(
-        f"<tr><td>{said(written(one.panel.title))}</td><td><code>{said(one.panel.layer)}</code>"
+        f"<tr><td>{said(written(one.panel.title))}</td><td><code>{said(str(one.panel.layer))}</code>"
         f"</td><td>{said(one.panel.unit)}</td><td>{said(written(_trust(one)))}</td></tr>"
         for one in scene.maps
     )

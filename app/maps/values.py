@@ -119,22 +119,20 @@ class MapValues:
         """Return the spots' centres x, y in level-0 pixels, float32 (N, 2)."""
         return self._positions
 
-    def layer(self, spec: str) -> Values:
-        """Return a layer, float32 (N,).
+    def parse(self, text: str) -> Layer:
+        """Read the name of a layer of this result; raises SettingsError as `parse_layer`."""
+        return parse_layer(text, self._places)
 
-        Parameters
-        ----------
-        spec
-            Its name (`app.maps.layers`).
+    def layer(self, layer: Layer) -> Values:
+        """Return a layer, float32 (N,).
 
         Raises
         ------
         SettingsError
-            There is no such layer, or this result does not have it.
+            This result does not have it.
         OutputError
             What the run kept cannot be read any more.
         """
-        layer = parse_layer(spec, self._places)
         if layer.kind == "domain":
             if self._domain is None:
                 msg = "This result was made without a domain distance; choose another layer."
@@ -171,7 +169,7 @@ class MapValues:
         return None if self._measured is None else self._measured.T
 
     def limits(
-        self, spec: str, low_percentile: float = 1.0, high_percentile: float = 99.0
+        self, layer: Layer, low_percentile: float = 1.0, high_percentile: float = 99.0
     ) -> tuple[float, float]:
         """Return the ends of a colour scale: two percentiles of a layer, NaN left out.
 
@@ -181,7 +179,7 @@ class MapValues:
         Raises
         ------
         SettingsError
-            There is no such layer, or the percentiles are not 0 ≤ low < high ≤ 100.
+            This result does not have it, or the percentiles are not 0 ≤ low < high ≤ 100.
         """
         if not 0 <= low_percentile < high_percentile <= 100:
             msg = (
@@ -189,7 +187,7 @@ class MapValues:
                 "two numbers from 0 to 100, the lower first."
             )
             raise SettingsError(msg)
-        values = self.layer(spec)
+        values = self.layer(layer)
         values = values[np.isfinite(values)]
         if not values.size:
             return 0.0, 1.0

@@ -13,7 +13,8 @@ from app.components.model_cards import manifests_by_name
 from app.components.run_choice import chosen_run
 from app.components.run_progress import show_progress
 from app.components.wording import STATE_BADGES, band_words, own_names, plain, run_words
-from app.maps.panels import Look, Panel, details_of, hex_colours, layer_unit
+from app.maps.layers import KINDS
+from app.maps.panels import Panel, details_of, hex_colours
 from app.maps.runs import open_values
 from app.maps.tiles import slide_description
 from app.state import Keys, job_queue
@@ -63,15 +64,14 @@ with controls:
 with head:
     gene = pick_gene(prediction, order)
 with controls:
-    shown = map_controls.pick_layer(has_domain=values.has_domain)
-    layer = map_controls.layer_of(shown, gene)
-    limits = map_controls.pick_limits(values.layer(layer), layer_unit(layer))
-    look = map_controls.pick_look()
-title = map_controls.LAYERS[shown]
+    layer = map_controls.pick_layer(gene, has_domain=values.has_domain)
+    limits = map_controls.pick_limits(values.layer(layer), layer.unit)
+    scale, look = map_controls.pick_look()
+title = KINDS[layer.kind].words
 panel = Panel(
-    layer, title if layer == "domain" else f"{gene}: {title.lower()}", layer_unit(layer),
-    hex_colours(look.scale), *limits,
-    spread=map_controls.layer_of("spread", gene) if shown == "prediction" else "",
+    layer, title if layer.kind == "domain" else f"{gene}: {title.lower()}", layer.unit,
+    hex_colours(scale), *limits,
+    spread=layer.another("std") if layer.kind == "mean" else None,
     details=details_of(layer, has_domain=values.has_domain),
 )  # fmt: skip
 with place:
@@ -80,7 +80,7 @@ with place:
         base=f"/api/runs/{run_id}",
         slide=slide,
         panels=[panel],
-        look=Look(look.opacity, look.spot_size, look.brightness, look.grey),
+        look=look,
         spot_diameter_um=values.spot_diameter_um,
         height_px=MAP_HEIGHT_PX,
     )

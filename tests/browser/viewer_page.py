@@ -11,6 +11,7 @@ import plotly.colors
 import streamlit as st
 
 from app.components.maps_viewer import maps_viewer
+from app.maps.layers import Layer
 from app.maps.marks import Badge, Mute
 from app.maps.panels import Detail, Look, Panel, View
 
@@ -36,15 +37,15 @@ for place, gene in enumerate(genes):
     )
     panels.append(
         Panel(
-            f"mean:{gene}",
+            Layer.of("mean", gene),
             f"{gene}: prediction",
             "log2(1 + count)",
             ["#" + "".join(f"{round(255 * part):02x}" for part in colour) for colour in colours],
             0.0,
             3.0 + place,
             note="held-out r 0.61",
-            spread=f"std:{gene}" if "facts" in asked else "",
-            details=[Detail("90 % band", [f"q05:{gene}", f"q95:{gene}"])]
+            spread=Layer.of("std", gene) if "facts" in asked else None,
+            details=[Detail("90 % band", [Layer.of("q05", gene), Layer.of("q95", gene)])]
             if "facts" in asked
             else [],
         )
@@ -75,8 +76,10 @@ state = maps_viewer(
     mode=asked.get("mode", "pan"),
     height_px=660,
     badges=[Badge("good", "● good: held-out PCC 0.61", ("RVD 0.40.", "One section out."))],
-    mutes=[[Mute("mean:KRT19", float(asked["mute"]), "domain distance")] if "mute" in asked else []]
-    * count,
+    mutes=[
+        [Mute(Layer.of("mean", "KRT19"), float(asked["mute"]), "domain distance")]
+        if "mute" in asked else []
+    ] * count,
 )  # fmt: skip
 if asked.get("echo") == "late":  # one move behind, as a busy server answers
     st.session_state["seen"] = st.session_state.get("told")

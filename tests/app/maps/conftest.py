@@ -124,7 +124,7 @@ def make_run(slide_bytes: tuple[NDArray[np.uint8], bytes]) -> Callable[..., Run]
             upload_id = uploads.store_upload(content or slide_bytes[1], name).id
         folder = JobFolder(new_job_id())
         folder.make(
-            JobRequest(upload_id, name, "m", mpp, "", "s", 1, 1, 0, "layout", None, None, None)
+            JobRequest(upload_id, name, "m", mpp, "", "ddim", 2, 2, 0, "layout", None, None, None)
         )
         with open_slide(uploads.upload_path(upload_id), mpp=mpp) as slide:
             record = {
