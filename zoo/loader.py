@@ -16,7 +16,7 @@ from stem_core.model.stem_model import StemModel
 from zoo.encoder_records import installed_encoder, missing_encoder_message
 
 if TYPE_CHECKING:
-    from stem_core.encoders.condition import Encoder
+    from stem_core.encoders.embedding import Encoder
     from stem_core.training.recipe import Recipe
 
 __all__ = ["ENCODERS_DIR", "find_encoder", "load_model", "recipe_encoder"]

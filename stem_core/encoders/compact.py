@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from stem_core.encoders.condition import encoder_repr
+from stem_core.encoders.embedding import encoder_repr
 from stem_core.encoders.preparation import AsRead, Prepared
 from stem_core.errors import ModelFileError
 

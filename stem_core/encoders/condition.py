@@ -12,31 +12,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from scipy.ndimage import distance_transform_edt
 
-from stem_core.encoders.preparation import Preparation, Prepared
-from stem_core.encoders.reading_ahead import embed_places
+from stem_core.encoders.embedding import Embed, Encoder, embed_places
 from stem_core.errors import NoTissueError
 from stem_core.model.config import ConditionConfig
 from stem_core.notebook import record_repr
-from stem_core.slides.patches import paper_side_px
+from stem_core.slides.patches import PatchSpec, paper_side_px
 from stem_core.slides.reading import Slide
 from stem_core.slides.spots import Spots
 from stem_core.slides.tissue import TissueMask
 
 __all__ = [
-    "Embed",
-    "Encoder",
     "SlideSurvey",
     "condition_groups",
     "condition_width",
-    "encoder_repr",
+    "patch_of_spots",
     "spot_condition",
     "spot_embeddings",
     "survey_condition",
@@ -46,72 +41,6 @@ __all__ = [
 _RINGS_UM = (300.0, 600.0, 1200.0, 2400.0)
 _MAX_TILES = 20_000
 _MAX_LEVEL_POINTS = 1000
-
-
-class Encoder(Protocol):
-    """What makes embeddings: (N,3,P,P) uint8 -> (N,width) float32."""
-
-    @property
-    def name(self) -> str:
-        """By which manifests refer to it."""
-        ...
-
-    @property
-    def width(self) -> int:
-        """Values per patch."""
-        ...
-
-    @property
-    def sha256(self) -> str:
-        """Of the weights file."""
-        ...
-
-    @property
-    def arithmetic(self) -> str:
-        """Precision and kind of device, such as `fp16 cuda`: what values depend on, besides."""
-        ...
-
-    @property
-    def preparation(self) -> Preparation:
-        """What is done to patches first, ahead and maybe in another process."""
-        ...
-
-    def encode(self, patches: NDArray[np.uint8], *, batch: int = 64) -> NDArray[np.float32]:
-        """Embed patches."""
-        ...
-
-    def encode_prepared(self, prepared: Prepared) -> NDArray[np.float32]:
-        """Embed what `preparation` made of patches, all at once."""
-        ...
-
-    def to(self, device: torch.device) -> None:
-        """Move the weights."""
-        ...
-
-
-def encoder_repr(encoder: Encoder) -> str:
-    """Describe an encoder on one line: its name, width and weights, but no network."""
-    weights = f"sha256 {encoder.sha256[:12]}…" if encoder.sha256 else "weights not identified"
-    return f"{type(encoder).__name__}({encoder.name}, {encoder.width} values a patch, {weights})"
-
-
-class Embed(Protocol):
-    """What finds the embeddings of the patches around places: `embed_places`, or what kept them."""
-
-    def __call__(
-        self,
-        slide: Slide,
-        x_px: NDArray[np.float64],
-        y_px: NDArray[np.float64],
-        encoder: Encoder,
-        *,
-        size_px: int,
-        side_um: float | None = None,
-        side_px: float | None = None,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> NDArray[np.float32]:
-        """Embed places, (N,) each: float32 (N,width)."""
-        ...
 
 
 def condition_width(spec: ConditionConfig, encoder_width: int) -> int:
@@ -219,9 +148,8 @@ def survey_slide(
     if len(x) == 0:
         msg = f"No tissue was found on {slide.path.name}; choose an image with stained tissue."
         raise NoTissueError(msg)
-    embeddings = embed(
-        slide, x, y, encoder, side_um=spec.side_um, size_px=spec.size_px, progress=progress
-    )
+    patch = PatchSpec(spec.size_px, side_um=spec.side_um)
+    embeddings = embed(slide, x, y, encoder, patch, progress=progress)
     return SlideSurvey(
         (x * mpp).astype(np.float32),
         (y * mpp).astype(np.float32),
@@ -306,12 +234,22 @@ def spot_embeddings(
     embed: Embed = embed_places,
 ) -> NDArray[np.float32]:
     """Embed the patches of spots: float32, shape (N, encoder width)."""
-    x_px, y_px = spots.x_px, spots.y_px
+    return embed(slide, spots.x_px, spots.y_px, encoder, patch_of_spots(slide, spots, spec))
+
+
+def patch_of_spots(slide: Slide, spots: Spots, spec: ConditionConfig) -> PatchSpec:
+    """Return what is read around spots.
+
+    Raises
+    ------
+    MppError
+        The slide's microns per pixel are not known.
+    """
     if spec.patch_mode == "paper":
-        side_px = paper_side_px(slide, spots.diameter_um)
         # Pixel by pixel: each encoder resizes by its own rule, as published.
-        return embed(slide, x_px, y_px, encoder, side_px=side_px, size_px=side_px)
-    return embed(slide, x_px, y_px, encoder, side_um=spec.side_um, size_px=spec.size_px)
+        side_px = paper_side_px(slide, spots.diameter_um)
+        return PatchSpec(side_px, side_px=side_px)
+    return PatchSpec(spec.size_px, side_um=spec.side_um)
 
 
 def survey_condition(survey: SlideSurvey, spec: ConditionConfig) -> NDArray[np.float32]:

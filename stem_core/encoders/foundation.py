@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from stem_core.encoders.catalogue import EncoderFacts
-from stem_core.encoders.condition import encoder_repr
+from stem_core.encoders.embedding import encoder_repr
 from stem_core.encoders.preparation import Prepared, Resized, normalise
 from stem_core.encoders.weights import load_network
 from stem_core.errors import SettingsError

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stem_core.encoders.condition import Encoder, encoder_repr
+from stem_core.encoders.embedding import Encoder, encoder_repr
 from stem_core.encoders.imported_embeddings import read_embeddings
 from stem_core.encoders.pair import joined_parts
 from stem_core.encoders.preparation import AsRead, Prepared

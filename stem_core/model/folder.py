@@ -29,7 +29,8 @@ from stem_core.diffusion.conditional_mean import (
 )
 from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.schedule import Schedule
-from stem_core.encoders.condition import Encoder, condition_groups, condition_width
+from stem_core.encoders.condition import condition_groups, condition_width
+from stem_core.encoders.embedding import Encoder
 from stem_core.errors import ModelFileError
 from stem_core.files import file_sha256, unwritable_as
 from stem_core.model.card import model_card

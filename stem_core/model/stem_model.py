@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from stem_core.diffusion.conditional_mean import ConditionalMean, SlideLevel, StandardScaler
 from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.schedule import Schedule
-from stem_core.encoders.condition import Encoder
+from stem_core.encoders.embedding import Encoder
 from stem_core.model.manifest import Manifest
 from stem_core.notebook import html_table, record_repr
 

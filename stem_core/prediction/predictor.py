@@ -18,12 +18,7 @@ from numpy.typing import NDArray
 from stem_core.constants import NOTICE, UNITS
 from stem_core.diffusion.conditional_mean import SlideLevel
 from stem_core.diffusion.precision import choose_precision, in_precision
-from stem_core.encoders.condition import (
-    SlideSurvey,
-    spot_condition,
-    survey_condition,
-    survey_slide,
-)
+from stem_core.encoders.condition import SlideSurvey, spot_condition, survey_condition, survey_slide
 from stem_core.errors import Cancelled, SettingsError
 from stem_core.model.stem_model import StemModel, normal_band
 from stem_core.prediction.draws import Draws

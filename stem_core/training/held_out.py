@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from stem_core.encoders.condition import Encoder
+from stem_core.encoders.embedding import Encoder
 from stem_core.encoders.imported_encoder import imported_parts
 from stem_core.errors import EvaluationError
 from stem_core.evaluation.evaluate import evaluate_section

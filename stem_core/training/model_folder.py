@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stem_core.constants import UNITS
 from stem_core.diffusion.conditional_mean import KernelRidge, ShallowNetworks
-from stem_core.encoders.condition import Encoder
+from stem_core.encoders.embedding import Encoder
 from stem_core.encoders.imported_encoder import imported_parts
 from stem_core.encoders.pair import JoinedEncoder
 from stem_core.model.config import ModelConfig, RegressionConfig

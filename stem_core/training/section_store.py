@@ -13,19 +13,17 @@ from numpy.typing import NDArray
 
 from stem_core.encoders.catalogue import encoder_facts
 from stem_core.encoders.condition import (
-    Encoder,
+    patch_of_spots,
     spot_condition,
     spot_embeddings,
     survey_condition,
     survey_slide,
 )
+from stem_core.encoders.embedding import Encoder
 from stem_core.encoders.embedding_cache import EmbeddingCache
 from stem_core.encoders.imported_encoder import ImportedEncoder, imported_parts
 from stem_core.encoders.pair import JoinedEncoder
 from stem_core.errors import SettingsError
-from stem_core.slides.patches import paper_side_px
-from stem_core.slides.reading import Slide
-from stem_core.slides.spots import Spots
 from stem_core.slides.tissue import find_tissue
 from stem_core.training.hest import MeasuredSection, open_section, read_section, section_spots
 from stem_core.training.recipe import Recipe
@@ -160,7 +158,7 @@ def section_condition(
             joined = JoinedEncoder((encoder, *viewed))
             spot_embeddings(slide, spots, joined, spec, partial(kept.embed, progress=tell))
         own, others = seen_by(encoder), [seen_by(other) for other in viewed]
-        side_um = _side_um(slide, spots, recipe)
+        side_um = patch_of_spots(slide, spots, spec).level0_px(slide) * mpp
     return SectionCondition(
         own,
         survey_condition(survey, spec),
@@ -184,7 +182,7 @@ def imported_condition(
     with open_section(section) as slide:
         mpp = slide.require_mpp()
         spots = section_spots(section, slide, recipe.layout.spot_diameter_um)
-        side_um = _side_um(slide, spots, recipe)
+        side_um = patch_of_spots(slide, spots, recipe.condition).level0_px(slide) * mpp
     parts = [
         part.of_spots(section.name, spots, side_um=side_um, mpp=mpp)
         for part in imported_parts(encoder)
@@ -198,12 +196,6 @@ def imported_condition(
         np.asarray(spots.y_px * mpp, np.float64),
         np.array([side_um], np.float64),
     )
-
-
-def _side_um(slide: Slide, spots: Spots, recipe: Recipe) -> float:
-    if recipe.condition.patch_mode == "paper":
-        return paper_side_px(slide, spots.diameter_um) * slide.require_mpp()
-    return recipe.condition.side_um
 
 
 def _teller(section: str, by: str, say: Callable[[str], None]) -> Callable[[int, int], None]:

@@ -23,7 +23,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stem_core.encoders.condition import Encoder, condition_groups
+from stem_core.encoders.condition import condition_groups
+from stem_core.encoders.embedding import Encoder
 from stem_core.evaluation.baseline_choice import choose_baselines
 from stem_core.evaluation.baselines import fit_ridge
 from stem_core.evaluation.fold import DRAWS

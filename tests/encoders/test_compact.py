@@ -14,7 +14,7 @@ from stem_core.encoders.condition import (
 )
 from stem_core.errors import ModelFileError
 from stem_core.model.config import ConditionConfig
-from stem_core.slides.patches import read_patches
+from stem_core.slides.patches import PatchSpec, read_patches
 from stem_core.slides.reading import open_slide
 from stem_core.slides.sample import make_sample_slide
 from stem_core.slides.spots import lay_out_spots
@@ -40,7 +40,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def patches(sample: Path) -> np.ndarray:
     with open_slide(sample) as slide:
         spots = lay_out_spots(slide, find_tissue(slide), "st")
-        return read_patches(slide, spots.x_px[:48], spots.y_px[:48], side_um=154.0, size_px=128)
+        return read_patches(slide, spots.x_px[:48], spots.y_px[:48], PatchSpec(128, side_um=154.0))
 
 
 def between(a: np.ndarray, b: np.ndarray, scale: np.ndarray) -> np.ndarray:

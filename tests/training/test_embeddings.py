@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from app.cli import main
-from stem_core.encoders.condition import Encoder
+from stem_core.encoders.embedding import Encoder
 from stem_core.encoders.preparation import Prepared
 from stem_core.training.hest import read_section
 from stem_core.training.recipe import Recipe
