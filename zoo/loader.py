@@ -17,6 +17,7 @@ from zoo.encoder_records import installed_encoder, missing_encoder_message
 
 if TYPE_CHECKING:
     from stem_core.encoders.embedding import Encoder
+    from stem_core.encoders.imported_encoder import EmbeddingSource
     from stem_core.training.recipe import Recipe
 
 __all__ = ["ENCODERS_DIR", "find_encoder", "load_model", "recipe_encoder"]
@@ -99,7 +100,7 @@ def _check_given_encoder(encoder: Encoder, manifest: Manifest, folder: Path) -> 
     _check_weights(encoder, manifest, folder, remedy)
 
 
-def recipe_encoder(recipe: Recipe, data: Path) -> Encoder:
+def recipe_encoder(recipe: Recipe, data: Path) -> EmbeddingSource:
     """Load the encoders of a recipe, or the embeddings that it imports.
 
     Parameters
@@ -116,9 +117,9 @@ def recipe_encoder(recipe: Recipe, data: Path) -> Encoder:
     EncoderMissingError
         An encoder that has to be run is not on this machine.
     """
-    from stem_core.training.section_store import imported_encoder
+    from stem_core.training.section_store import imported_encoders
 
-    return imported_encoder(recipe, data) or find_encoder(recipe.encoders)
+    return imported_encoders(recipe, data) or find_encoder(recipe.encoders)
 
 
 def find_encoder(names: Sequence[str], folder: Path | None = None) -> Encoder:

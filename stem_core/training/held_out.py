@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from stem_core.encoders.embedding import Encoder
-from stem_core.encoders.imported_encoder import imported_parts
+from stem_core.encoders.imported_encoder import EmbeddingSource, ImportedEncoders
 from stem_core.errors import EvaluationError
 from stem_core.evaluation.evaluate import evaluate_section
 from stem_core.evaluation.fold import fold_input
@@ -188,7 +187,7 @@ class HeldOutResult:
         )
 
 
-def report_key(order: TrainingOrder, split: Split, encoder: Encoder) -> str:
+def report_key(order: TrainingOrder, split: Split, encoder: EmbeddingSource) -> str:
     """Return what the reports of a split hang on: recipe, encoder's weights, files of the sections.
 
     Files count by place, size and time of change, so that held-out ones are not opened.
@@ -200,7 +199,8 @@ def report_key(order: TrainingOrder, split: Split, encoder: Encoder) -> str:
         said.append(genes.read_text(encoding="utf-8", errors="replace"))
     for name in names:
         places = find_files(folder, name).all_files()
-        places += [part.file(name) for part in imported_parts(encoder)]
+        if isinstance(encoder, ImportedEncoders):
+            places += [part.file(name) for part in encoder.parts]
         for place in places:
             if place.is_file():
                 seen = place.stat()

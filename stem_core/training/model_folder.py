@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from stem_core.constants import UNITS
 from stem_core.diffusion.conditional_mean import KernelRidge, ShallowNetworks
-from stem_core.encoders.embedding import Encoder
-from stem_core.encoders.imported_encoder import imported_parts
+from stem_core.encoders.imported_encoder import EmbeddingSource, ImportedEncoders
 from stem_core.encoders.pair import JoinedEncoder
 from stem_core.model.config import ModelConfig, RegressionConfig
 from stem_core.model.folder import Reference, write_model
@@ -145,8 +144,8 @@ def _ensembl_ids(sections: Sequence[MeasuredSection]) -> dict[str, str]:
     return ids
 
 
-def _describe_encoders(encoder: Encoder, sections: Iterable[str]) -> tuple[EncoderRef, ...]:
-    if imported := imported_parts(encoder):
+def _describe_encoders(encoder: EmbeddingSource, sections: Iterable[str]) -> tuple[EncoderRef, ...]:
+    if isinstance(encoder, ImportedEncoders):
         return tuple(
             EncoderRef(
                 name=part.name,
@@ -154,7 +153,7 @@ def _describe_encoders(encoder: Encoder, sections: Iterable[str]) -> tuple[Encod
                 width=part.width,
                 imported_from=part.file_sums(sections),
             )
-            for part in imported
+            for part in encoder.parts
         )
     parts = encoder.encoders if isinstance(encoder, JoinedEncoder) else (encoder,)
     return tuple(
@@ -183,7 +182,7 @@ def write_model_folder(
     folder: Path,
     recipe: Recipe,
     fitted: TrainedModel,
-    encoder: Encoder,
+    encoder: EmbeddingSource,
     panel: Sequence[str],
     sections: Mapping[str, MeasuredSection],
     ridge: RidgeBaseline,

@@ -11,7 +11,6 @@ import torch
 
 from stem_core.diffusion.denoiser import Denoiser
 from stem_core.encoders.condition import condition_width
-from stem_core.encoders.imported_encoder import imported_parts
 from stem_core.errors import SectionError, SettingsError
 from stem_core.model.manifest import UNPINNED
 from stem_core.training.fit_settings import denoiser_size, require_components
@@ -26,7 +25,7 @@ from stem_core.training.plan import FINAL, Plan, make_plan
 from stem_core.training.recipe import EACH_PATIENT, Recipe
 from stem_core.training.section_checks import check_section
 from stem_core.training.section_files import find_files, patient_name
-from stem_core.training.section_store import encoder_width, imported_condition, imported_encoder
+from stem_core.training.section_store import encoder_width, imported_condition, imported_encoders
 
 __all__ = ["check_recipe", "require_sections"]
 
@@ -129,7 +128,7 @@ def _check_sections(
 ) -> list[str]:
     """Open every section, one at a time, and try what a training would ask of them."""
     require_sections(recipe, plan.sections, data)
-    lines, seen, imported = [], {}, imported_encoder(recipe, data)
+    lines, seen, imported = [], {}, imported_encoders(recipe, data)
     for name in plan.sections:
         section = read_section(data / recipe.data.folder, name)
         facts = check_section(section, recipe.layout.pitch_um)
@@ -191,8 +190,8 @@ def require_sections(recipe: Recipe, names: Sequence[str], data: Path) -> None:
         raise SectionError(msg)
     for name, files in found.items():
         files.the_image(name)
-    if (imported := imported_encoder(recipe, data)) is not None:
-        for part in imported_parts(imported):
+    if (imported := imported_encoders(recipe, data)) is not None:
+        for part in imported.parts:
             for name in names:
                 part.require_file(name)
 

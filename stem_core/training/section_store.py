@@ -21,7 +21,7 @@ from stem_core.encoders.condition import (
 )
 from stem_core.encoders.embedding import Encoder
 from stem_core.encoders.embedding_cache import EmbeddingCache
-from stem_core.encoders.imported_encoder import ImportedEncoder, imported_parts
+from stem_core.encoders.imported_encoder import EmbeddingSource, ImportedEncoder, ImportedEncoders
 from stem_core.encoders.pair import JoinedEncoder
 from stem_core.errors import SettingsError
 from stem_core.slides.tissue import find_tissue
@@ -35,7 +35,7 @@ __all__ = [
     "SectionStore",
     "encoder_width",
     "imported_condition",
-    "imported_encoder",
+    "imported_encoders",
     "section_condition",
 ]
 
@@ -67,8 +67,8 @@ class SectionCondition:
     side_um: NDArray[np.float64]
 
 
-def imported_encoder(recipe: Recipe, data: Path) -> Encoder | None:
-    """Return the embeddings that a recipe imports, as an encoder; None where it imports none.
+def imported_encoders(recipe: Recipe, data: Path) -> ImportedEncoders | None:
+    """Return the encoders whose embeddings a recipe imports; None where it imports none.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def imported_encoder(recipe: Recipe, data: Path) -> Encoder | None:
     for name in recipe.encoders:
         folder = data / recipe.data.embeddings[name]
         parts.append(ImportedEncoder(name, encoder_width(name), folder, patch_um))
-    return parts[0] if len(parts) == 1 else JoinedEncoder(tuple(parts))
+    return ImportedEncoders(tuple(parts))
 
 
 def encoder_width(name: str) -> int:
@@ -108,7 +108,7 @@ def encoder_width(name: str) -> int:
 
 def section_condition(
     section: MeasuredSection,
-    encoder: Encoder,
+    encoder: EmbeddingSource,
     recipe: Recipe,
     cache: Path,
     say: Callable[[str], None] = log.info,
@@ -135,7 +135,7 @@ def section_condition(
     SectionError
         Embeddings that are to be imported cannot be.
     """
-    if imported_parts(encoder):
+    if isinstance(encoder, ImportedEncoders):
         return imported_condition(section, encoder, recipe)
     spec, diameter_um = recipe.condition, recipe.layout.spot_diameter_um
     views = recipe.augment.views if augmented and recipe.augment.views > 1 else 0
@@ -170,7 +170,7 @@ def section_condition(
 
 
 def imported_condition(
-    section: MeasuredSection, encoder: Encoder, recipe: Recipe
+    section: MeasuredSection, encoder: ImportedEncoders, recipe: Recipe
 ) -> SectionCondition:
     """Take the condition of a section from embeddings that other tools made.
 
@@ -183,11 +183,7 @@ def imported_condition(
         mpp = slide.require_mpp()
         spots = section_spots(section, slide, recipe.layout.spot_diameter_um)
         side_um = patch_of_spots(slide, spots, recipe.condition).level0_px(slide) * mpp
-    parts = [
-        part.of_spots(section.name, spots, side_um=side_um, mpp=mpp)
-        for part in imported_parts(encoder)
-    ]
-    own = np.concatenate(parts, 1)
+    own = encoder.of_spots(section.name, spots, side_um=side_um, mpp=mpp)
     return SectionCondition(
         own,
         np.zeros((0, own.shape[1]), np.float32),
@@ -230,7 +226,7 @@ class SectionStore:
         recipe: Recipe,
         folder: Path,
         cache: Path,
-        encoder: Encoder,
+        encoder: EmbeddingSource,
         say: Callable[[str], None],
     ) -> None:
         self.recipe, self.encoder = recipe, encoder

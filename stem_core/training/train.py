@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from stem_core.encoders.condition import condition_groups
-from stem_core.encoders.embedding import Encoder
+from stem_core.encoders.imported_encoder import EmbeddingSource, ImportedEncoders
 from stem_core.evaluation.baseline_choice import choose_baselines
 from stem_core.evaluation.baselines import fit_ridge
 from stem_core.evaluation.fold import DRAWS
@@ -61,7 +61,7 @@ log = logging.getLogger(__name__)
 _HOW_TO_RUN = ("log_every", "checkpoint_every", "validate_every", "accumulate")
 
 
-def train_model(order: TrainingOrder, encoder: Encoder) -> Manifest | None:
+def train_model(order: TrainingOrder, encoder: EmbeddingSource) -> Manifest | None:
     """Train all folds and the final weights, and write the model folder.
 
     Parameters
@@ -90,7 +90,8 @@ def train_model(order: TrainingOrder, encoder: Encoder) -> Manifest | None:
         ranks.wait()  # until all have seen the folders as they were
         if ranks.first:
             order.begin()
-        encoder.to(ranks.device)
+        if not isinstance(encoder, ImportedEncoders):
+            encoder.to(ranks.device)
         store = SectionStore(recipe, order.sections, order.work / "embeddings", encoder, say)
         reports: list[SectionReport] = []
         for number, split in enumerate(plan.splits, 1):
@@ -201,7 +202,7 @@ def _write(
     order: TrainingOrder,
     split: Split,
     store: SectionStore,
-    encoder: Encoder,
+    encoder: EmbeddingSource,
     panel: list[str],
     fitted: TrainedModel,
     reports: Sequence[SectionReport],
