@@ -10,12 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import zip_longest
 from typing import Any
 
 import streamlit as st
 
-from app.maps.marks import Badge, Mute
 from app.maps.panels import Look, Panel, View
 from app.maps.viewer_text import viewer_script, viewer_style
 from stem_core.errors import SettingsError
@@ -23,9 +21,7 @@ from stem_core.errors import SettingsError
 __all__ = [
     "MODES",
     "MOST_PANELS",
-    "Badge",
     "Look",
-    "Mute",
     "Panel",
     "View",
     "ViewerState",
@@ -70,8 +66,6 @@ def maps_viewer(
     regions: Sequence[Mapping[str, Any]] = (),
     mode: str = "pan",
     height_px: int = 660,
-    badges: Sequence[Badge | None] = (),
-    mutes: Sequence[Sequence[Mute]] = (),
     on_move: Callable[[View | None], None] = lambda view: None,
 ) -> ViewerState:
     """Show the maps and return what the browser told last.
@@ -98,23 +92,16 @@ def maps_viewer(
         One of `MODES`.
     height_px
         Of the whole grid; more where panels would become too flat.
-    badges
-        How far each panel can be trusted, in their order; none where there are fewer.
-    mutes
-        What greys out spots of each panel, in their order; one that applies is enough.
     on_move
         Called with the part seen when the user has moved the maps.
 
     Raises
     ------
     SettingsError
-        No panel or more than six, more badges or mutes than panels, or an unknown mode.
+        No panel or more than six, or an unknown mode.
     """
     if not 1 <= len(panels) <= MOST_PANELS:
         msg = f"The viewer shows 1 to {MOST_PANELS} maps, not {len(panels)}; choose fewer."
-        raise SettingsError(msg)
-    if max(len(badges), len(mutes)) > len(panels):
-        msg = f"There is something to say of more than the {len(panels)} maps shown; leave it out."
         raise SettingsError(msg)
     if mode not in MODES:
         msg = f"The viewer has no mode {mode!r}; choose one of {', '.join(MODES)}."
@@ -131,14 +118,7 @@ def maps_viewer(
         data={
             "base": base,
             "slide": dict(slide),
-            "panels": [
-                {
-                    **panel.as_data(),
-                    "badge": asdict(badge) if badge else None,
-                    "mutes": [mute.as_data() for mute in muting or ()],
-                }
-                for panel, badge, muting in zip_longest(panels, badges, mutes)
-            ],
+            "panels": [panel.as_data() for panel in panels],
             "look": asdict(look),
             "spot_diameter_um": float(spot_diameter_um),
             "view": asdict(view) if view else None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from app.maps.layers import Layer
 
@@ -47,7 +46,3 @@ class Mute:
     above: float
     words: str
     unit: str = ""
-
-    def as_data(self) -> dict[str, Any]:
-        """Return the plain values that the viewer takes."""
-        return vars(self) | {"layer": str(self.layer)}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.maps.layers import KINDS, Layer
+from app.maps.marks import Badge, Mute
 from app.maps.values import MapValues
 from stem_core.errors import SettingsError
 
@@ -61,6 +62,10 @@ class Panel:
         Layer of the standard deviation of these values, told after "±"; None where there is none.
     details
         What else is told of a spot; the browser fetches it when a spot is first pointed at.
+    badge
+        How far the map can be trusted; None says nothing.
+    mutes
+        What greys out spots; one that applies is enough.
 
     Raises
     ------
@@ -78,6 +83,8 @@ class Panel:
     version: str = ""
     spread: Layer | None = None
     details: Sequence[Detail] = ()
+    badge: Badge | None = None
+    mutes: Sequence[Mute] = ()
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
@@ -100,6 +107,8 @@ class Panel:
                 vars(detail) | {"layers": [str(layer) for layer in detail.layers]}
                 for detail in self.details
             ],
+            "badge": vars(self.badge) if self.badge else None,
+            "mutes": [vars(mute) | {"layer": str(mute.layer)} for mute in self.mutes],
         }
 
 

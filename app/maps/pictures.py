@@ -202,7 +202,7 @@ def _greyed_words(scene: Scene) -> list[str]:
     """Say what grey spots are, if there are any."""
     why = dict.fromkeys(
         f"{mute.words} above {mute.above:g} {mute.unit}".strip()
-        for one in scene.maps for mute in one.mutes
+        for one in scene.maps for mute in one.panel.mutes
     )  # fmt: skip
     return [f"Grey spots: {' or '.join(why)}"] if why else []
 

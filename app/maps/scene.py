@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.maps.layers import Layer
-from app.maps.marks import Badge, Mute
 from app.maps.panels import Look, Panel, View
 from app.maps.pyramid import Tile
 from app.maps.runs import open_values
@@ -32,12 +30,10 @@ Values = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Map:
-    """One map: its panel, a value for each of N spots, and what is said of its trust."""
+    """One map: its panel, and a value for each of N spots."""
 
     panel: Panel
     values: Values
-    mutes: tuple[Mute, ...] = ()
-    badge: Badge | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +84,7 @@ class Scene:
     def muted(self, one: Map) -> NDArray[np.bool_]:
         """Return which spots of a map are greyed out, bool (N,)."""
         grey = np.zeros(len(self.positions), bool)
-        for mute in one.mutes:
+        for mute in one.panel.mutes:
             grey |= self.layer(mute.layer) > np.float32(mute.above)
         return grey
 
@@ -151,9 +147,6 @@ def scene_of_run(
     look: Look,
     view: View | None,
     regions: Sequence[Region] = (),
-    *,
-    mutes: Sequence[Sequence[Mute]] = (),
-    badges: Sequence[Badge | None] = (),
 ) -> Scene:
     """Gather what a view of a finished run shows.
 
@@ -165,9 +158,11 @@ def scene_of_run(
         The result does not have one of the layers.
     """
     slide = slide_description(run_id)
-    return _scene(
-        prediction, open_values(run_id), panels, look, view, regions, mutes, badges,
-        (int(slide["width_px"]), int(slide["height_px"])), lambda box: slide_box(run_id, box),
+    values = open_values(run_id)
+    return Scene(
+        **_of_result(prediction, values, panels), look=look, view=view, regions=tuple(regions),
+        width_px=int(slide["width_px"]), height_px=int(slide["height_px"]),
+        read=lambda box: slide_box(run_id, box),
     )  # fmt: skip
 
 
@@ -206,26 +201,26 @@ def scene_of_result(
             box.x_px, box.y_px, box.width_px, box.height_px, box.out_width, box.out_height
         )
 
-    return _scene(
-        prediction, values, panels, look, view, regions, (), (), (width_px, height_px), read
-    )
-
-
-def _scene(
-    prediction: Prediction, values: MapValues, panels: Sequence[Panel], look: Look,
-    view: View | None, regions: Sequence[Region], mutes: Sequence[Sequence[Mute]],
-    badges: Sequence[Badge | None], size_px: tuple[int, int],
-    read: Callable[[Tile], NDArray[np.uint8]],
-) -> Scene:  # fmt: skip
-    maps = tuple(
-        Map(panel, values.layer(panel.layer), tuple(muting or ()), badge)
-        for panel, muting, badge in zip_longest(panels, mutes, badges)
-    )
     return Scene(
-        prediction.slide_name, _model_words(prediction.run), *size_px, values.mpp,
-        values.spot_diameter_um, values.positions(), prediction.spots.ids, maps, look, view,
-        tuple(regions), read, values.layer,
+        **_of_result(prediction, values, panels), look=look, view=view, regions=tuple(regions),
+        width_px=width_px, height_px=height_px, read=read,
     )  # fmt: skip
+
+
+def _of_result(
+    prediction: Prediction, values: MapValues, panels: Sequence[Panel]
+) -> dict[str, Any]:
+    """Return what a scene has from its result and panels."""
+    return {
+        "slide_name": prediction.slide_name,
+        "model": _model_words(prediction.run),
+        "mpp": values.mpp,
+        "spot_diameter_um": values.spot_diameter_um,
+        "positions": values.positions(),
+        "ids": prediction.spots.ids,
+        "maps": tuple(Map(panel, values.layer(panel.layer)) for panel in panels),
+        "layer": values.layer,
+    }
 
 
 def _check_slide(slide: Slide, recorded: dict[str, Any]) -> None:

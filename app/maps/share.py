@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.maps.layers import Layer
-from app.maps.marks import Mute
 from app.maps.panels import Panel
 from app.maps.picture_words import written
 from app.maps.pictures import shown_slide
@@ -83,13 +82,12 @@ def share_page(
         panel = one.panel
         if len(scene.positions) > _MOST_TOLD_SPOTS:
             panel = replace(panel, details=())
-        for layer in _layers(panel, one.mutes):
+        for layer in _layers(panel):
             carried[f"map/values?{layer}"] = _floats(scene.layer(layer))
         panels.append(
             {
                 **panel.as_data(), "title": written(panel.title),
-                "note": written(panel.note), "mutes": [mute.as_data() for mute in one.mutes],
-                "badge": asdict(one.badge) if one.badge else None,
+                "note": written(panel.note),
             }
         )  # fmt: skip
     frame = frame_of(scene)
@@ -140,10 +138,10 @@ def _pictures(scene: Scene, image_px: int) -> tuple[dict[str, str], list[dict[st
     return carried, told
 
 
-def _layers(panel: Panel, mutes: Sequence[Mute]) -> dict[Layer, None]:
+def _layers(panel: Panel) -> dict[Layer, None]:
     """Return the layers that a panel draws, greys out by, and tells of a spot."""
     told = (layer for detail in panel.details for layer in detail.layers)
-    layers = (panel.layer, panel.spread, *(mute.layer for mute in mutes), *told)
+    layers = (panel.layer, panel.spread, *(mute.layer for mute in panel.mutes), *told)
     return {layer: None for layer in layers if layer is not None}
 
 
@@ -189,7 +187,8 @@ def _page(
 
 
 def _trust(one: Map) -> str:
-    words = one.badge.more[:1] if one.badge and one.badge.more else ()
+    badge = one.panel.badge
+    words = badge.more[:1] if badge else ()
     return " ".join(filter(None, (one.panel.note, *words)))
 
 

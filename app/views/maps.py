@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import streamlit as st
 
 from app.components import map_controls
@@ -81,17 +83,18 @@ with st.container(horizontal=True, vertical_alignment="center"):
 panels = panels_of(
     values, layers, scale, percentiles, shared=shared, version=measured_version(run_id)
 )
-badges = [
-    None  # the figures are those of the mean of all draws
-    if layer.kind in ("draw", "baseline")
-    else trust_badge(prediction, layer.genes, manifest)
-    for layer in layers
-]
-mutes = [mutes_of(values, layer, limits) for layer in layers]
-with save_place:
-    show_map_exports(
-        run_id, prediction, panels, look, view_of_address, regions, mutes=mutes, badges=badges
+panels = [
+    replace(
+        panel,
+        badge=None  # the figures are those of the mean of all draws
+        if panel.layer.kind in ("draw", "baseline")
+        else trust_badge(prediction, panel.layer.genes, manifest),
+        mutes=mutes_of(values, panel.layer, limits),
     )
+    for panel in panels
+]
+with save_place:
+    show_map_exports(run_id, prediction, panels, look, view_of_address, regions)
 show_stage(
     run_id,
     regions,
@@ -107,8 +110,6 @@ show_stage(
         if r.polygons
     ],
     mode=mode or "pan",
-    badges=badges,
-    mutes=mutes,
 )
 for words in greyed_words(values, layers, limits):
     st.caption(f":material/blur_on: {words}")

@@ -37,6 +37,8 @@ def made_scene() -> Scene:
         Layer.of("mean", "GNAS"), f"GNAS {EVIL}", "log2(1 + count)", PALETTE, 0.0, 95.0,
         spread=Layer.of("std", "GNAS"),
         details=(Detail("lower bound", (Layer.of("q05", "GNAS"),)),),
+        badge=Badge("good", "● PCC 0.61", ("Held out.",)),
+        mutes=(Mute(Layer("domain"), 1.0, "domain distance"),),
     )  # fmt: skip
     second = Panel(Layer("domain"), "Domain distance", "× edge of training", PALETTE, 0.0, 2.0)
     ring = np.array([[300.0, 300.0], [900.0, 300.0], [900.0, 900.0]])
@@ -44,8 +46,7 @@ def made_scene() -> Scene:
         EVIL, "model m 1.0", 2000, 1500, 1.0, 100.0, positions,
         tuple(f"spot-{i}" for i in range(96)),
         (
-            Map(first, layers["mean:GNAS"], (Mute(Layer("domain"), 1.0, "domain distance"),),
-                Badge("good", "● PCC 0.61", ("Held out.",))),
+            Map(first, layers["mean:GNAS"]),
             Map(second, layers["domain"]),
         ),
         Look(1.0), None, (Region(f"Front {EVIL}", (ring,)),),
@@ -124,6 +125,6 @@ def test_a_page_of_many_spots_holds_no_more_than_it_draws() -> None:
     values = np.zeros(many, np.float32)
     scene = replace(
         scene, positions=np.zeros((many, 2), np.float32), ids=("s",) * many,
-        maps=(replace(scene.maps[0], values=values, mutes=()),), layer=lambda layer: values,
+        maps=(Map(replace(scene.maps[0].panel, mutes=()), values),), layer=lambda layer: values,
     )  # fmt: skip
     assert b"map/values?q05:GNAS" not in share_page(scene, image_px=256)

@@ -48,6 +48,12 @@ for place, gene in enumerate(genes):
             details=[Detail("90 % band", [Layer.of("q05", gene), Layer.of("q95", gene)])]
             if "facts" in asked
             else [],
+            badge=None
+            if place
+            else Badge("good", "● good: held-out PCC 0.61", ("RVD 0.40.", "One section out.")),
+            mutes=[Mute(Layer.of("mean", "KRT19"), float(asked["mute"]), "domain distance")]
+            if "mute" in asked
+            else [],
         )
     )
 regions = []
@@ -75,11 +81,6 @@ state = maps_viewer(
     regions=regions,
     mode=asked.get("mode", "pan"),
     height_px=660,
-    badges=[Badge("good", "● good: held-out PCC 0.61", ("RVD 0.40.", "One section out."))],
-    mutes=[
-        [Mute(Layer.of("mean", "KRT19"), float(asked["mute"]), "domain distance")]
-        if "mute" in asked else []
-    ] * count,
 )  # fmt: skip
 if asked.get("echo") == "late":  # one move behind, as a busy server answers
     st.session_state["seen"] = st.session_state.get("told")

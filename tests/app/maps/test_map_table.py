@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from app.components.map_exports import map_table
@@ -18,8 +20,8 @@ def test_each_map_is_a_column_with_its_unit(run: Run) -> None:
     panels = panels_of(
         values, [Layer.of("mean", "A:B"), Layer("domain")], "Viridis", (1, 99), shared=True
     )
-    mutes = [(Mute(Layer("domain"), 0.5, "domain distance"),)]
-    table = map_table(scene_of_run(run.id, run.prediction, panels, Look(), None, mutes=mutes))
+    panels[0] = replace(panels[0], mutes=(Mute(Layer("domain"), 0.5, "domain distance"),))
+    table = map_table(scene_of_run(run.id, run.prediction, panels, Look(), None))
     assert list(table) == [
         "spot", "x_um", "y_um", "mean:A:B [log2(1 + count)]", "mean:A:B greyed",
         "domain [× edge of training]",

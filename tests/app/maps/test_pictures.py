@@ -50,11 +50,13 @@ def made_scene(
 ) -> Scene:  # fmt: skip
     """A white slide of 4,000 × 3,000 µm with a few spots."""
     shown = np.array(values, np.float32)
-    panel = Panel(Layer.of("mean", "GNAS"), "GNAS", "log2(1 + count)", PALETTE, 0.0, 32.0)
+    panel = Panel(
+        Layer.of("mean", "GNAS"), "GNAS", "log2(1 + count)", PALETTE, 0.0, 32.0, mutes=mutes
+    )
     return Scene(
         name, "model m 1", 8000, 6000, MPP, DIAMETER_UM,
         np.column_stack([x_um, y_um]).astype(np.float32) / np.float32(MPP),
-        tuple(f"s{i}" for i in range(len(values))), (Map(panel, shown, mutes),) * maps,
+        tuple(f"s{i}" for i in range(len(values))), (Map(panel, shown),) * maps,
         look or Look(1.0), view, regions,
         lambda box: np.full((box.out_height, box.out_width, 3), 255, np.uint8),
         lambda layer: shown,
