@@ -8,17 +8,21 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from stem_core.encoders.imported_encoder import EmbeddingSource, ImportedEncoders
 from stem_core.errors import EvaluationError
+from stem_core.evaluation.baseline_choice import choose_baselines
+from stem_core.evaluation.baselines import BASELINES, predict_baseline, rank_genes
 from stem_core.evaluation.evaluate import evaluate_section
-from stem_core.evaluation.fold import fold_input
 from stem_core.evaluation.records import Difference, EvaluationInput, MethodReport, SectionReport
 from stem_core.files import write_atomically
+from stem_core.prediction.sampling import draw_expression, spread
+from stem_core.prediction.settings import SamplingSettings
 from stem_core.training.fit import TrainedModel
 from stem_core.training.hest import log_counts, panel_columns
 from stem_core.training.plan import Plan, Split
@@ -27,8 +31,11 @@ from stem_core.training.section_store import SectionStore
 from stem_core.training.training_order import TrainingOrder
 
 __all__ = [
+    "DRAWS",
+    "FoldSection",
     "HeldOutResult",
     "describe_report",
+    "held_out_input",
     "keep_report",
     "kept_report",
     "measure_split",
@@ -36,6 +43,9 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
+Array = NDArray[np.float32]
+
+DRAWS = 20  # independent draws of each spot: as many as the publication takes
 
 
 def measure_split(
@@ -70,12 +80,19 @@ def measure_split(
         The figures cannot be kept.
     """
     recipe, found = order.recipe, []
-    conditions = [store.condition(name) for name in split.train]
-    targets = [log_counts(store.section(name), panel) for name in split.train]
+
+    def of_fold(name: str, target: Array) -> FoldSection:
+        seen = store.condition(name)
+        return FoldSection(
+            name, plan.patients[name], list(store.section(name).counts.obs_names),
+            np.column_stack([seen.x_um, seen.y_um]), seen.spots, seen.lattice, target,
+        )  # fmt: skip
+
+    training = [of_fold(name, log_counts(store.section(name), panel)) for name in split.train]
     key = report_key(order, split, store.encoder)
-    generator = fitted.generator.to(device)
+    fitted.generator.to(device)
     for name in split.test:
-        section, seen = store.section(name), store.condition(name)
+        section = store.section(name)
         columns = panel_columns(name, section.counts.var_names, panel)
         if len(columns) < len(panel):
             log.warning(
@@ -83,28 +100,12 @@ def measure_split(
                 len(panel) - len(columns),
                 name,
             )
-        measured = np.zeros((len(seen.spots), len(panel)), np.float32)
+        measured = np.zeros((section.counts.n_obs, len(panel)), np.float32)
         measured[:, columns] = log_counts(section, [panel[i] for i in columns])
-        given = fold_input(
-            name,
-            panel,
-            list(section.counts.obs_names),
-            seen.x_um,
-            seen.y_um,
-            seen.spots,
-            seen.lattice,
-            measured,
-            generator,
-            fitted.schedule,
-            fitted.bands,
-            recipe.standard,
-            [c.spots for c in conditions],
-            targets,
-            [np.column_stack([c.x_um, c.y_um]) for c in conditions],
-            trained_on={n: plan.patients[n] for n in split.train},
-            patient=plan.patients[name],
+        given = held_out_input(
+            fitted, panel, of_fold(name, measured), training, recipe.standard,
             protocol=recipe.protocol,
-        )
+        )  # fmt: skip
         report = evaluate_section(_of_genes(given, columns))
         if "pcc_all" not in report.figures:
             msg = f"{name}: {report.notes[-1]}"
@@ -113,6 +114,109 @@ def measure_split(
         found.append(report)
     fitted.generator.cpu()
     return found
+
+
+@dataclass(frozen=True)
+class FoldSection:
+    """A measured section as the evaluation of a fold takes it.
+
+    Attributes
+    ----------
+    name, patient
+        Of the section, and whose it is.
+    spot_ids
+        Names of the N spots, which decide the noise.
+    positions_um
+        (N,2).
+    condition, lattice
+        Of its spots (N,C), and all over its tissue (M,C).
+    target
+        (N,G), log2(1 + count).
+    """
+
+    name: str
+    patient: str
+    spot_ids: Sequence[str]
+    positions_um: NDArray[np.float64]
+    condition: Array
+    lattice: Array
+    target: Array
+
+
+@torch.inference_mode()
+def held_out_input(
+    fitted: TrainedModel,
+    symbols: Sequence[str],
+    held_out: FoldSection,
+    training: Sequence[FoldSection],
+    settings: SamplingSettings,
+    *,
+    protocol: Literal["strict", "paper", ""] = "strict",
+    draws: int = DRAWS,
+) -> EvaluationInput:
+    """Predict a held-out section by the fold's model and by every baseline.
+
+    Parameters
+    ----------
+    fitted
+        What the fold learned; it predicts on the device that its generator is on.
+    symbols
+        The panel, G genes.
+    held_out, training
+        The section to predict, and those that were learned from; baselines learn from the same
+        condition.
+    settings
+        Of the prediction itself: the model's standard preset.
+    protocol
+        As in `EvaluationInput`.
+    draws
+        Independent single draws of each spot, besides the preset's own: for what single draws are
+        judged by (CRPS, calibration, variance, pattern).
+    """
+    generator = fitted.generator
+    device = next(generator.parameters()).device
+    given = torch.from_numpy(held_out.condition).to(device)
+    level = generator.slide_level(torch.from_numpy(held_out.lattice).to(device))
+    mean = generator.regression_mean(given, level)
+
+    def draw(how: SamplingSettings) -> Array:
+        drawn = draw_expression(generator, fitted.schedule, given, mean, held_out.spot_ids, how)
+        out: Array = drawn.cpu().numpy()
+        return out
+
+    samples = draw(settings)
+    predicted, std = samples.mean(1), spread(samples, settings)
+    low, high = fitted.bands.around(predicted, std, level.doubt)
+    # Opposite noises of one index would make pairs too different, so one of each pair is taken.
+    step = 2 if settings.paired else 1
+    single = draw(
+        SamplingSettings(settings.sampler, settings.steps, step * draws, settings.seed + 1)
+    )[:, ::step]
+    conditions, targets = [s.condition for s in training], [s.target for s in training]
+    seen, target = np.concatenate(conditions), np.concatenate(targets)
+    chosen = choose_baselines(conditions, targets, [s.positions_um for s in training])
+    x_um, y_um = held_out.positions_um.T
+    return EvaluationInput(
+        section=held_out.name,
+        symbols=tuple(symbols),
+        x_um=x_um,
+        y_um=y_um,
+        measured=held_out.target,
+        predicted=predicted.clip(0),
+        samples=single.clip(0),
+        band=(low, high),  # not cut off at 0: the calibration curve scales it
+        baselines={
+            name: predict_baseline(name, seen, target, held_out.condition, chosen.settings).clip(0)
+            for name in BASELINES
+        },
+        spreads=chosen.spreads,
+        baseline_settings=chosen.by_name,
+        baselines_chosen=chosen.how,
+        patient=held_out.patient,
+        trained_on={section.name: section.patient for section in training},
+        protocol=protocol,
+        ranked_genes=rank_genes(conditions, targets, symbols, chosen.settings.ridge_penalty),
+    )
 
 
 def describe_report(report: SectionReport) -> str:

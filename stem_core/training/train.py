@@ -27,7 +27,6 @@ from stem_core.encoders.condition import condition_groups
 from stem_core.encoders.imported_encoder import EmbeddingSource, ImportedEncoders
 from stem_core.evaluation.baseline_choice import choose_baselines
 from stem_core.evaluation.baselines import fit_ridge
-from stem_core.evaluation.fold import DRAWS
 from stem_core.evaluation.records import SectionReport
 from stem_core.evaluation.report import write_report
 from stem_core.files import atomic_directory
@@ -36,6 +35,7 @@ from stem_core.training.conditional_mean import TrainingSection
 from stem_core.training.distributed import DistributedContext, joined_ranks
 from stem_core.training.fit import TrainedModel, fit
 from stem_core.training.held_out import (
+    DRAWS,
     HeldOutResult,
     describe_report,
     kept_report,

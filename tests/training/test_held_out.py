@@ -5,11 +5,11 @@ from stem_core.encoders.condition import condition_groups, condition_width
 from stem_core.evaluation.baseline_choice import choose_baselines
 from stem_core.evaluation.baselines import BASELINES, predict_baseline
 from stem_core.evaluation.evaluate import evaluate_section
-from stem_core.evaluation.fold import fold_input
 from stem_core.model.config import ConditionConfig
 from stem_core.prediction.settings import SamplingSettings
 from stem_core.training.conditional_mean import RegressionTraining, TrainingSection
 from stem_core.training.fit import FitSettings, fit
+from stem_core.training.held_out import FoldSection, held_out_input
 from stem_core.training.settings import DenoiserTraining
 
 SPEC, OWN, SPOTS, GENES = (
@@ -42,26 +42,15 @@ def test_a_fold_gives_model_and_baselines_of_the_section_it_left_out() -> None:
     fitted = fit(seen, condition_groups(SPEC, OWN), OWN, settings)
     y, x = (100.0 * a.ravel() for a in np.mgrid[:5, :5])
     symbols = [f"G{g}" for g in range(GENES)]
-    given = fold_input(
-        "S3",
-        symbols,
-        [f"spot{i}" for i in range(SPOTS)],
-        x,
-        y,
-        conditions[3],
-        lattice,
-        targets[3],
-        fitted.generator,
-        fitted.schedule,
-        fitted.bands,
-        SamplingSettings("angle", 2, 4),
-        conditions[:3],
-        targets[:3],
-        [np.column_stack([x, y])] * 3,
-        trained_on={"S0": "P", "S1": "P", "S2": "Q"},
-        patient="R",
-        draws=6,
+    ids = [f"spot{i}" for i in range(SPOTS)]
+    *training, held_out = (
+        FoldSection(
+            f"S{i}", patient, ids, np.column_stack([x, y]), conditions[i], lattice, targets[i]
+        )
+        for i, patient in enumerate("PPQR")
     )
+    settings = SamplingSettings("angle", 2, 4)
+    given = held_out_input(fitted, symbols, held_out, training, settings, draws=6)
     assert given.left_out == "patient"
     assert given.samples is not None and given.samples.shape == (SPOTS, 6, GENES)
     # draws are independent, not ± pairs: the sum of two neighbours varies from pair to pair
