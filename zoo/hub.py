@@ -253,7 +253,7 @@ def _fetch_large(
                 if should_stop():
                     msg = "The pull was stopped."
                     raise Cancelled(msg)
-                if piece is None:  # the server starts anew
+                if piece is None:  # the server starts from the beginning
                     partial.unlink(missing_ok=True)
                     received(-done)
                     done = before = 0

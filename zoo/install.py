@@ -2,7 +2,7 @@
 
 A model is installed when its record is written, which happens last: after every file has come, was
 checked, and the model was loaded once. Killed at any moment before, nothing of it can be used, and
-what came of large files is gone on with the next time.
+parts of large files stay, and the next pull continues them.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ class Published:
 
 
 def publish(folder: Path, repo: str, *, private: bool = False, dry_run: bool = False) -> Published:
-    """Check a model folder, write its card anew, and upload it.
+    """Check a model folder, renew its card, and upload it.
 
     Only the files of a model folder are sent, whatever else lies in it.
 

@@ -133,7 +133,7 @@ def _add_violin(
 ) -> None:
     """Add an outline, the box of the quartiles and, if wanted, dots.
 
-    The outline is computed here: the browser would be sent every spot and estimate it anew.
+    The outline is computed here. Otherwise the browser would receive every spot to estimate it.
     """
     at, height = density(values)
     half = 0.42 * height / height.max()

@@ -40,7 +40,7 @@ Level = Literal["good", "fair", "weak", "unknown"]
 GOOD_PCC, FAIR_PCC = 0.5, 0.3
 _MANY_FAR = 0.25  # where 5 % are usual
 SIGNS: dict[Level, str] = {"good": "●", "fair": "◐", "weak": "○", "unknown": "◌"}
-"""A sign for each level, so that none is told by its colour alone."""
+"""A sign for each level, since colour alone does not reach everyone."""
 _MEANING = (
     "PCC: correlation of prediction and measurement over the spots of a section that the model had "
     f"not seen; good from {GOOD_PCC} on, fair from {FAIR_PCC} on. RVD: how far the variance of the "
@@ -125,7 +125,7 @@ def trust_of(prediction: Prediction, genes: Sequence[str]) -> GeneTrust | None:
 def trust_badge(
     prediction: Prediction, genes: Sequence[str], manifest: Manifest | None
 ) -> Badge | None:
-    """Return what stands beside a map of these genes; the protocol is told on hover."""
+    """Return the badge of a map of these genes; hovering shows the protocol."""
     trust = trust_of(prediction, genes)
     if trust is None:
         return None

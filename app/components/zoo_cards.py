@@ -135,7 +135,7 @@ def _show_buttons(offer: ModelListing, *, can_run: bool) -> None:
 
 @st.fragment(run_every="1s")
 def _show_pull(name: str) -> None:
-    """Show a pull's progress every second; once it has ended the page is drawn anew."""
+    """Show a pull's progress every second; reload the page once it has ended."""
     pull = read_pull(name)
     if pull is None or pull.state != "running":
         st.session_state.pop(Keys.MODELS_STOPPING, None)

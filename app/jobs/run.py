@@ -275,7 +275,7 @@ class Run:
             if draws.singles is None or draws.singles.shape[1] != len(self.singles):
                 return None  # of a version that kept other draws
             return draws if len(draws.mean) == expected else None
-        except Exception:  # noqa: BLE001 - a damaged file of any kind is made anew
+        except Exception:  # noqa: BLE001 - a damaged file of any kind is computed again
             return None
 
 

@@ -2,7 +2,7 @@
 
 One worker serves one home. A heartbeat tells the pages that it lives; a worker that was started by
 `stem app` ends when that process is gone. A cancelled run stops itself between pieces of work;
-where a piece takes longer than that, the process begins anew: cancelling never takes long.
+where a piece takes longer than that, the process restarts itself, so cancelling never takes long.
 """
 
 from __future__ import annotations
@@ -215,7 +215,7 @@ def _begin_anew() -> NoReturn:
     run = current_run()
     if run is not None:
         end_run(run, "cancelled", "")
-    LOG.info("worker: a cancelled run did not stop in time; beginning anew")
+    LOG.info("worker: a cancelled run did not stop in time; restarting")
     logging.shutdown()
     os.execve(sys.executable, module_command("app.jobs.worker"), child_environment())
 

@@ -34,7 +34,7 @@ DIVERGING = "RdBu_r"  # told apart with colour blindness, too
 
 @dataclass(frozen=True)
 class Detail:
-    """A line that is told of the spot under the pointer: words, then the values of some layers."""
+    """A line about the spot under the pointer: words, then the values of some layers."""
 
     words: str
     layers: Sequence[Layer]
@@ -61,7 +61,7 @@ class Panel:
     spread
         Layer of the standard deviation of these values, told after "±"; None where there is none.
     details
-        What else is told of a spot; the browser fetches it when a spot is first pointed at.
+        Further lines about a spot; the browser fetches their values when a spot is first pointed at.
     badge
         How far the map can be trusted; None says nothing.
     mutes
@@ -144,7 +144,7 @@ class View:
 
 
 def details_of(layer: Layer, *, has_domain: bool) -> tuple[Detail, ...]:
-    """Return what is told of a spot besides its value on a map of this layer."""
+    """Return the lines about a spot besides its value on a map of this layer."""
     found = []
     if layer.kind in ("std", "q05", "q95"):
         found.append(Detail("prediction", (layer.another("mean"), layer.another("std")), " ± "))

@@ -116,7 +116,7 @@ def share_page(
 
 
 def _pictures(scene: Scene, image_px: int) -> tuple[dict[str, str], list[dict[str, Any]]]:
-    """Return the H&E images, base64 by name, and what the viewer is told of them, finest last."""
+    """Return the H&E images, base64 by name, and their description for the viewer, finest last."""
     whole = Frame(0.0, 0.0, scene.width_px * scene.mpp, scene.height_px * scene.mpp)
     seen = frame_of(scene)
     carried, told = {}, []

@@ -224,7 +224,7 @@ def _dpmpp_2m(
         if step_noise is None:
             x = (sigma[i - 1] / sigma[i]) * x - alpha[i - 1] * np.expm1(-step) * guess
         else:
-            fresh = -np.expm1(-2 * step)  # share of the variance that is drawn anew
+            fresh = -np.expm1(-2 * step)  # share of the variance that comes from new noise
             x = (
                 (sigma[i - 1] / sigma[i] * np.exp(-step)) * x
                 + alpha[i - 1] * fresh * guess

@@ -32,7 +32,7 @@ __all__ = ["EmbeddingCache", "EmbeddingKey", "places_hash"]
 log = logging.getLogger(__name__)
 
 # Of reading a box of a slide, the views, resizing, normalising, the networks and their pooling:
-# raised when any of them gives other values for the same patch, so that they are made anew.
+# raised when any of them gives other values for the same patch, so that they are computed again.
 RULES = 1
 
 
@@ -103,7 +103,7 @@ class EmbeddingCache:
             return None
         except (OSError, SafetensorError) as error:
             reason = str(error)
-        log.warning("The kept embeddings %s are damaged (%s); they are made anew.", path, reason)
+        log.warning("The kept embeddings %s are damaged (%s); they are computed again.", path, reason)
         return None
 
     def put(self, key: EmbeddingKey, values: NDArray[np.float32]) -> None:
@@ -134,7 +134,7 @@ class EmbeddingCache:
         """Embed the patches around places, or take what was kept; arguments as `embed_places`.
 
         Encoders that are joined are kept each for itself; those that lack are run in one go, so
-        that each patch is read once for all of them. `progress` is told of 0 places before any is
+        that each patch is read once for all of them. `progress` gets 0 places before any is
         embedded, and never where all were kept.
 
         Returns

@@ -99,7 +99,7 @@ class CheckpointFolder:
             shutil.rmtree(self._path(step), ignore_errors=True)
 
     def newest(self) -> Checkpoint | None:
-        """Read the newest sound checkpoint; a damaged one is told and left aside.
+        """Read the newest sound checkpoint; report and skip damaged ones.
 
         Returns
         -------

@@ -69,7 +69,7 @@ class Select(Config):
 class Download(Config):
     """Where the sections can be had on the Hub: dataset, revision (40 digits, or `unpinned`).
 
-    For what is told where sections are missing; nothing is fetched by itself.
+    For the advice where sections are missing; nothing is downloaded by itself.
     """
 
     dataset: str

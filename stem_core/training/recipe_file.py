@@ -106,7 +106,7 @@ def _put_over(raw: dict[str, Any], override: str) -> None:
 
 def _sentence(error: ValidationError, name: str) -> str:
     """Turn the first fault into one sentence."""
-    # A wrong value is told before a key that is missing: it is what was typed.
+    # A wrong value is reported before a missing key: the user typed it.
     first = min(error.errors(), key=lambda fault: fault["type"] == "missing")
     key = ".".join(str(part) for part in first["loc"]) or "it"
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):

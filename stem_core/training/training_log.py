@@ -144,7 +144,7 @@ def _rows_until(path: Path, step: int) -> list[dict[str, str]]:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     except (ValueError, csv.Error) as error:
-        log.warning("The log %s is damaged (%s) and is begun anew.", path, error)
+        log.warning("The log %s is damaged (%s); a new one is started.", path, error)
         return []
     return [
         {name: row.get(name) or "" for name in _COLUMNS}
