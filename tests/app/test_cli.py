@@ -39,18 +39,20 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def stem(tmp_path: Path, environment: dict[str, str]):
-    """Run `stem` in a process of its own, in an empty folder."""
+def stem(
+    tmp_path: Path,
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+):
+    """Run `stem` in this process, which saves the imports, and in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STEM_HOME", environment["STEM_HOME"])
 
     def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "app.cli", *map(str, arguments)],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=240,
-        )
+        capfd.readouterr()
+        code = main([*map(str, arguments)])
+        return subprocess.CompletedProcess(arguments, code, *capfd.readouterr())
 
     return run
 
