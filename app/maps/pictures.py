@@ -159,7 +159,8 @@ def _figure(
 
     paper, ink, ground, line = _INKS[dark]
     figure = Figure(
-        figsize=(layout.width / layout.dpi, layout.height / layout.dpi),
+        # A bit more than whole pixels, since older matplotlib cuts them off.
+        figsize=((layout.width + 1e-3) / layout.dpi, (layout.height + 1e-3) / layout.dpi),
         dpi=layout.dpi,
         facecolor=paper,
     )
