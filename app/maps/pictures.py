@@ -160,7 +160,7 @@ def _figure(
     paper, ink, ground, line = _INKS[dark]
     figure = Figure(
         # A bit more than whole pixels, since older matplotlib cuts them off.
-        figsize=((layout.width + 1e-3) / layout.dpi, (layout.height + 1e-3) / layout.dpi),
+        figsize=((layout.width + 1e-6) / layout.dpi, (layout.height + 1e-6) / layout.dpi),
         dpi=layout.dpi,
         facecolor=paper,
     )
