@@ -66,7 +66,7 @@ def lowest(session: nox.Session) -> None:
     """Test with the oldest release of every direct dependency that pyproject.toml allows."""
     session.install("uv")  # pip cannot choose the lowest
     session.run(
-        "uv", "pip", "install", "--python", str(Path(session.bin) / "python"),
+        "uv", "pip", "install", "--compile-bytecode", "--python", str(Path(session.bin) / "python"),
         "--resolution", "lowest-direct",
         *requirements("app", "training", "spatialdata"), *test_tools(),
     )  # fmt: skip
