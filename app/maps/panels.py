@@ -61,7 +61,7 @@ class Panel:
     spread
         Layer of the standard deviation of these values, told after "±"; None where there is none.
     details
-        Further lines about a spot; the browser fetches their values when a spot is first pointed at.
+        Further lines about a spot; the browser fetches them when a spot is first pointed at.
     badge
         How far the map can be trusted; None says nothing.
     mutes

@@ -103,7 +103,7 @@ class EmbeddingCache:
             return None
         except (OSError, SafetensorError) as error:
             reason = str(error)
-        log.warning("The kept embeddings %s are damaged (%s); they are computed again.", path, reason)
+        log.warning("The kept embeddings %s are damaged (%s); made again.", path, reason)
         return None
 
     def put(self, key: EmbeddingKey, values: NDArray[np.float32]) -> None:

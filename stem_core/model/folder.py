@@ -168,7 +168,9 @@ def read_model(folder: Path, encoder: Encoder, encoder_name: str = "") -> StemMo
             "trained with."
         )
         raise ModelFileError(msg)
+    generator = load_generator(folder, manifest)
     reference = _read_reference(folder, manifest) if manifest.calibrated else None
+    genes = _read_genes(folder, manifest)
     identity = {
         "name": manifest.name,
         "version": manifest.version,
@@ -184,9 +186,9 @@ def read_model(folder: Path, encoder: Encoder, encoder_name: str = "") -> StemMo
         manifest=manifest,
         symbols=tuple(manifest.symbols),
         ensembl=tuple(gene.ensembl for gene in manifest.panel),
-        genes=_read_genes(folder, manifest),
+        genes=genes,
         encoder=encoder,
-        generator=load_generator(folder, manifest),
+        generator=generator,
         schedule=Schedule(manifest.diffusion_steps, manifest.beta_start, manifest.beta_end),
         bands=None if reference is None else reference.bands,
         domain=None if reference is None else reference.domain,

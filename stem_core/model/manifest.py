@@ -265,9 +265,11 @@ def read_manifest(path: Path) -> Manifest:
         return Manifest.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the manifest"
+        where = ".".join(str(part) for part in first["loc"])
+        why = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
         msg = (
-            f"The model {path.parent.name} has a faulty manifest: {where}: {first['msg']}; "
+            f"The model {path.parent.name} has a faulty manifest: "
+            f"{f'{where}: ' if where else ''}{why}; "
             "install the model again or correct its config.json."
         )
         raise ModelFileError(msg) from error

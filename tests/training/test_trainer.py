@@ -38,7 +38,11 @@ def train(
     condition = random.normal(size=(views, 40, WIDTH)).astype(np.float32)
     target = random.normal(size=(40, GENES)).astype(np.float32)
     torch.manual_seed(0)
-    denoiser = Denoiser(DenoiserConfig(GENES, WIDTH, 1, 16, 2, symmetric=True))
+    denoiser = Denoiser(
+        DenoiserConfig(
+            genes=GENES, condition_width=WIDTH, depth=1, width=16, heads=2, symmetric=True
+        )
+    )
     made = train_denoiser(
         denoiser, Schedule(), target, condition if views > 1 else condition[0], None, settings,
         run, validate,  # type: ignore[arg-type]
