@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 import os
 import shlex
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from app.commands.options import Device, OptionalNumber, OptionalOut, WorkerCount
+from app.extras import require_packages
 from app.terminal import (
     BAD_INPUT,
     DONE,
@@ -20,15 +20,13 @@ from app.terminal import (
     TerminalOptions,
     one_line,
 )
-from stem_core.errors import SectionError, SettingsError, StemError, TrainingError, missing_extra
+from stem_core.errors import SectionError, SettingsError, StemError, TrainingError
 
 if TYPE_CHECKING:
     from stem_core.training.recipe import Recipe
     from stem_core.training.training_order import TrainingOrder
 
 __all__ = ["check_sections", "download_sections", "recipe_file", "train"]
-
-_PACKAGES = {"yaml": "pyyaml", "scanpy": "scanpy"}  # beyond what predicting needs
 
 
 def train(
@@ -75,7 +73,7 @@ def train(
         return train_together(terminal.arguments, processes, terminal.stream)
     try:
         file = recipe_file(recipe)
-        _require_packages()
+        require_packages("Training", "training", without=("tensorboard",))
         if data is not None and not data.is_dir():
             msg = f"The data folder {data} is not there; name the folder with the sections."
             raise SettingsError(msg)
@@ -207,12 +205,6 @@ def recipe_file(name_or_path: str) -> Path:
         f"{', '.join(found)}; another one is named by its path, such as ./{name_or_path}.yaml."
     )
     raise SettingsError(msg)
-
-
-def _require_packages() -> None:
-    absent = [what for name, what in _PACKAGES.items() if find_spec(name) is None]
-    if absent:
-        raise SettingsError(missing_extra("Training", " and ".join(absent), "training"))
 
 
 def _read(file: Path, changes: tuple[str, ...]) -> Recipe:

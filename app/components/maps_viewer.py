@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import streamlit as st
@@ -24,7 +24,6 @@ __all__ = [
     "Look",
     "Panel",
     "View",
-    "ViewerState",
     "maps_viewer",
 ]
 
@@ -35,23 +34,6 @@ MOST_POINTS = 2000
 
 
 _component = st.components.v2.component("stem_maps_viewer", css=viewer_style(), js=viewer_script())
-
-
-@dataclass(frozen=True)
-class ViewerState:
-    """What the browser tells.
-
-    Parameters
-    ----------
-    view
-        The part seen, told 300 ms after it last changed; None is all spots.
-    drawn
-        `{"kind": "lasso" | "box", "points": [[x_px, y_px], …], "turn": n}` in level-0 pixels, 3 to
-        2,000 points; the turn grows with each drawing.
-    """
-
-    view: View | None = None
-    drawn: dict[str, Any] | None = None
 
 
 def maps_viewer(
@@ -67,8 +49,8 @@ def maps_viewer(
     mode: str = "pan",
     height_px: int = 660,
     on_move: Callable[[View | None], None] = lambda view: None,
-) -> ViewerState:
-    """Show the maps and return what the browser told last.
+) -> dict[str, Any] | None:
+    """Show the maps and return what the user drew last, if anything.
 
     Parameters
     ----------
@@ -93,7 +75,13 @@ def maps_viewer(
     height_px
         Of the whole grid; more where panels would become too flat.
     on_move
-        Called with the part seen when the user has moved the maps.
+        Called with the part seen when the maps have been still for 300 ms; None is all spots.
+
+    Returns
+    -------
+    dict or None
+        `{"kind": "lasso" | "box", "points": [[x_px, y_px], …], "turn": n}` in level-0 pixels, 3 to
+        2,000 points; the turn grows with each drawing.
 
     Raises
     ------
@@ -130,7 +118,7 @@ def maps_viewer(
         on_view_change=tell_move,
         on_drawn_change=lambda: None,
     )
-    return ViewerState(_read_view(told.view, base), _read_drawn(told.drawn, base))
+    return _read_drawn(told.drawn, base)
 
 
 def _read_view(told: Any, base: str) -> View | None:

@@ -64,7 +64,13 @@ if asked.get("regions"):
     regions.append({"name": "Two parts", "colour": "#984ea3", "spots": [4000, 4001, 4002],
                     "polygons": [[[700, 1500], [900, 1500], [800, 1700]],
                                  [[700, 1800], [900, 1800], [800, 2000]]]})  # fmt: skip
-state = maps_viewer(
+
+
+def keep_view(seen: View | None) -> None:
+    st.session_state["view"] = seen
+
+
+drawn = maps_viewer(
     "viewer",
     base=base,
     slide={
@@ -81,11 +87,13 @@ state = maps_viewer(
     regions=regions,
     mode=asked.get("mode", "pan"),
     height_px=660,
+    on_move=keep_view,
 )  # fmt: skip
+view = st.session_state.get("view")
 if asked.get("echo") == "late":  # one move behind, as a busy server answers
     st.session_state["seen"] = st.session_state.get("told")
-    st.session_state["told"] = state.view and View(*map(round, vars(state.view).values()))
+    st.session_state["told"] = view and View(*map(round, vars(view).values()))
 elif "echo" in asked:
-    st.session_state["seen"] = state.view
-told = {"view": state.view and vars(state.view), "drawn": state.drawn}
+    st.session_state["seen"] = view
+told = {"view": view and vars(view), "drawn": drawn}
 st.html(f"<pre id='told' style='font-size:10px;overflow:hidden'>{json.dumps(told)}</pre>")
