@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("stem_core", "zoo", "app")
+PACKAGES = ("stem_core", "zoo", "app", "stem_in_a_browser")
 MAY_IMPORT = {
     "stem_core": {"stem_core"},
     "zoo": {"zoo", "stem_core"},
     "app": {"app", "zoo", "stem_core"},
+    "stem_in_a_browser": {"stem_core", "zoo", "app", "stem_in_a_browser"},
 }
 # The journey of a slide: later stages may import earlier ones. Training and evaluation come last,
 # but a measured section is compared by the figures of evaluation wherever that is done.

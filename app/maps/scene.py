@@ -10,17 +10,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.maps.layers import Layer
-from app.maps.panels import Look, Panel, View
+from app.maps.panels import COLOUR_SCALES, Look, Panel, View, panels_of
+from app.maps.picture_layout import MOST_MAPS
 from app.maps.pyramid import Tile
 from app.maps.runs import open_values
 from app.maps.tiles import slide_box, slide_description, thumbnail_box
 from app.maps.values import MapValues
 from stem_core.analysis.regions import Region
-from stem_core.errors import SlideError
+from stem_core.errors import SettingsError, SlideError
 from stem_core.prediction.result import Prediction
 from stem_core.slides.reading import Slide
 
-__all__ = ["Frame", "Map", "Scene", "frame_of", "scene_of_result", "scene_of_run"]
+__all__ = [
+    "Frame",
+    "Map",
+    "Scene",
+    "frame_of",
+    "scene_of_layers",
+    "scene_of_result",
+    "scene_of_run",
+]
 
 _FLATTEST, _TALLEST = 0.5, 1.4
 _MARGIN = 0.04  # of the spots' extent, as the viewer has it
@@ -205,6 +214,56 @@ def scene_of_result(
         **_of_result(prediction, values, panels), look=look, view=view, regions=tuple(regions),
         width_px=width_px, height_px=height_px, read=read,
     )  # fmt: skip
+
+
+def scene_of_layers(
+    prediction: Prediction,
+    layers: Sequence[str],
+    *,
+    colours: str = "Viridis",
+    opacity: float = 0.85,
+    own_range: bool = False,
+    view: View | None = None,
+    slide: Slide | None = None,
+) -> Scene:
+    """Gather layers of a result that are named by text, such as "mean:GNAS" or "domain".
+
+    Parameters
+    ----------
+    prediction
+        Result.
+    layers
+        One to six names of layers.
+    colours
+        Colour scale, one of `app.maps.panels.COLOUR_SCALES` in any case.
+    opacity
+        Of the spots, above 0 and up to 1.
+    own_range
+        Give each map a colour range of its own, instead of one for each unit.
+    view, slide
+        As `scene_of_result`.
+
+    Raises
+    ------
+    SettingsError
+        More than six layers, one that the result does not have, or a value out of range.
+    SlideError
+        The slide is another than the one that was predicted.
+    """
+    if not 1 <= len(layers) <= MOST_MAPS:
+        msg = f"1 to {MOST_MAPS} maps are drawn at once, not {len(layers)}; name other layers."
+        raise SettingsError(msg)
+    if not 0 < opacity <= 1:
+        msg = f"The opacity {opacity:g} is not between 0 and 1; choose one like 0.85."
+        raise SettingsError(msg)
+    scale = next((s for s in COLOUR_SCALES if s.lower() == colours.lower()), None)
+    if scale is None:
+        msg = f"There are no colours {colours!r}; choose one of {', '.join(COLOUR_SCALES)}."
+        raise SettingsError(msg)
+    values = MapValues(prediction)
+    shown = [values.parse(layer) for layer in layers]
+    panels = panels_of(values, shown, scale, (1, 99), shared=not own_range)
+    return scene_of_result(prediction, values, panels, Look(opacity), view, (), slide)
 
 
 def _of_result(

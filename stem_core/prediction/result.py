@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Prediction",
     "clean_text",
+    "from_anndata",
     "prediction_facts",
     "read_prediction",
     "run_record_json",
@@ -283,8 +284,7 @@ def read_prediction(path: Path) -> Prediction:
     from anndata import read_h5ad
 
     try:
-        adata = read_h5ad(path)
-        return _from_anndata(adata)
+        return _prediction_of(read_h5ad(path))
     except FileNotFoundError as error:
         msg = f"There is no file {path}; run the prediction again or name the right folder."
         raise OutputError(msg) from error
@@ -302,7 +302,21 @@ def unreadable(path: Path, error: Exception) -> OutputError:
     return OutputError(msg)
 
 
-def _from_anndata(adata: AnnData) -> Prediction:
+def from_anndata(adata: AnnData) -> Prediction:
+    """Return the prediction that `to_anndata` turned into this table.
+
+    Raises
+    ------
+    OutputError
+        The table is no prediction of this program, or parts of it are gone.
+    """
+    try:
+        return _prediction_of(adata)
+    except (KeyError, ValueError, TypeError, StopIteration) as error:
+        raise unreadable(Path("This AnnData"), error) from error
+
+
+def _prediction_of(adata: AnnData) -> Prediction:
     return Prediction(
         **prediction_facts(adata.obs, adata.var, adata.uns),
         mean=np.asarray(adata.X, dtype=np.float32),
