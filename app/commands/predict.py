@@ -6,7 +6,6 @@ import csv
 import io
 import logging
 import shlex
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -190,7 +189,7 @@ class _Run:
 class _Outcome:
     """How a slide ended; a row of the summary."""
 
-    state: Literal["waiting", "done", "skipped", "failed"] = "waiting"
+    state: Literal["waiting", "done", "skipped", "kept", "failed"] = "waiting"
     n_spots: int | None = None
     elapsed_s: float | None = None
     error: str = ""
@@ -208,10 +207,11 @@ class _SlideWorker:
 
     def predict(self, task: SlideTask) -> _Outcome:
         """Predict a slide and write the result, unless it is finished already."""
+        from app.spots import domain_words
         from stem_core.prediction.export import claim_output_dir, write_prediction
         from stem_core.slides.tissue import find_tissue
 
-        run, started = self.run, time.monotonic()
+        run = self.run
         overwrite = run.overwrite or (run.resume and _is_unfinished(task.folder))
         with self._open(task) as slide:
             slide.require_mpp()
@@ -234,9 +234,13 @@ class _SlideWorker:
                 bar.close()
         prediction = replace(prediction, run={**prediction.run, "command": run.command})
         write_prediction(prediction, task.folder, overwrite=overwrite)
+        words, far = domain_words(prediction.domain_distance)
+        if far:
+            self.terminal.warn(f"{task.slide.name}: {words}")
+        spots_words = f"{len(spots)} spot{'s' if len(spots) > 1 else ''}"
         return _Outcome(
-            "done", len(spots), time.monotonic() - started,
-            sentence=f"Predicted {len(prediction.symbols)} genes at {len(spots)} spots of "
+            "done", len(spots), prediction.run["elapsed_s"],
+            sentence=f"Predicted {len(prediction.symbols)} genes at {spots_words} of "
             f"{task.slide.name} with {run.entry.name}: {task.folder}",
         )  # fmt: skip
 
@@ -288,6 +292,7 @@ class _SlideWorker:
 
 def _predict_several(worker: _SlideWorker, tasks: Sequence[SlideTask], out: Path) -> int:
     """Predict slides one after the other; the summary is true after each of them."""
+    from app.commands.recorded_runs import OtherSettingsError
     from stem_core.prediction.export import claim_output_dir
 
     terminal = worker.terminal
@@ -306,6 +311,13 @@ def _predict_several(worker: _SlideWorker, tasks: Sequence[SlideTask], out: Path
             continue
         except (KeyboardInterrupt, Cancelled):
             return _say_interrupted(terminal, outcomes)
+        except OtherSettingsError as error:
+            code, record = max(code, BAD_INPUT), error.record
+            outcomes[place] = _Outcome(
+                "kept", record.spots.n, record.elapsed_s, error=one_line(error)
+            )
+            terminal.say(f"Kept the result of {task.slide.name}: {one_line(error)}")
+            continue
         except StemError as error:
             if error is worker.model_error:
                 raise
@@ -321,18 +333,22 @@ def _predict_several(worker: _SlideWorker, tasks: Sequence[SlideTask], out: Path
         terminal.say(f"Failed {task.slide.name}: {reason}")
     _write_summary(out, tasks, outcomes)
     count = Counter(outcome.state for outcome in outcomes)
+    kept = f", {count['kept']} kept with other settings" if count["kept"] else ""
     terminal.say(
         f"{len(tasks)} slides: {count['done']} predicted, {count['skipped']} skipped, "
-        f"{count['failed']} failed. Summary: {out / SUMMARY_FILE}\nFor research use only."
+        f"{count['failed']} failed"
+        f"{kept}. Summary: {out / SUMMARY_FILE}\nFor research use only."
     )
-    if count["failed"]:
+    for state, words in (("failed", "failed"), ("kept", "have a result with other settings")):
         pairs = zip(tasks, outcomes, strict=True)
-        failed = [task.slide.name for task, outcome in pairs if outcome.state == "failed"]
-        more = len(failed) - _NAMED_FAILURES
-        terminal.fail(
-            f"{len(failed)} of {len(tasks)} slides failed: {', '.join(failed[:_NAMED_FAILURES])}"
-            f"{f' and {more} more' if more > 0 else ''}. {out / SUMMARY_FILE} says why."
-        )
+        names = [task.slide.name for task, outcome in pairs if outcome.state == state]
+        more = len(names) - _NAMED_FAILURES
+        if names:
+            terminal.fail(
+                f"{len(names)} of {len(tasks)} slides {words}: "
+                f"{', '.join(names[:_NAMED_FAILURES])}{f' and {more} more' if more > 0 else ''}. "
+                f"{out / SUMMARY_FILE} says why."
+            )
     return code
 
 

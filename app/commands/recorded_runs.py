@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from stem_core.slides.spots import Spots
     from zoo.registry import InstalledModel
 
-__all__ = ["RunRecord", "WantedRun", "read_finished", "read_run", "same_model"]
+__all__ = [
+    "OtherSettingsError",
+    "RunRecord",
+    "WantedRun",
+    "read_finished",
+    "read_run",
+    "same_model",
+]
 
 
 class _Record(BaseModel):
@@ -102,6 +109,14 @@ def same_model(record: RunRecord, entry: InstalledModel) -> bool:
     ) and record.model.weights_sha256 == file_sha256(entry.folder / "model.safetensors")
 
 
+class OtherSettingsError(OutputError):
+    """A finished result has other settings than those asked for; `record` is its run record."""
+
+    def __init__(self, message: str, record: RunRecord) -> None:
+        super().__init__(message)
+        self.record = record
+
+
 @dataclass(frozen=True)
 class WantedRun:
     """Run that was asked for, to compare with a finished one.
@@ -181,7 +196,7 @@ def read_finished(
 
     Raises
     ------
-    OutputError
+    OtherSettingsError
         A result with other settings is there and may not be replaced.
     """
     from stem_core.prediction.export import FILE_NAMES
@@ -203,4 +218,4 @@ def read_finished(
         f"The folder {folder} holds a finished result with other settings "
         f"({'; '.join(differing)}). Name another folder, or replace the result (--overwrite)."
     )
-    raise OutputError(msg)
+    raise OtherSettingsError(msg, record)
