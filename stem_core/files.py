@@ -86,7 +86,9 @@ def unwritable(path: Path, error: BaseException, advice: str = _ADVICE) -> Outpu
     number = getattr(error, "errno", None)
     if number == errno.ENOENT and not path.parent.exists():
         advice = f"Make the folder {path.parent} first, or name another place."
-    if number in (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR) and path.exists():
+    if number == errno.EISDIR:
+        return OutputError(f"{path} cannot be written: it is a folder. Name a file.")
+    if number in (errno.ENOTEMPTY, errno.EEXIST) and path.exists():
         return OutputError(f"{path} exists already. Name another place.")
     reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["?"])[0]
     made = OutputError(f"{path} cannot be written ({reason}). {advice}")

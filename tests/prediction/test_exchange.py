@@ -96,7 +96,7 @@ def test_genes_and_places_that_cannot_be(tmp_path: Path) -> None:
             write_qupath(prediction, tmp_path / "q.geojson", genes=genes)
     with pytest.raises(OutputError, match="Make the folder"):
         write_qupath(prediction, tmp_path / "no" / "q.geojson")
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="it is a folder"):
         write_qupath(prediction, tmp_path)
     assert not list(tmp_path.iterdir())
 
