@@ -262,13 +262,13 @@ def test_predict_lays_spots_out_as_the_model_was_trained(
     quick = ["--steps", "2", "--samples", "2"]
     done = stem(*arguments, *quick, "--out", tmp_path / "own")
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    assert "These spots" not in done.stderr
     spots = read_prediction(tmp_path / "own" / "prediction.h5ad").spots
     assert (spots.source, spots.pitch_um, spots.diameter_um) == ("st", 200.0, 100.0)
 
     other = stem(*arguments, *quick, "--out", tmp_path / "other", "--layout", "visium")
     assert other.returncode == 0, other.stderr
-    assert other.stderr.startswith("Warning: These spots (Visium: 55 µm, 100 µm apart) are unlike")
+    assert "Warning: These spots (Visium: 55 µm, 100 µm apart) are unlike" in other.stderr
     spots = read_prediction(tmp_path / "other" / "prediction.h5ad").spots
     assert (spots.source, spots.pitch_um, spots.diameter_um) == ("visium", 100.0, 55.0)
 
