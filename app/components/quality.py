@@ -73,9 +73,11 @@ def expected_quality(manifest: Manifest, quality: Quality) -> str:
             )
     if quality.preset == "published":
         versus = curve.against_published
+        side = "lower" if versus.pcc_all > 0 else "higher"
         return (
-            f"On {versus.spots} spots kept aside it gave the same as standard: PCC lower by "
-            f"{max(0.0, versus.pcc_all):.3f}, CRPS of single draws × {1 / versus.crps_ratio:.2f}."
+            f"Compared with standard on {versus.spots} spots kept aside: PCC {side} by "
+            f"{abs(versus.pcc_all):.3f}, CRPS of single draws × {1 / versus.crps_ratio:.2f} (below "
+            "1 is better)."
         )
     return ""
 
