@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
+from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.schedule import Schedule
 from stem_core.evaluation.speed import (
     PUBLISHED,
@@ -17,8 +17,9 @@ from stem_core.evaluation.speed import (
     time_published,
     time_size,
 )
+from stem_core.model.config import PUBLISHED_PRESETS, DenoiserConfig
 from stem_core.prediction.predictor import Predictor, choose_device
-from stem_core.prediction.settings import FALLBACK_PRESETS, SamplingSettings
+from stem_core.prediction.settings import SamplingSettings
 from zoo.loader import load_model
 from zoo.registry import find_model, list_models
 
@@ -65,20 +66,17 @@ def benchmark_sampler(
     for name in names:
         say(f"{name}: published procedure")
         if name == PUBLISHED_SIZE:
-            size = DenoiserSize()
+            size = DenoiserConfig()
             published = time_published(Denoiser(size).to(where).eval(), Schedule(), where)
-            presets = FALLBACK_PRESETS
+            presets = PUBLISHED_PRESETS
         else:
             model = load_model(folders[name])
             predictor = Predictor(model, device)
             published = time_published(model.generator.denoiser, model.schedule, where)
-            presets = {
-                preset: SamplingSettings(**getattr(model.manifest.presets, preset).model_dump())
-                for preset in _PRESETS
-            }
+            presets = model.manifest.presets
         timed[name] = {"published": (published, PUBLISHED)}
         for preset in _PRESETS:
-            settings = presets[preset]
+            settings = getattr(presets, preset).settings()
             say(f"{name}: {preset}")
             timing = (
                 time_size(size, settings, where)

@@ -6,10 +6,10 @@ import platform
 import sqlite3
 import time
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from app.extras import absent_packages, packages_of
 from app.terminal import one_line
 from stem_core.errors import EncoderMissingError, StemError
 
@@ -26,7 +26,6 @@ _PACKAGES = (
     "huggingface-hub",
     "safetensors",
 )
-_PAGE_PACKAGES = ("streamlit", "starlette", "uvicorn", "plotly", "dbos", "sqlalchemy")
 _TRIAL_SIDE = 768
 
 
@@ -152,9 +151,9 @@ def _folders(problems: list[str]) -> dict[str, str]:
 
 def _pages(problems: list[str]) -> dict[str, str]:
     """Look at what only the web pages need; an installation without the extra `app` is whole."""
-    found = {name: version(name) for name in _PAGE_PACKAGES if find_spec(name)}
-    absent = [name for name in _PAGE_PACKAGES if name not in found]
-    if len(absent) == len(_PAGE_PACKAGES):
+    needed, absent = packages_of("app"), absent_packages("app")
+    found = {name: version(name) for name in needed if name not in absent}
+    if not found:
         return {"pages": 'not installed; pip install "stem-in-a-browser[app]" adds them'}
     found["SQLite"] = sqlite3.sqlite_version
     if absent:

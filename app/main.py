@@ -6,8 +6,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.components.wording import NOTICE
 from app.state import start_session
+from stem_core.constants import NOTICE
 
 # An icon of our own: browsers fetch Streamlit's from another server.
 ICON = Path(__file__).with_name("icon.svg")

@@ -31,7 +31,7 @@ from app.uploads import UploadWriter, max_upload_bytes
 from stem_core.errors import JobError, OutputError, StemError
 from stem_core.prediction.export import FILE_NAMES, zip_prediction
 
-__all__ = ["app", "download_address", "upload_address"]
+__all__ = ["app", "upload_address"]
 
 ARCHIVE_NAME = "result.zip"
 _WRITE_BYTES = 4 << 20
@@ -40,11 +40,6 @@ _WRITE_BYTES = 4 << 20
 def upload_address() -> str:
     """Return the path that takes uploads: PUT, the file as the body, `?name=` its name."""
     return "/api/uploads"
-
-
-def download_address(job_id: str, name: str = ARCHIVE_NAME) -> str:
-    """Return the path that gives a file of a finished run's result."""
-    return f"/api/runs/{job_id}/{name}"
 
 
 async def _take_upload(request: Request) -> Response:

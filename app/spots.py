@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
+from stem_core.model.config import LayoutKind, SpotLayout
 from stem_core.slides.spots import Spots, lay_out_spots, read_spots
 
 if TYPE_CHECKING:
     from stem_core.slides.reading import Slide
     from stem_core.slides.tissue import TissueMask
-    from zoo.manifest import Layout
 
-__all__ = ["layout_words", "place_spots", "platform_name", "unlike_training"]
+__all__ = ["domain_words", "layout_words", "place_spots", "platform_name", "unlike_training"]
 
 _PLATFORMS = {"visium": "Visium", "st": "ST", "grid": "square grid"}
 _UNLIKE = 0.25
+_MANY_FAR = 0.25  # where 5 % are usual
 
 
 def place_spots(
     slide: Slide,
     tissue: TissueMask,
-    trained_on: Layout,
+    trained_on: SpotLayout,
     *,
     file: Path | None = None,
-    layout: Literal["visium", "st", "grid"] | None = None,
+    layout: LayoutKind | None = None,
     pitch_um: float | None = None,
 ) -> Spots:
     """Return the measured spots of a file, or spots laid out on the tissue.
@@ -64,7 +68,7 @@ def place_spots(
     return lay_out_spots(slide, tissue, layout, pitch_um=pitch_um, diameter_um=diameter_um)
 
 
-def unlike_training(spots: Spots, trained_on: Layout) -> str | None:
+def unlike_training(spots: Spots, trained_on: SpotLayout) -> str | None:
     """Return a warning if the spots are unlike those the model was trained on, else None.
 
     The distance of neighbours and the spot diameter may differ by a quarter; measured spots are
@@ -88,6 +92,37 @@ def unlike_training(spots: Spots, trained_on: Layout) -> str | None:
     )
 
 
+def domain_words(domain: NDArray[np.float32] | None) -> tuple[str, bool]:
+    """Describe how unlike the training tissue the spots look.
+
+    Parameters
+    ----------
+    domain
+        Domain distance of each spot, (N,); None of a model that has none.
+
+    Returns
+    -------
+    str, bool
+        The sentences, and whether so many spots are far that they are a warning.
+    """
+    if domain is None:
+        return (
+            "Nothing here tells how far this tissue is from what the model was trained on: the "
+            "model came without the statistics of its training tissue."
+        ), False
+    far = float((domain > 1).mean())
+    words = (
+        f"Domain distance: median {np.median(domain):.2f}; {100 * far:.0f}\u00a0% of the spots are "
+        "above 1. At 1 a spot looks as unusual as the most unusual 5\u00a0% of the training spots."
+    )
+    if far <= _MANY_FAR:
+        return words, False
+    return (
+        "Much of this tissue looks unlike what the model was trained on, so take its values with "
+        f"care. {words}"
+    ), True
+
+
 def _differs(value: float | None, reference: float) -> bool:
     return value is not None and abs(value / reference - 1) > _UNLIKE
 
@@ -97,7 +132,7 @@ def platform_name(kind: str) -> str:
     return _PLATFORMS.get(kind, kind)
 
 
-def layout_words(layout: Layout) -> str:
+def layout_words(layout: SpotLayout) -> str:
     """Return a training layout in words."""
     return (
         f"{platform_name(layout.kind)}, {layout.spot_diameter_um:g} µm spots, "

@@ -66,7 +66,7 @@ def train_together(arguments: Sequence[str], processes: int, stream: TextIO) -> 
         while any(p.poll() is None for p in running) and not any(p.poll() for p in running):
             time.sleep(_POLL_S)
         if any(p.poll() in (BAD_INPUT, FAULT) for p in running):
-            _wait(running, _WORDS_S)  # a fault that all see is told by one of them, maybe not yet
+            _wait(running, _WORDS_S)  # one process reports a fault that all see, maybe not yet
         ended = [i for i, p in enumerate(running) if p.returncode]
     except KeyboardInterrupt:
         _end(running)

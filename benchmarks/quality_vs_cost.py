@@ -36,22 +36,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
+from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.schedule import Schedule
 from stem_core.evaluation.metrics import crps, evaluate_arrays, relative_variance_difference
+from stem_core.model.card import model_card
+from stem_core.model.config import DenoiserConfig
+from stem_core.model.manifest import Manifest
 from stem_core.prediction.sampling import draw_expression, draw_targets, spread
 from stem_core.prediction.settings import SamplingSettings
-from stem_core.training.fit import Fitted
+from stem_core.training.distributed import DistributedContext
+from stem_core.training.fit import TrainedModel
 from stem_core.training.hest import log_counts
 from stem_core.training.plan import FINAL, Plan, Split, make_plan
-from stem_core.training.ranks import Ranks
 from stem_core.training.recipe_file import read_recipe
-from zoo.card import model_card
-from zoo.conditions import recipe_encoder
-from zoo.manifest import Manifest
-from zoo.material import Material
-from zoo.train import fit_split
-from zoo.training_order import TrainingOrder
+from stem_core.training.section_store import SectionStore, recipe_encoder
+from stem_core.training.train import fit_split
+from stem_core.training.training_order import TrainingOrder
 
 log = logging.getLogger("quality_vs_cost")
 Array = NDArray[np.float32]
@@ -88,7 +88,7 @@ def label(how: SamplingSettings) -> str:
 class KnowsOnlyWhite(Denoiser):
     """A denoiser of velocity 0: exact for white data, which any sampler then draws unchanged."""
 
-    def __init__(self, size: DenoiserSize) -> None:
+    def __init__(self, size: DenoiserConfig) -> None:
         nn.Module.__init__(self)
         self.size = size
         self.precision = nn.Parameter(torch.zeros(()))
@@ -136,7 +136,7 @@ class Draws:
 
 
 @lru_cache
-def white_variance(size: DenoiserSize, how: SamplingSettings) -> float:
+def white_variance(size: DenoiserConfig, how: SamplingSettings) -> float:
     """Variance of draws through `KnowsOnlyWhite`, from many; 1 but for solvers' own errors."""
     spots = int(np.clip(200_000 // how.steps, 200, 2000))
     label = torch.zeros(spots, size.condition_width)
@@ -149,7 +149,7 @@ def white_variance(size: DenoiserSize, how: SamplingSettings) -> float:
 class Fold:
     """A fitted fold and its held-out section."""
 
-    fitted: Fitted
+    fitted: TrainedModel
     condition: Array
     lattice: Array
     measured: Array
@@ -183,9 +183,9 @@ class Fold:
         s_per_spot = (time.perf_counter() - started) / len(self.ids)
         white, variance = np.zeros_like(samples), 1.0
         if control:
-            white = through(KnowsOnlyWhite(generator.denoiser.size))
+            white = through(KnowsOnlyWhite(generator.denoiser.config))
             few = replace(how, samples=min(how.samples, 20))
-            variance = white_variance(generator.denoiser.size, few)
+            variance = white_variance(generator.denoiser.config, few)
         return Draws(samples, white, mean.numpy(), variance, s_per_spot)
 
 
@@ -258,10 +258,10 @@ def fit_fold(order: TrainingOrder, plan: Plan, split: Split) -> Fold:
     """Train without a section."""
     encoder = recipe_encoder(order.recipe, order.data)
     folder = order.sections
-    material = Material(order.recipe, folder, order.work / "embeddings", encoder, log.info)
-    panel, fitted = fit_split(order, plan, split, material, Ranks())
+    store = SectionStore(order.recipe, folder, order.work / "embeddings", encoder, log.info)
+    panel, fitted = fit_split(order, plan, split, store, DistributedContext())
     (held_out,) = split.test
-    test, seen = material.section(held_out), material.condition(held_out)
+    test, seen = store.section(held_out), store.condition(held_out)
     return Fold(
         fitted, seen.spots, seen.lattice, log_counts(test, panel), list(test.counts.obs_names)
     )

@@ -20,12 +20,13 @@ import time
 import numpy as np
 import torch
 
-from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
+from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.schedule import Schedule
-from stem_core.training.journal import TrainingProgress
-from stem_core.training.ranks import joined_ranks
+from stem_core.model.config import DenoiserConfig
+from stem_core.training.distributed import joined_ranks
 from stem_core.training.settings import DenoiserTraining
 from stem_core.training.trainer import TrainingRun, train_denoiser
+from stem_core.training.training_log import TrainingProgress
 
 WARM_UP = 4
 
@@ -44,7 +45,9 @@ def train(steps: int) -> None:
 
     with joined_ranks("cpu") as ranks:
         torch.manual_seed(0)
-        denoiser = Denoiser(DenoiserSize(200, 256, 4, 128, 4))
+        denoiser = Denoiser(
+            DenoiserConfig(genes=200, condition_width=256, depth=4, width=128, heads=4)
+        )
         run = TrainingRun(ranks=ranks, progress=tell)
         train_denoiser(denoiser, Schedule(), target, condition, None, settings, run)
     if ranks.first:

@@ -1,11 +1,14 @@
-"""Files are whole or not there."""
+"""Files and folders are complete or absent."""
 
+import errno
+import os
 from pathlib import Path
 from threading import Barrier, Thread
 
 import pytest
 
-from stem_core.files import written_whole
+from stem_core.errors import OutputError
+from stem_core.files import atomic_directory, atomic_write
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
@@ -13,13 +16,13 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     for only_writer in (False, True):
         path.write_text("before")
         with pytest.raises(ValueError, match="half"):
-            with written_whole(path, only_writer=only_writer) as aside:
-                aside.write_text("aft")
+            with atomic_write(path, only_writer=only_writer) as temporary:
+                temporary.write_text("aft")
                 msg = "half"
                 raise ValueError(msg)
         assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a.txt", "before")]
-        with written_whole(path, only_writer=only_writer) as aside:
-            aside.write_text("after")
+        with atomic_write(path, only_writer=only_writer) as temporary:
+            temporary.write_text("after")
             assert path.read_text() == "before"
         assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a.txt", "after")]
 
@@ -28,7 +31,7 @@ def test_two_writers_do_not_mix(tmp_path: Path) -> None:
     path, together = tmp_path / "a.txt", Barrier(2)
 
     def write(letter: str) -> None:
-        with written_whole(path) as aside, aside.open("w") as file:
+        with atomic_write(path) as temporary, temporary.open("w") as file:
             together.wait()
             for _ in range(1000):
                 file.write(letter)
@@ -46,7 +49,34 @@ def test_two_writers_do_not_mix(tmp_path: Path) -> None:
 
 def test_what_a_killed_writer_left_is_written_over(tmp_path: Path) -> None:
     (tmp_path / ".a.txt.partial").write_text("left by a killed process, and longer")
-    with written_whole(tmp_path / "a.txt", only_writer=True) as aside:
-        aside.write_text("new")
+    with atomic_write(tmp_path / "a.txt", only_writer=True) as temporary:
+        temporary.write_text("new")
     assert (tmp_path / "a.txt").read_text() == "new"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_full_disk_becomes_one_sentence_that_keeps_its_number(tmp_path: Path) -> None:
+    with pytest.raises(
+        OutputError, match=r"a\.txt cannot be written \(No space left.*\)\. Buy"
+    ) as caught:
+        with atomic_write(tmp_path / "a.txt", advice="Buy a disk."):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert caught.value.errno == errno.ENOSPC
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "folder"
+    with atomic_directory(path) as temporary:
+        (temporary / "old").touch()
+        assert not path.exists()
+    with pytest.raises(OutputError, match="exists already"), atomic_directory(path):
+        pass
+    with pytest.raises(ValueError, match="half"), atomic_directory(path, replace=True):
+        msg = "half"
+        raise ValueError(msg)
+    assert [p.name for p in path.iterdir()] == ["old"]
+    with atomic_directory(path, replace=True) as temporary:
+        (temporary / "new").touch()
+    assert [p.name for p in path.iterdir()] == ["new"]
+    assert [p.name for p in path.parent.iterdir()] == ["folder"]

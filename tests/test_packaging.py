@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+PACKAGES = ("stem_core", "zoo", "app", "stem_in_a_browser")
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT_S = 240.0
 WEB_PACKAGES = ("streamlit", "starlette", "uvicorn", "plotly", "dbos", "sqlalchemy")
@@ -75,16 +76,16 @@ def stem(site: Path, cwd: Path, *arguments: str) -> subprocess.CompletedProcess[
 def test_the_wheel_holds_what_runs_and_nothing_else(wheel: Path) -> None:
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     tracked = subprocess.run(
-        ["git", "ls-files", "stem_core", "zoo", "app"],
+        ["git", "ls-files", *PACKAGES],
         cwd=ROOT, capture_output=True, text=True, check=False,
     ).stdout.split()  # fmt: skip
     assert names >= {"zoo/registry.json", "zoo/recipes/her2st-breast.yaml", "app/theme.toml"}
-    assert {f"{package}/py.typed" for package in ("stem_core", "zoo", "app")} <= names
+    assert {f"{package}/py.typed" for package in PACKAGES} <= names
     for model in ("her2st-breast", "mouse-olfactory-bulb"):
         assert f"zoo/models/{model}/model.safetensors" in names
     if tracked:  # not in an unpacked archive
         assert set(tracked) <= names
-    assert {name.split("/")[0] for name in names} == {"stem_core", "zoo", "app"}
+    assert {name.split("/")[0] for name in names} == set(PACKAGES)
     assert wheel.stat().st_size < 60e6
 
 

@@ -11,15 +11,16 @@ import torch
 import yaml
 
 from stem_core.encoders.compact import CompactTrunk, save_compact_encoder
-from stem_core.encoders.condition import ConditionSpec, condition_groups, condition_width
+from stem_core.encoders.condition import condition_groups, condition_width
 from stem_core.evaluation.baselines import fit_ridge
 from stem_core.evaluation.metrics import evaluate_arrays
-from stem_core.training.conditional_mean import MeanTraining, TrainingSection
+from stem_core.model.config import ConditionConfig
+from stem_core.training.conditional_mean import RegressionTraining, TrainingSection
 from stem_core.training.fit import FitSettings, fit
+from stem_core.training.held_out import HeldOutResult
+from stem_core.training.model_folder import write_model_folder
 from stem_core.training.recipe_file import parse_recipe
 from stem_core.training.settings import DenoiserTraining
-from zoo.folder import write_model_folder
-from zoo.held_out import HeldOutResult
 
 ROOT = Path(__file__).parents[1]
 GENES = 24
@@ -39,12 +40,12 @@ def write_tiny_model(folder: Path, *, name: str = "tiny-test") -> Path:
         "survey_pitch_um": 100.0,
         "context_um": [150.0],
     }
-    raw["manifest"]["title"] = "Tiny test model"
+    raw["title"] = "Tiny test model"
     recipe = parse_recipe(raw, "tiny.yaml")
     folder.mkdir(parents=True)
     torch.manual_seed(0)
     encoder = save_compact_encoder(CompactTrunk(), folder / "encoder.safetensors")
-    spec = ConditionSpec(100.0, 64, 100.0, (150.0,))
+    spec = ConditionConfig(side_um=100.0, size_px=64, survey_pitch_um=100.0, context_um=(150.0,))
     random = np.random.default_rng(0)
     width = condition_width(spec, encoder.width)
     condition = random.normal(size=(60, width)).astype(np.float32)
@@ -52,7 +53,7 @@ def write_tiny_model(folder: Path, *, name: str = "tiny-test") -> Path:
     target = np.log2(1 + counts)
     section = np.repeat([0, 1, 2], 20)
     settings = FitSettings(
-        mean=MeanTraining(networks=2, hidden=16, bottleneck=8, epochs=2),
+        mean=RegressionTraining(networks=2, hidden=16, bottleneck=8, epochs=2),
         denoiser=DenoiserTraining(steps=20, batch=8, noises=2),
         depth=1,
         width=32,

@@ -4,43 +4,44 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pandas as pd
-from safetensors.torch import save
 from torch import Tensor
 
-from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
+from stem_core.constants import UNITS
+from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.schedule import Schedule
 from stem_core.encoders.catalogue import encoder_facts
-from stem_core.errors import ModelFileError, OutputError, SettingsError
-from stem_core.prediction.model import Generator
-from stem_core.prediction.settings import FALLBACK_PRESETS
-from zoo.card import model_card
+from stem_core.errors import ModelFileError, SettingsError
+from stem_core.model.config import (
+    LAYOUTS,
+    PUBLISHED_PRESETS,
+    DenoiserConfig,
+    Licences,
+    ModelCard,
+    SpotLayout,
+)
+from stem_core.model.folder import check_model, write_model
+from stem_core.model.manifest import HeldOut, Manifest
+from stem_core.model.stem_model import Generator
 from zoo.checkpoint import Checkpoint, read_checkpoint
 from zoo.entries import ModelEntry
-from zoo.folder import describe_denoiser
-from zoo.loader import check_model
-from zoo.manifest import HeldOut, Layout, Licences, Manifest
 
 __all__ = ["ModelFacts", "convert_checkpoint", "convert_entry", "facts_from_entry", "read_genes"]
 
 _PAIR = ("uni", "conch")  # the publication's encoders, in its order
 _HEAD_WIDTH = 64  # as published; the number of heads cannot be read off the weights
 _MOST_GENES = 20_000
-_VISIUM = Layout(kind="visium", pitch_um=100.0, spot_diameter_um=55.0)
 _UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True)
-class ModelFacts:
+class ModelFacts(ModelCard):
     """What a manifest says that no checkpoint does."""
 
-    name: str
     title: str = ""
     version: str = _UNKNOWN
     tissue: str = _UNKNOWN
@@ -48,44 +49,25 @@ class ModelFacts:
     species: str = _UNKNOWN
     platform: str = _UNKNOWN
     disease: str = _UNKNOWN
+    licences: Licences = Licences(code=_UNKNOWN, weights=_UNKNOWN, data=_UNKNOWN)
+    citation: str = _UNKNOWN
     encoders: tuple[str, ...] = _PAIR
-    layout: Layout = _VISIUM
+    layout: SpotLayout = LAYOUTS["visium"]
     patch_um: float = 112.0
     panel_rule: str = "As given with the checkpoint."
     training_slides: tuple[str, ...] = ()
-    held_out: HeldOut = field(
-        default_factory=lambda: HeldOut(
-            protocol="Not measured here.",
-            note="Nothing is known here of how well this model does on new sections.",
-        )
+    held_out: HeldOut = HeldOut(
+        protocol="Not measured here.",
+        note="Nothing is known here of how well this model does on new sections.",
     )
-    licences: Licences = field(
-        default_factory=lambda: Licences(code=_UNKNOWN, weights=_UNKNOWN, data=_UNKNOWN)
-    )
-    citation: str = _UNKNOWN
 
 
 def facts_from_entry(entry: ModelEntry) -> ModelFacts:
     """Take the facts from an entry of the registry that is to be converted."""
     assert entry.convert is not None
-    how = entry.convert
-    return ModelFacts(
-        name=entry.name,
-        title=entry.title,
-        version=entry.version,
-        tissue=entry.tissue,
-        organ=entry.organ,
-        species=entry.species,
-        platform=entry.platform,
-        disease=entry.disease,
-        encoders=entry.encoders,
-        layout=how.layout,
-        patch_um=how.patch_um,
-        panel_rule=how.panel_rule,
-        training_slides=how.training_slides,
-        held_out=entry.held_out,
-        licences=entry.licences,
-        citation=entry.citation,
+    how = entry.convert.model_dump(exclude={"checkpoint", "genes"})
+    return ModelFacts.model_validate(
+        {**entry.card(), "encoders": entry.encoders, "held_out": entry.held_out, **how}
     )
 
 
@@ -160,16 +142,7 @@ def convert_checkpoint(
     generator = Generator(
         denoiser, None, condition_width=size.condition_width, projected_width=None
     )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        tensors = {k: v.contiguous().clone() for k, v in generator.state_dict().items()}
-        (out / "model.safetensors").write_bytes(save(tensors, metadata={"format": "pt"}))
-        _gene_table(symbols).to_csv(out / "genes.csv")
-        (out / "README.md").write_text(model_card(manifest), encoding="utf-8")
-        (out / "config.json").write_text(manifest.model_dump_json(indent=1) + "\n", "utf-8")
-    except OSError as error:
-        msg = f"The folder {out} cannot be written ({error.strerror or error}); name another one."
-        raise OutputError(msg) from error
+    write_model(out, manifest, generator, _gene_table(symbols))
     return check_model(out)
 
 
@@ -201,7 +174,7 @@ def read_genes(path: Path) -> list[str]:
     return symbols
 
 
-def _size_of(read: Checkpoint, name: str, heads: int | None) -> DenoiserSize:
+def _size_of(read: Checkpoint, name: str, heads: int | None) -> DenoiserConfig:
     """Read the denoiser's size off the shapes of its tensors."""
 
     def shape(key: str, dimensions: int) -> tuple[int, ...]:
@@ -226,7 +199,7 @@ def _size_of(read: Checkpoint, name: str, heads: int | None) -> DenoiserSize:
             "give the model's number with --heads."
         )
         raise SettingsError(msg)
-    return DenoiserSize(
+    return DenoiserConfig(
         genes=genes,
         condition_width=condition_width,
         depth=max(numbers) + 1,
@@ -238,7 +211,7 @@ def _size_of(read: Checkpoint, name: str, heads: int | None) -> DenoiserSize:
     )
 
 
-def _encoders(facts: ModelFacts, size: DenoiserSize) -> list[dict[str, object]]:
+def _encoders(facts: ModelFacts, size: DenoiserConfig) -> list[dict[str, object]]:
     known = [(name, encoder_facts(name)) for name in facts.encoders]
     if unknown := [name for name, found in known if found is None]:
         msg = f"There is no encoder '{unknown[0]}'; see stem doctor --gated for those there are."
@@ -261,49 +234,35 @@ def _encoders(facts: ModelFacts, size: DenoiserSize) -> list[dict[str, object]]:
 def _manifest(
     facts: ModelFacts,
     symbols: list[str],
-    size: DenoiserSize,
+    size: DenoiserConfig,
     encoders: list[dict[str, object]],
     checkpoint: Path,
     read: Checkpoint,
 ) -> Manifest:
     schedule = Schedule()
     which = "" if read.kind == "model" else f", its {read.weights} weights"
+    card = {**facts.card(), "title": facts.title or facts.name}
     return Manifest.model_validate(
         {
+            **card,
             "schema_version": 1,
-            "name": facts.name,
-            "version": facts.version,
-            "title": facts.title or facts.name,
-            "tissue": facts.tissue,
-            "organ": facts.organ,
-            "species": facts.species,
-            "platform": facts.platform,
-            "disease": facts.disease,
-            "units": "log2(1 + count)",
+            "units": UNITS,
             "panel": [{"symbol": symbol} for symbol in symbols],
             "panel_rule": facts.panel_rule,
             "encoders": encoders,
-            "view": {"side_um": facts.patch_um, "size_px": 224},
-            "survey_pitch_um": None,
-            "context_um": [],
+            "condition": {"side_um": facts.patch_um, "size_px": 224, "patch_mode": "paper"},
+            "layout": facts.layout,
+            "presets": PUBLISHED_PRESETS,
             "condition_width": size.condition_width,
-            "regression": None,
-            "layout": facts.layout.model_dump(),
-            "patch_mode": "paper",
             "target": "published",
-            "denoiser": describe_denoiser(size).model_dump(),
+            "regression": None,
+            "denoiser": size,
             "calibrated": False,
             "diffusion_steps": schedule.steps,
             "beta_start": schedule.beta_start,
             "beta_end": schedule.beta_end,
-            "presets": {
-                name: {"sampler": how.sampler, "steps": how.steps, "samples": how.samples}
-                for name, how in FALLBACK_PRESETS.items()
-            },
             "training_slides": facts.training_slides,
-            "held_out": facts.held_out.model_dump(),
-            "licences": facts.licences.model_dump(),
-            "citation": facts.citation,
+            "held_out": facts.held_out,
             "recipe": (
                 f"Converted from {checkpoint.name} (sha256 {read.sha256[:16]}…{which}) with "
                 "stem zoo convert"

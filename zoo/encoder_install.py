@@ -15,7 +15,7 @@ from pathlib import Path
 
 from stem_core.encoders.catalogue import CATALOGUE, EncoderFacts, encoder_facts
 from stem_core.errors import HashError, ModelFileError, OutputError, SettingsError, StemError
-from stem_core.files import file_sha256, written_whole
+from stem_core.files import atomic_write, file_sha256
 from zoo.encoder_records import InstalledEncoder, record_encoder
 from zoo.entries import FileEntry
 from zoo.places import zoo_dir
@@ -163,8 +163,8 @@ def install_weights(
         weights_sha256 = sha256
     else:
         report("convert")
-        with _written(kept) as aside:
-            _convert(facts, source, sha256, aside)
+        with atomic_write(kept) as temporary:
+            _convert(facts, source, sha256, temporary)
         report("check")
         try:
             load_published(facts, kept, sha256=sha256)
@@ -188,9 +188,9 @@ def install_weights(
 def _copy(source: Path, sha256: str, target: Path) -> Path:
     if target.is_file() and file_sha256(target) == sha256:
         return target
-    with _written(target) as aside:
-        shutil.copyfile(source, aside)
-        if file_sha256(aside) != sha256:
+    with atomic_write(target) as temporary:
+        shutil.copyfile(source, temporary)
+        if file_sha256(temporary) != sha256:
             msg = (
                 f"The file {source.name} changed while it was read; give it again when it is whole."
             )
@@ -214,18 +214,3 @@ def _convert(facts: EncoderFacts, source: Path, sha256: str, target: Path) -> No
         )
         raise ModelFileError(msg)
     save_file(kept, target, metadata={"format": "pt", "source_sha256": sha256})
-
-
-@contextlib.contextmanager
-def _written(target: Path) -> Iterator[Path]:
-    """Write a file of the zoo's folder whole, or say that it cannot be."""
-    from safetensors import SafetensorError
-
-    try:
-        with written_whole(target) as aside:
-            yield aside
-    except (OSError, SafetensorError) as error:
-        if isinstance(error, OutputError):
-            raise
-        msg = f"The file {target} cannot be written ({error}); free space on that disk."
-        raise OutputError(msg) from error

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from stem_core.encoders.catalogue import EncoderFacts
 from stem_core.errors import HashError, HubMissingError, HubOfflineError, OutputError
 from stem_core.files import file_sha256
+from stem_core.model.manifest import UNPINNED
 from zoo.encoder_install import install_weights, installing, published_encoder
 from zoo.encoder_records import InstalledEncoder, installed_encoder
-from zoo.entries import UNPINNED
 from zoo.places import zoo_dir
 from zoo.records import BY_HAND, Pin, read_pins, record_pin
 

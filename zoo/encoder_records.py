@@ -14,15 +14,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stem_core.encoders.catalogue import encoder_facts
 from stem_core.errors import missing_extra
+from stem_core.files import write_atomically
+from stem_core.model.config import ModelName
 from zoo.entries import FileEntry
-from zoo.manifest import NAME_PATTERN
 from zoo.places import home, zoo_dir
-from zoo.records import BY_HAND, write_whole
+from zoo.records import BY_HAND
 
 __all__ = [
     "InstalledEncoder",
     "installed_encoder",
-    "missing_words",
+    "missing_encoder_message",
     "record_encoder",
 ]
 
@@ -46,7 +47,7 @@ class InstalledEncoder(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    name: str = Field(pattern=NAME_PATTERN)
+    name: ModelName
     repo: str
     revision: str = Field(pattern=rf"^([0-9a-f]{{40}}|{BY_HAND})$")
     source: FileEntry
@@ -65,7 +66,7 @@ def installed_encoder(name: str) -> InstalledEncoder | None:
     return record if Path(record.weights).is_file() else None
 
 
-def missing_words(subject: str, names: Sequence[str]) -> str:
+def missing_encoder_message(subject: str, names: Sequence[str]) -> str:
     """Say which encoders are not here, and how to get them; "" where all can run.
 
     Parameters
@@ -101,4 +102,5 @@ def missing_words(subject: str, names: Sequence[str]) -> str:
 
 def record_encoder(record: InstalledEncoder) -> None:
     """Note that an encoder is installed; from here on it is."""
-    write_whole(zoo_dir("encoders") / f"{record.name}.json", record.model_dump_json(indent=1))
+    path = zoo_dir("encoders") / f"{record.name}.json"
+    write_atomically(path, record.model_dump_json(indent=1) + "\n")

@@ -13,18 +13,19 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from stem_core.constants import Units
 from stem_core.encoders.catalogue import encoder_facts
 from stem_core.errors import RegistryError
 from stem_core.files import file_sha256
-from zoo.manifest import NAME_PATTERN, HeldOut, Layout, Licences, Manifest
+from stem_core.model.config import Config, ModelCard, SpotLayout
+from stem_core.model.manifest import HeldOut, Manifest
 
 __all__ = [
     "MODEL_FILES",
     "REGISTRY_FILE",
-    "UNPINNED",
-    "Conversion",
+    "ConversionSpec",
     "FileEntry",
     "HubSource",
     "ModelEntry",
@@ -38,7 +39,6 @@ __all__ = [
 
 REGISTRY_FILE = Path(__file__).with_name("registry.json")
 REGISTRY_VERSION = 1
-UNPINNED = "unpinned"
 # What a model folder may hold; nothing else is ever taken from a repository.
 MODEL_FILES = (
     "config.json",
@@ -52,11 +52,7 @@ _MOST_BYTES = 10_000_000
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class FileEntry(_Strict):
+class FileEntry(Config):
     """A file of a model; size and sha256 are left out where they cannot be known here."""
 
     path: str
@@ -73,7 +69,7 @@ class FileEntry(_Strict):
         return value
 
 
-class HubSource(_Strict):
+class HubSource(Config):
     """A repository at a revision: 40 hexadecimal digits, or `unpinned`.
 
     Of an unpinned one the first pull records revision and hashes, and later pulls must agree.
@@ -84,39 +80,29 @@ class HubSource(_Strict):
     files: tuple[FileEntry, ...] = ()
 
 
-class Conversion(_Strict):
+class ConversionSpec(Config):
     """How another program's checkpoint becomes a model folder (see `zoo.convert`)."""
 
     checkpoint: str
     genes: str
-    layout: Layout
+    layout: SpotLayout
     patch_um: float = Field(gt=0)
     panel_rule: str
     training_slides: tuple[str, ...] = ()
 
 
-class ModelEntry(_Strict):
+class ModelEntry(ModelCard):
     """A model of the registry."""
 
-    name: str = Field(pattern=NAME_PATTERN)
     source: Literal["bundled", "hub", "local"]
-    title: str
-    version: str
-    tissue: str
-    organ: str
-    species: str
-    platform: str
-    disease: str
     n_genes: int = Field(gt=0)
-    units: Literal["log2(1 + count)"]
+    units: Units
     encoders: tuple[str, ...] = Field(min_length=1)
     gated: bool
     held_out: HeldOut
-    licences: Licences
-    citation: str
     hub: HubSource | None = None
     files: tuple[FileEntry, ...] = ()
-    convert: Conversion | None = None
+    convert: ConversionSpec | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> ModelEntry:
@@ -146,7 +132,7 @@ class ModelEntry(_Strict):
         return sum(s for s in sizes if s is not None) if sizes and None not in sizes else None
 
 
-class Registry(_Strict):
+class Registry(Config):
     """A list of models."""
 
     schema_version: Literal[1]
@@ -233,22 +219,13 @@ def entry_from_manifest(
     encoders = tuple(encoder.name for encoder in manifest.encoders)
     facts = [encoder_facts(name) for name in encoders]
     return ModelEntry(
-        name=manifest.name,
+        **manifest.card(),
         source=source,
-        title=manifest.title,
-        version=manifest.version,
-        tissue=manifest.tissue,
-        organ=manifest.organ,
-        species=manifest.species,
-        platform=manifest.platform,
-        disease=manifest.disease,
         n_genes=len(manifest.panel),
         units=manifest.units,
         encoders=encoders,
         gated=any(f is not None and f.gated for f in facts),
         held_out=manifest.held_out.model_copy(update={"folds": ()}),
-        licences=manifest.licences,
-        citation=manifest.citation,
         hub=hub,
         files=tuple(files),
     )
@@ -256,6 +233,6 @@ def entry_from_manifest(
 
 def missing_encoders(model: str, encoders: Sequence[str]) -> str:
     """Say which encoders a model needs that are not on this machine; "" for none."""
-    from zoo.encoder_records import missing_words  # which needs what is above
+    from zoo.encoder_records import missing_encoder_message  # which needs what is above
 
-    return missing_words(f"The model {model}", encoders)
+    return missing_encoder_message(f"The model {model}", encoders)

@@ -13,18 +13,12 @@ from pathlib import Path
 import huggingface_hub
 
 from stem_core.errors import OutputError, SectionError
-from zoo.hub_access import patiently, sentences, token
+from stem_core.training.hest import HEST_DATASET
+from zoo.hub_access import retry, token, translate_hub_errors
 
-__all__ = ["HEST_DATASET", "download_metadata", "download_sections", "is_hest_id"]
+__all__ = ["download_metadata", "download_sections"]
 
-HEST_DATASET = "MahmoodLab/hest"
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_HEST_ID = re.compile(r"[A-Z]{3,6}\d{1,6}")  # TENX99, NCBI697, SPA148, MEND145, …
-
-
-def is_hest_id(name: str) -> bool:
-    """Tell whether a section is called as those of HEST-1k are."""
-    return _HEST_ID.fullmatch(name) is not None
 
 
 def download_sections(
@@ -97,8 +91,8 @@ def download_metadata(
 def _fetch(patterns: list[str], folder: Path, dataset: str, revision: str | None) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with sentences(dataset, revision):
-            patiently(
+        with translate_hub_errors(dataset, revision):
+            retry(
                 lambda: huggingface_hub.snapshot_download(
                     dataset,
                     repo_type="dataset",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stem_core.errors import Cancelled, HashError, HubError, OutputError
-from zoo.hub_access import TRIES, may_pass, patiently, pause, sentences, token
+from zoo.hub_access import TRIES, may_pass, pause, retry, token, translate_hub_errors
 from zoo.places import zoo_dir
 
 # isort: split
@@ -79,10 +79,10 @@ def listing(repo: str, revision: str | None) -> Listing:
     HubError
         See its kinds.
     """
-    with sentences(repo, revision):
+    with translate_hub_errors(repo, revision):
         # Asked in any case: without a network this fails at once, the tree only after a while.
-        commit = patiently(lambda: _api().model_info(repo, revision=revision)).sha
-        found = patiently(
+        commit = retry(lambda: _api().model_info(repo, revision=revision)).sha
+        found = retry(
             lambda: list(_api().list_repo_tree(repo, recursive=True, revision=commit)), tries=1
         )
     files = {
@@ -96,8 +96,8 @@ def listing(repo: str, revision: str | None) -> Listing:
 def check_access(repo: str) -> str:
     """Try whether the token opens a repository, downloading nothing; "" or why it does not."""
     try:
-        with sentences(repo, None):
-            patiently(lambda: _api().auth_check(repo))
+        with translate_hub_errors(repo, None):
+            retry(lambda: _api().auth_check(repo))
     except HubError as error:
         return str(error)
     return ""
@@ -117,13 +117,13 @@ def upload(repo: str, files: Mapping[str, Path], *, private: bool, message: str)
         See its kinds.
     """
     api = _api()
-    with sentences(repo, None):
-        patiently(lambda: api.create_repo(repo, private=private, exist_ok=True))
+    with translate_hub_errors(repo, None):
+        retry(lambda: api.create_repo(repo, private=private, exist_ok=True))
         operations = [
             CommitOperationAdd(path_in_repo=path, path_or_fileobj=file)
             for path, file in files.items()
         ]
-        done = patiently(lambda: api.create_commit(repo, operations, commit_message=message))
+        done = retry(lambda: api.create_commit(repo, operations, commit_message=message))
     return str(done.oid)
 
 
@@ -143,9 +143,9 @@ def fetch_dataset_file(repo: str, path: str, revision: str | None) -> Path:
     HubError
         See its kinds.
     """
-    with sentences(repo, revision):
+    with translate_hub_errors(repo, revision):
         return Path(
-            patiently(
+            retry(
                 lambda: huggingface_hub.hf_hub_download(
                     repo, path, repo_type="dataset", revision=revision, token=token()
                 ),
@@ -190,11 +190,11 @@ def fetch(
         received(remote.size)
         return here
     try:
-        with sentences(listed.repo, listed.revision):
+        with translate_hub_errors(listed.repo, listed.revision):
             if remote.sha256 is not None:
                 _fetch_large(listed, remote, remote.sha256, received, should_stop)
             # Everything large is in the cache by now: this links it, and fetches what is small.
-            out = patiently(
+            out = retry(
                 lambda: huggingface_hub.hf_hub_download(
                     listed.repo,
                     path,
@@ -253,7 +253,7 @@ def _fetch_large(
                 if should_stop():
                     msg = "The pull was stopped."
                     raise Cancelled(msg)
-                if piece is None:  # the server starts anew
+                if piece is None:  # the server starts from the beginning
                     partial.unlink(missing_ok=True)
                     received(-done)
                     done = before = 0

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-# Before the client is imported, which reads it once: nothing is told to anybody.
+# Before the client is imported, which reads it once: no telemetry.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from huggingface_hub import constants
@@ -34,10 +34,10 @@ __all__ = [
     "endpoint",
     "is_offline",
     "may_pass",
-    "patiently",
     "pause",
-    "sentences",
+    "retry",
     "token",
+    "translate_hub_errors",
 ]
 
 TRIES = 5
@@ -79,7 +79,7 @@ def pause(error: Exception, attempt: int) -> None:
     time.sleep(min(wait_s, _LONGEST_WAIT_S))
 
 
-def patiently(ask: Callable[[], T], tries: int = TRIES) -> T:
+def retry(ask: Callable[[], T], tries: int = TRIES) -> T:
     """Ask again, a few times, what may pass; once what the client itself asks again."""
     for attempt in range(tries):
         try:
@@ -92,7 +92,7 @@ def patiently(ask: Callable[[], T], tries: int = TRIES) -> T:
 
 
 @contextmanager
-def sentences(repo: str, revision: str | None) -> Iterator[None]:
+def translate_hub_errors(repo: str, revision: str | None) -> Iterator[None]:
     """Turn what the client raises into our errors."""
     try:
         yield

@@ -2,13 +2,12 @@
 
 A model is installed when its record is written, which happens last: after every file has come, was
 checked, and the model was loaded once. Killed at any moment before, nothing of it can be used, and
-what came of large files is gone on with the next time.
+parts of large files stay, and the next pull continues them.
 """
 
 from __future__ import annotations
 
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -25,13 +24,14 @@ from stem_core.errors import (
     ModelFileError,
     OutputError,
 )
-from stem_core.files import file_sha256
+from stem_core.files import atomic_directory, file_sha256
+from stem_core.model.manifest import UNPINNED
 from zoo import hub
-from zoo.entries import MODEL_FILES, UNPINNED, FileEntry, ModelEntry, describe_files
+from zoo.entries import MODEL_FILES, FileEntry, ModelEntry, describe_files
 from zoo.places import local_models_dirs, zoo_dir
 from zoo.records import (
-    Installed,
     Pin,
+    PullRecord,
     faulty_files,
     forget_pull,
     installed,
@@ -86,7 +86,7 @@ def pull(
     update: bool = False,
     progress: Callable[[PullProgress], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> Installed:
+) -> PullRecord:
     """Fetch, check, convert where need be, and install a model.
 
     Parameters
@@ -105,7 +105,7 @@ def pull(
     HubError, HashError, ModelFileError, OutputError, Cancelled
         Nothing is installed then; a model that was stays.
     """
-    from zoo.loader import check_model
+    from stem_core.model.folder import check_model
 
     assert entry.hub is not None, "only Hub entries are pulled"
 
@@ -147,7 +147,7 @@ def pull(
                 "as the registry says; correct the registry."
             )
             raise ModelFileError(msg)
-        record = Installed(
+        record = PullRecord(
             name=entry.name,
             folder=str(folder),
             repo=listed.repo,
@@ -340,18 +340,12 @@ def _download(
 
 
 def _convert(entry: ModelEntry, revision: str, files: dict[str, Path]) -> Path:
-    """Make the model folder from another program's checkpoint, aside, then put it in place."""
+    """Make the model folder from another program's checkpoint."""
     from zoo.convert import convert_entry
 
     target = zoo_dir("converted") / f"{entry.name}-{revision[:12]}"
-    aside = Path(tempfile.mkdtemp(prefix=f".{entry.name}.", dir=target.parent))
-    try:
-        convert_entry(entry, files, aside)
-        if target.exists():
-            shutil.rmtree(target)
-        aside.rename(target)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    with atomic_directory(target, replace=True) as temporary:
+        convert_entry(entry, files, temporary)
     return target
 
 

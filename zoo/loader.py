@@ -1,267 +1,28 @@
-"""Load a model folder, strictly.
-
-Safetensors only, every tensor expected, shaped right and finite.
-"""
+"""Load models and encoders by name: the program's, those that were pulled, and a model's own."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pandas as pd
-import torch
-from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-
-from stem_core.diffusion.conditional_mean import build_conditional_mean
-from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
-from stem_core.diffusion.schedule import Schedule
-from stem_core.encoders.catalogue import encoder_facts
-from stem_core.encoders.condition import (
-    ConditionSpec,
-    Encoder,
-    condition_groups,
-    condition_width,
-)
+from stem_core.encoders.catalogue import EncoderFacts, encoder_facts
 from stem_core.encoders.pair import joined_parts
-from stem_core.errors import ModelFileError
+from stem_core.errors import EncoderMissingError, HashError, ModelFileError
 from stem_core.files import file_sha256
-from stem_core.prediction.model import (
-    Bands,
-    DomainReference,
-    Generator,
-    RidgeBaseline,
-    StemModel,
-)
-from zoo.encoder_files import ENCODERS_DIR, find_encoder
-from zoo.manifest import Manifest, read_manifest
+from stem_core.model.folder import read_model
+from stem_core.model.manifest import Manifest, read_manifest
+from stem_core.model.stem_model import StemModel
+from zoo.encoder_records import installed_encoder, missing_encoder_message
 
-__all__ = [
-    "ENCODERS_DIR",
-    "build_generator",
-    "check_model",
-    "condition_spec",
-    "load_generator",
-    "load_model",
-]
+if TYPE_CHECKING:
+    from stem_core.encoders.embedding import Encoder
+    from stem_core.encoders.imported_encoder import EmbeddingSource
+    from stem_core.training.recipe import Recipe
 
+__all__ = ["ENCODERS_DIR", "find_encoder", "load_model", "recipe_encoder"]
 
-def condition_spec(manifest: Manifest) -> ConditionSpec:
-    """Take from the manifest what the model looks at."""
-    return ConditionSpec(
-        side_um=manifest.view.side_um,
-        size_px=manifest.view.size_px,
-        survey_pitch_um=manifest.survey_pitch_um,
-        context_um=manifest.context_um,
-        patch_mode=manifest.patch_mode,
-    )
-
-
-def build_generator(manifest: Manifest) -> Generator:
-    """Make the modules a manifest describes, with weights still to be loaded."""
-    genes, width = len(manifest.panel), manifest.condition_width
-    size = DenoiserSize(
-        genes=genes,
-        condition_width=manifest.denoiser.condition_width,
-        depth=manifest.denoiser.depth,
-        width=manifest.denoiser.width,
-        heads=manifest.denoiser.heads,
-        mlp_ratio=manifest.denoiser.mlp_ratio,
-        gene_inputs=1 if manifest.regression is None else 2,
-        predicts=manifest.denoiser.predicts,
-        symmetric=manifest.denoiser.symmetric,
-        label_width=manifest.denoiser.label_width,
-    )
-    mean = None
-    if manifest.regression is not None:
-        groups = condition_groups(condition_spec(manifest), manifest.encoder_width)
-        mean = build_conditional_mean(
-            groups,
-            width,
-            genes,
-            support=manifest.regression.support,
-            networks=manifest.regression.networks,
-            hidden=manifest.regression.hidden,
-            bottleneck=manifest.regression.bottleneck,
-        )
-    as_it_is = manifest.target == "published" and manifest.denoiser.condition_width == width
-    return Generator(
-        Denoiser(size),
-        mean,
-        condition_width=width,
-        projected_width=None if as_it_is else manifest.denoiser.condition_width,
-    )
-
-
-def _tensors(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        msg = (
-            f"The file {path.name} of model {path.parent.name} cannot be read "
-            f"({str(error).splitlines()[0]}); install the model again."
-        )
-        raise ModelFileError(msg) from error
-    for name, value in tensors.items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            msg = (
-                f"The tensor {name} in {path.name} of model {path.parent.name} holds values that "
-                "are not finite numbers; install the model again."
-            )
-            raise ModelFileError(msg)
-    return tensors
-
-
-def _check_weights(encoder: Encoder, manifest: Manifest, folder: Path, remedy: str) -> None:
-    """Require the weights of the manifest's encoders, where it has their sha256."""
-    for ref, part in zip(manifest.encoders, joined_parts(encoder), strict=True):
-        if ref.sha256 and part.sha256 != ref.sha256:
-            weights = f"sha256 {part.sha256[:12]}…" if part.sha256 else "no sha256"
-            msg = (
-                f"The encoder {ref.name} is not the one model {folder.name} was trained "
-                f"with ({weights}, expected {ref.sha256[:12]}…); {remedy}."
-            )
-            raise ModelFileError(msg)
-
-
-def _check_given_encoder(encoder: Encoder, manifest: Manifest, folder: Path) -> None:
-    """Require the encoders of the manifest, in its order, by name and by weights."""
-    remedy = "give that encoder, or pass allow_other_encoder=True"
-    expected = [ref.name for ref in manifest.encoders]
-    parts = joined_parts(encoder)
-    same = len(parts) == len(expected) and all(
-        part.name == ref.name
-        # A model's own encoder has any name; its weights identify it.
-        or (encoder_facts(ref.name) is None and part.sha256 == ref.sha256 != "")
-        for part, ref in zip(parts, manifest.encoders, strict=True)
-    )
-    if not same:
-        msg = (
-            f"The encoder {encoder.name} is not the one model {folder.name} was trained with "
-            f"({'+'.join(expected)}); {remedy}."
-        )
-        raise ModelFileError(msg)
-    _check_weights(encoder, manifest, folder, remedy)
-
-
-def _read_genes(folder: Path, manifest: Manifest) -> pd.DataFrame:
-    path = folder / "genes.csv"
-    try:
-        genes = pd.read_csv(path, index_col="symbol", keep_default_na=False, na_values=[""])
-    except (OSError, ValueError) as error:
-        msg = (
-            f"The file genes.csv of model {folder.name} cannot be read ({error}); "
-            "install the model again."
-        )
-        raise ModelFileError(msg) from error
-    if list(genes.index) != manifest.symbols:
-        msg = (
-            f"The file genes.csv of model {folder.name} lists other genes than its config.json "
-            f"({len(genes)} and {len(manifest.symbols)}); install the model again."
-        )
-        raise ModelFileError(msg)
-    return genes
-
-
-def _read_reference(
-    folder: Path, manifest: Manifest
-) -> tuple[Bands, DomainReference, RidgeBaseline]:
-    tensors = {
-        name: value.float().numpy()
-        for name, value in _tensors(folder / "reference.safetensors").items()
-    }
-    genes, width, own = len(manifest.panel), manifest.condition_width, manifest.encoder_width
-    expected: dict[str, tuple[int | None, ...]] = {
-        "band.typical": (genes,),
-        "band.below": (genes,),
-        "band.above": (genes,),
-        "band.level": (1,),
-        "domain.mean": (own,),
-        "domain.projection": (own, None),
-        "domain.unit": (1,),
-        "ridge.mean": (width,),
-        "ridge.std": (width,),
-        "ridge.weights": (width, genes),
-        "ridge.level": (genes,),
-    }
-    for name, shape in expected.items():
-        if name not in tensors:
-            msg = (
-                f"The file reference.safetensors of model {folder.name} lacks '{name}'; "
-                "install the model again."
-            )
-            raise ModelFileError(msg)
-        found = tensors[name].shape
-        if len(found) != len(shape) or any(
-            b is not None and a != b for a, b in zip(found, shape, strict=True)
-        ):
-            msg = (
-                f"The tensor '{name}' in reference.safetensors of model {folder.name} has the "
-                f"shape {found}, which does not fit its config.json; install the model again."
-            )
-            raise ModelFileError(msg)
-
-    def group(name: str) -> dict[str, NDArray[np.float32]]:
-        return {
-            key.split(".")[1]: value for key, value in tensors.items() if key.startswith(name + ".")
-        }
-
-    band, domain = group("band"), group("domain")
-    return (
-        Bands(band["typical"], band["below"], band["above"], float(band["level"][0])),
-        DomainReference(domain["mean"], domain["projection"], float(domain["unit"][0])),
-        RidgeBaseline(**group("ridge")),
-    )
-
-
-def load_generator(folder: Path, manifest: Manifest) -> Generator:
-    """Load the generative part alone, strictly: every tensor expected, shaped right, finite.
-
-    Raises
-    ------
-    ModelFileError
-        The file is missing or damaged, or its tensors do not fit the manifest.
-    """
-    width = condition_width(condition_spec(manifest), manifest.encoder_width)
-    if width != manifest.condition_width:
-        msg = (
-            f"The condition of model {folder.name} is {width} wide, its config.json says "
-            f"{manifest.condition_width}; correct config.json or install the model again."
-        )
-        raise ModelFileError(msg)
-    generator = build_generator(manifest)
-    tensors = {
-        name: value.float() if value.is_floating_point() else value
-        for name, value in _tensors(folder / "model.safetensors").items()
-    }
-    try:
-        generator.load_state_dict(tensors, strict=True)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        msg = (
-            f"The weights of model {folder.name} do not fit its config.json ({reason}); "
-            "install the model again."
-        )
-        raise ModelFileError(msg) from error
-    return generator.eval().requires_grad_(False)
-
-
-def check_model(folder: Path) -> Manifest:
-    """Check all of a model folder but its encoder, which may be elsewhere.
-
-    Raises
-    ------
-    ModelFileError
-        As `load_model`.
-    """
-    manifest = read_manifest(folder / "config.json")
-    _read_genes(folder, manifest)
-    load_generator(folder, manifest)
-    if manifest.calibrated:
-        _read_reference(folder, manifest)
-    return manifest
+ENCODERS_DIR = Path(__file__).parent / "encoders"
 
 
 def load_model(
@@ -296,49 +57,125 @@ def load_model(
         The encoder is not on this machine.
     """
     manifest = read_manifest(folder / "config.json")
-    genes = _read_genes(folder, manifest)
-    encoder_name = "+".join(ref.name for ref in manifest.encoders)
+    name = ""
     if encoder is None:
         encoder = find_encoder([ref.name for ref in manifest.encoders], folder)
         _check_weights(encoder, manifest, folder, "install it again")
     elif allow_other_encoder:
-        encoder_name = encoder.name
+        name = encoder.name
     else:
         _check_given_encoder(encoder, manifest, folder)
-    if encoder.width != manifest.encoder_width:
+    return read_model(folder, encoder, name)
+
+
+def _check_weights(encoder: Encoder, manifest: Manifest, folder: Path, remedy: str) -> None:
+    """Require the weights of the manifest's encoders, where it has their sha256."""
+    for ref, part in zip(manifest.encoders, joined_parts(encoder), strict=True):
+        if ref.sha256 and part.sha256 != ref.sha256:
+            weights = f"sha256 {part.sha256[:12]}…" if part.sha256 else "no sha256"
+            msg = (
+                f"The encoder {ref.name} is not the one model {folder.name} was trained "
+                f"with ({weights}, expected {ref.sha256[:12]}…); {remedy}."
+            )
+            raise ModelFileError(msg)
+
+
+def _check_given_encoder(encoder: Encoder, manifest: Manifest, folder: Path) -> None:
+    """Require the encoders of the manifest, in its order, by name and by weights."""
+    remedy = "give that encoder, or pass allow_other_encoder=True"
+    expected = [ref.name for ref in manifest.encoders]
+    parts = joined_parts(encoder)
+    same = len(parts) == len(expected) and all(
+        part.name == ref.name
+        # A model's own encoder has any name; its weights identify it.
+        or (encoder_facts(ref.name) is None and part.sha256 == ref.sha256 != "")
+        for part, ref in zip(parts, manifest.encoders, strict=True)
+    )
+    if not same:
         msg = (
-            f"The encoder {encoder.name} gives {encoder.width} values, model "
-            f"{folder.name} expects {manifest.encoder_width}; use the encoder the model was "
-            "trained with."
+            f"The encoder {encoder.name} is not the one model {folder.name} was trained with "
+            f"({'+'.join(expected)}); {remedy}."
         )
         raise ModelFileError(msg)
-    generator = load_generator(folder, manifest)
-    bands, domain, ridge = (
-        _read_reference(folder, manifest) if manifest.calibrated else (None, None, None)
-    )
-    identity = {
-        "name": manifest.name,
-        "version": manifest.version,
-        "config_sha256": file_sha256(folder / "config.json"),
-        "weights_sha256": file_sha256(folder / "model.safetensors"),
-        "encoder": encoder_name,
-        "encoder_sha256": encoder.sha256,
-        "training_slides": json.dumps(list(manifest.training_slides), allow_nan=False),
-    }
-    if manifest.calibrated:
-        identity["reference_sha256"] = file_sha256(folder / "reference.safetensors")
-    return StemModel(
-        manifest=manifest,
-        symbols=tuple(manifest.symbols),
-        ensembl=tuple(gene.ensembl for gene in manifest.panel),
-        genes=genes,
-        encoder=encoder,
-        spec=condition_spec(manifest),
-        generator=generator,
-        schedule=Schedule(manifest.diffusion_steps, manifest.beta_start, manifest.beta_end),
-        bands=bands,
-        domain=domain,
-        ridge=ridge,
-        identity=identity,
-        folder=folder,
-    )
+    _check_weights(encoder, manifest, folder, remedy)
+
+
+def recipe_encoder(recipe: Recipe, data: Path) -> EmbeddingSource:
+    """Load the encoders of a recipe, or the embeddings that it imports.
+
+    Parameters
+    ----------
+    recipe
+        Checked recipe.
+    data
+        Data folder.
+
+    Raises
+    ------
+    SettingsError
+        An encoder is not known.
+    EncoderMissingError
+        An encoder that has to be run is not on this machine.
+    """
+    from stem_core.training.section_store import imported_encoders
+
+    return imported_encoders(recipe, data) or find_encoder(recipe.encoders)
+
+
+def find_encoder(names: Sequence[str], folder: Path | None = None) -> Encoder:
+    """Load the encoders of a model, in its order; several become one.
+
+    Parameters
+    ----------
+    names
+        As in the catalogue.
+    folder
+        Of the model, which may have an encoder of its own.
+
+    Raises
+    ------
+    EncoderMissingError
+        Weights, or the package they need, are not on this machine.
+    ModelFileError
+        Weights are damaged.
+    """
+    from stem_core.encoders.compact import load_compact_encoder
+    from stem_core.encoders.pair import JoinedEncoder
+
+    subject = "This" if folder is None else f"The model {folder.name}"
+    if absent := missing_encoder_message(
+        subject, [n for n in names if encoder_facts(n) is not None]
+    ):
+        raise EncoderMissingError(absent)  # of all encoders at once
+    own = None if folder is None else folder / "encoder.safetensors"
+    found: list[Encoder] = []
+    for name in names:
+        facts = encoder_facts(name)
+        if facts is not None and facts.repo:
+            found.append(_load_pulled(facts))
+            continue
+        shared = ENCODERS_DIR / f"{name}.safetensors"
+        file = own if own is not None and own.is_file() else shared
+        if not file.is_file():
+            msg = (
+                f"{subject} needs the encoder {name}, which is not among the program's files; "
+                "update the program or install it again."
+            )
+            raise EncoderMissingError(msg)
+        found.append(load_compact_encoder(file))
+    return found[0] if len(found) == 1 else JoinedEncoder(tuple(found))
+
+
+def _load_pulled(facts: EncoderFacts) -> Encoder:
+    from stem_core.encoders.foundation import load_published
+
+    record = installed_encoder(facts.name)
+    assert record is not None
+    weights = Path(record.weights)
+    if file_sha256(weights) != record.weights_sha256:
+        msg = (
+            f"The weights of {facts.title} are not what they were when they were pulled "
+            f"({weights}); run stem zoo pull-encoder {facts.name} again."
+        )
+        raise HashError(msg)
+    return load_published(facts, weights, sha256=record.source.sha256, revision=record.revision)

@@ -6,7 +6,7 @@
       zoo/pins.json           revisions and hashes that first pulls of unpinned entries found
       zoo/converted/<name>-…/ model folders made from others' checkpoints
       zoo/encoders/           encoders: records, safetensors made from pickles or brought by hand
-      zoo/partial/            downloads broken off, to be gone on with
+      zoo/partial/            interrupted downloads, to be continued
       zoo/locks/              one pull of a model at a time
 
 Weights themselves lie in the Hub's own cache (`HF_HOME`). Nothing is made at import.

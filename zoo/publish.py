@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from stem_core.errors import ModelFileError, OutputError, SettingsError
+from stem_core.errors import ModelFileError, SettingsError
+from stem_core.files import write_atomically
+from stem_core.model.card import model_card
+from stem_core.model.folder import check_model
 from zoo import hub
-from zoo.card import model_card
 from zoo.entries import FileEntry, HubSource, ModelEntry, describe_files, entry_from_manifest
 from zoo.hub_access import token
-from zoo.loader import check_model
 
 __all__ = ["Published", "publish"]
 
@@ -25,7 +26,7 @@ class Published:
 
 
 def publish(folder: Path, repo: str, *, private: bool = False, dry_run: bool = False) -> Published:
-    """Check a model folder, write its card anew, and upload it.
+    """Check a model folder, renew its card, and upload it.
 
     Only the files of a model folder are sent, whatever else lies in it.
 
@@ -72,11 +73,7 @@ def publish(folder: Path, repo: str, *, private: bool = False, dry_run: bool = F
     card = folder / "README.md"
     text = model_card(manifest)
     if not card.is_file() or card.read_text(encoding="utf-8") != text:
-        try:
-            card.write_text(text, encoding="utf-8")
-        except OSError as error:
-            msg = f"The card {card} cannot be written ({error.strerror or error})."
-            raise OutputError(msg) from error
+        write_atomically(card, text)
     files = describe_files(folder)
     revision = hub.upload(
         repo,

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from zoo.manifest import Manifest
+from stem_core.model.manifest import Manifest
 from zoo.registry import list_models
 
 __all__ = ["figures_block", "with_figures"]

@@ -10,15 +10,16 @@ from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stem_core.errors import OutputError
-from stem_core.files import file_sha256, written_whole
-from zoo.entries import UNPINNED, FileEntry, ModelEntry
-from zoo.manifest import NAME_PATTERN
+from stem_core.files import file_sha256, write_atomically
+from stem_core.model.config import ModelName
+from stem_core.model.manifest import UNPINNED
+from zoo.entries import FileEntry, ModelEntry
 from zoo.places import home, zoo_dir
 
 __all__ = [
     "BY_HAND",
-    "Installed",
     "Pin",
+    "PullRecord",
     "faulty_files",
     "forget_pull",
     "installed",
@@ -26,14 +27,13 @@ __all__ = [
     "read_pins",
     "record_pin",
     "record_pull",
-    "write_whole",
 ]
 
 
 BY_HAND = "by hand"
 
 
-class Installed(BaseModel):
+class PullRecord(BaseModel):
     """The record of a pulled model.
 
     Attributes
@@ -54,7 +54,7 @@ class Installed(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    name: str = Field(pattern=NAME_PATTERN)
+    name: ModelName
     folder: str
     repo: str
     revision: str = Field(pattern=r"^[0-9a-f]{40}$")
@@ -78,13 +78,13 @@ class Pin(BaseModel):
     files: tuple[FileEntry, ...]
 
 
-def installed() -> dict[str, Installed]:
+def installed() -> dict[str, PullRecord]:
     """Return the records of all pulled models whose files are still there, by name."""
     found = {}
     folder = home() / "zoo" / "installed"
     for path in sorted(folder.glob("*.json")):
         try:
-            record = Installed.model_validate_json(path.read_text(encoding="utf-8"))
+            record = PullRecord.model_validate_json(path.read_text(encoding="utf-8"))
         except (OSError, ValidationError):
             continue  # no record, no model: a pull makes a new one
         if all((record.path / f.path).is_file() for f in record.files):
@@ -137,24 +137,16 @@ def record_pin(name: str, pin: Pin) -> None:
     with FileLock(zoo_dir("locks") / "pins.lock"):
         pins = {**read_pins(), name: pin}
         plain = {key: pins[key].model_dump(mode="json") for key in sorted(pins)}
-        write_whole(home() / "zoo" / "pins.json", json.dumps(plain, indent=1, allow_nan=False))
+        text = json.dumps(plain, indent=1, allow_nan=False) + "\n"
+        write_atomically(home() / "zoo" / "pins.json", text)
 
 
-def record_pull(record: Installed) -> None:
+def record_pull(record: PullRecord) -> None:
     """Note that a model is installed; from here on it is."""
-    write_whole(zoo_dir("installed") / f"{record.name}.json", record.model_dump_json(indent=1))
+    path = zoo_dir("installed") / f"{record.name}.json"
+    write_atomically(path, record.model_dump_json(indent=1) + "\n")
 
 
 def forget_pull(name: str) -> None:
     """Take the note away; from here on the model is not installed."""
     (home() / "zoo" / "installed" / f"{name}.json").unlink(missing_ok=True)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is whole or not there."""
-    try:
-        with written_whole(path) as aside:
-            aside.write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        msg = f"The file {path} cannot be written ({error.strerror or error}); free space there."
-        raise OutputError(msg) from error

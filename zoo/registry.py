@@ -13,9 +13,9 @@ from typing import Literal
 
 from stem_core.encoders.catalogue import encoder_facts
 from stem_core.errors import ModelError, ModelFileError, RegistryError, StemError, UnknownModelError
+from stem_core.model.manifest import UNPINNED, Manifest, read_manifest
 from zoo.entries import (
     REGISTRY_FILE,
-    UNPINNED,
     ModelEntry,
     Registry,
     entry_from_manifest,
@@ -23,15 +23,14 @@ from zoo.entries import (
     read_registry,
     registry_sources,
 )
-from zoo.manifest import Manifest, read_manifest
 from zoo.places import local_models_dirs
-from zoo.records import Installed, installed, pinned
+from zoo.records import PullRecord, installed, pinned
 
 __all__ = [
     "BUNDLED_DIR",
-    "Entry",
-    "Offer",
-    "Offers",
+    "InstalledModel",
+    "ModelListing",
+    "ModelListings",
     "find_model",
     "find_offer",
     "list_models",
@@ -48,7 +47,7 @@ _fetched: dict[str, tuple[float, Registry | StemError]] = {}
 
 
 @dataclass(frozen=True)
-class Entry:
+class InstalledModel:
     """A model that can be used now.
 
     Attributes
@@ -76,7 +75,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Offer:
+class ModelListing:
     """A model of the registry, and whether it is here.
 
     Attributes
@@ -96,22 +95,22 @@ class Offer:
     entry: ModelEntry
     listed_in: str
     state: Literal["installed", "available", "update"]
-    usable: Entry | None = None
-    record: Installed | None = None
+    usable: InstalledModel | None = None
+    record: PullRecord | None = None
 
 
 @dataclass(frozen=True)
-class Offers:
+class ModelListings:
     """All models, and one sentence for each that could not be read.
 
     `faults` is by name of a model, or of a list of models.
     """
 
-    offers: tuple[Offer, ...]
+    offers: tuple[ModelListing, ...]
     faults: dict[str, str] = field(default_factory=dict)
 
 
-def list_models() -> list[Entry]:
+def list_models() -> list[InstalledModel]:
     """List the models that can be used: bundled first, then pulled, then those put there by hand.
 
     A model cannot be replaced by another one of its name. One whose manifest is faulty is left
@@ -120,7 +119,7 @@ def list_models() -> list[Entry]:
     return list(_usable()[0].values())
 
 
-def find_model(name: str) -> Entry:
+def find_model(name: str) -> InstalledModel:
     """Find a model by name.
 
     Raises
@@ -142,7 +141,7 @@ def find_model(name: str) -> Entry:
     raise UnknownModelError(_no_such(name, list(entries), others=list(offered)))
 
 
-def open_model(name_or_folder: str) -> Entry:
+def open_model(name_or_folder: str) -> InstalledModel:
     """Find a model by name, or read the model folder at a path.
 
     For the command line: what is asked for from outside is a name, see `find_model`. What has a
@@ -163,14 +162,14 @@ def open_model(name_or_folder: str) -> Entry:
         )
         raise ModelFileError(msg)
     manifest = read_manifest(folder / "config.json")
-    return Entry(manifest.name, "local", folder, manifest)
+    return InstalledModel(manifest.name, "local", folder, manifest)
 
 
-def list_offers() -> Offers:
+def list_offers() -> ModelListings:
     """List every model known, those of this program's list first."""
     entries, faults = _usable()
     records = installed()
-    offers: dict[str, Offer] = {}
+    offers: dict[str, ModelListing] = {}
     for origin, registry in _registries(faults):
         for listed in registry.models:
             if listed.name in offers:
@@ -178,17 +177,17 @@ def list_offers() -> Offers:
             usable, record = entries.get(listed.name), records.get(listed.name)
             if listed.source != "hub" and usable is None:
                 continue  # said to be bundled or local, but not here
-            offers[listed.name] = Offer(
+            offers[listed.name] = ModelListing(
                 listed, origin, _state(listed, usable, record), usable, record
             )
     for entry in entries.values():
         if entry.name not in offers:
             own = entry_from_manifest(entry.manifest, "local")
-            offers[entry.name] = Offer(own, str(entry.folder.parent), "installed", entry)
-    return Offers(tuple(offers.values()), faults)
+            offers[entry.name] = ModelListing(own, str(entry.folder.parent), "installed", entry)
+    return ModelListings(tuple(offers.values()), faults)
 
 
-def find_offer(name: str) -> Offer:
+def find_offer(name: str) -> ModelListing:
     """Find a model by name, here or not.
 
     Raises
@@ -203,7 +202,7 @@ def find_offer(name: str) -> Offer:
 
 
 def _state(
-    listed: ModelEntry, usable: Entry | None, record: Installed | None
+    listed: ModelEntry, usable: InstalledModel | None, record: PullRecord | None
 ) -> Literal["installed", "available", "update"]:
     if usable is None:
         return "available"
@@ -214,7 +213,7 @@ def _state(
     return "installed"
 
 
-def _usable() -> tuple[dict[str, Entry], dict[str, str]]:
+def _usable() -> tuple[dict[str, InstalledModel], dict[str, str]]:
     """Read the manifests of all model folders here; faulty ones become sentences."""
     folders: list[tuple[Literal["bundled", "hub", "local"], str, Path]] = [
         ("bundled", config.parent.name, config.parent)
@@ -224,7 +223,7 @@ def _usable() -> tuple[dict[str, Entry], dict[str, str]]:
     for place in local_models_dirs():
         configs = sorted(place.glob("*/config.json"))
         folders += [("local", config.parent.name, config.parent) for config in configs]
-    found: dict[str, Entry] = {}
+    found: dict[str, InstalledModel] = {}
     faults: dict[str, str] = {}
     for source, name, folder in folders:
         try:
@@ -232,7 +231,7 @@ def _usable() -> tuple[dict[str, Entry], dict[str, str]]:
         except ModelError as error:
             faults[name] = str(error)
         else:
-            entry = Entry(manifest.name, source, folder, manifest)
+            entry = InstalledModel(manifest.name, source, folder, manifest)
             first = found.setdefault(manifest.name, entry)
             if first is not entry and source == "local":
                 faults[f"{name} in {folder.parent}"] = (

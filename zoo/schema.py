@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from stem_core.model.manifest import SCHEMA_VERSION, Manifest, read_manifest
 from zoo.entries import REGISTRY_FILE, Registry, describe_files, entry_from_manifest, read_registry
-from zoo.manifest import SCHEMA_VERSION, Manifest, read_manifest
 from zoo.registry import BUNDLED_DIR
 
 __all__ = ["SCHEMAS", "registry_text", "schema_text"]

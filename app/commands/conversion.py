@@ -11,6 +11,7 @@ from cyclopts import Group, Parameter
 from app.commands.options import OptionalWhole, Out
 from app.terminal import DONE, Terminal, TerminalOptions
 from stem_core.errors import SettingsError
+from stem_core.model.config import NAME_PATTERN
 
 if TYPE_CHECKING:
     from zoo.convert import ModelFacts
@@ -110,10 +111,8 @@ def convert(
 def _model_facts(checkpoint: Path, name: str | None, facts: Facts) -> ModelFacts:
     """Take what a checkpoint does not say from the registry, where it names it, and the options."""
     import re
-    from dataclasses import replace
 
     from zoo.convert import ModelFacts, facts_from_entry
-    from zoo.manifest import NAME_PATTERN
     from zoo.registry import list_offers
 
     name = name or re.sub(r"[^a-z0-9]+", "-", checkpoint.stem.lower()).strip("-")
@@ -126,5 +125,5 @@ def _model_facts(checkpoint: Path, name: str | None, facts: Facts) -> ModelFacts
     listed = {offer.entry.name: offer.entry for offer in list_offers().offers}
     entry = listed.get(name)
     known = entry is not None and entry.convert is not None
-    base = facts_from_entry(entry) if entry is not None and known else ModelFacts(name)
-    return replace(base, **facts.given())
+    base = facts_from_entry(entry) if entry is not None and known else ModelFacts(name=name)
+    return base.model_copy(update=facts.given())

@@ -159,7 +159,7 @@ def _kept_draws(
     from safetensors.numpy import load_file
 
     from app.jobs.draws_file import find_draws
-    from stem_core.diffusion.samplers import SAMPLERS
+    from stem_core.prediction.settings import SAMPLERS
 
     kept = find_draws(path)
     if kept is None or kept.shape != prediction.mean.shape:

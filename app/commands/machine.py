@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-from importlib.util import find_spec
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from app.commands.options import Device, Json, OptionalOut, WorkerCount
 from app.commands.outputs import require_folder, write_text
+from app.extras import require_packages
 from app.terminal import BAD_INPUT, DONE, Terminal, TerminalOptions, one_line
-from stem_core.errors import SettingsError, missing_extra
+from stem_core.errors import SettingsError
 
 __all__ = ["benchmark_sampler", "doctor", "install_completion", "serve_pages", "work"]
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_WEB_PACKAGES = ("streamlit", "starlette", "uvicorn", "plotly")
 
 
 def _port(_type: object, value: int) -> None:
@@ -43,7 +42,7 @@ def serve_pages(
     workers
         Number of worker processes, one per GPU (default 1).
     """
-    _require_packages("The app", (*_WEB_PACKAGES, "dbos"))
+    require_packages("The app", "app")
     from app.launch import serve
 
     if host not in LOOPBACK:
@@ -57,7 +56,7 @@ def serve_pages(
 
 def work(*, terminal: TerminalOptions = Terminal()) -> int:
     """Run queued predictions until stopped; `stem app` starts a worker by itself."""
-    _require_packages("The worker", ("dbos",))
+    require_packages("The worker", "app", without=("streamlit", "starlette", "uvicorn", "plotly"))
     from app.jobs.worker import run_worker
 
     run_worker()
@@ -156,10 +155,3 @@ def install_completion(
         raise SettingsError(msg) from error
     terminal.say(f"Installed completion: {path}\nStart a new shell to use it.")
     return DONE
-
-
-def _require_packages(purpose: str, names: tuple[str, ...]) -> None:
-    """Refuse to start without the packages of the web pages."""
-    absent = [name for name in names if find_spec(name) is None]
-    if absent:
-        raise SettingsError(missing_extra(purpose, " and ".join(absent), "app"))

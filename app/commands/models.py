@@ -11,7 +11,7 @@ from app.terminal import BAD_INPUT, CTRL_C, DONE, Terminal, TerminalOptions, one
 from stem_core.errors import SettingsError, StemError
 
 if TYPE_CHECKING:
-    from zoo.registry import Offer
+    from zoo.registry import ModelListing
 
 __all__ = ["info", "list_models", "pull", "pull_encoder", "push", "remove", "verify"]
 
@@ -207,9 +207,9 @@ def verify(name: str | None = None, /, *, terminal: TerminalOptions = Terminal()
     return DONE
 
 
-def _fault(offer: Offer) -> str:
+def _fault(offer: ModelListing) -> str:
     """Say what is wrong with an installed model; "" for nothing."""
-    from zoo.loader import check_model
+    from stem_core.model.folder import check_model
     from zoo.records import faulty_files
 
     assert offer.usable is not None
@@ -287,7 +287,7 @@ def push(
     return DONE
 
 
-def _facts(offer: Offer) -> dict[str, Any]:
+def _facts(offer: ModelListing) -> dict[str, Any]:
     """Return what is known of a model as plain values."""
     entry = offer.entry
     facts = entry.model_dump(mode="json", exclude={"convert"})
@@ -317,7 +317,7 @@ def _encoder_words(name: str) -> str:
     return f"{facts.title} ({facts.repo}{', gated' if facts.gated else ''}; {facts.licence})"
 
 
-def _licence_words(offer: Offer) -> str:
+def _licence_words(offer: ModelListing) -> str:
     licences = offer.entry.licences
     return f"code {licences.code}; weights {licences.weights}; data {licences.data}"
 

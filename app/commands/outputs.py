@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from stem_core.errors import OutputError
-from stem_core.files import names_in_output, written_whole
+from stem_core.files import names_in_output, unwritable_as, write_atomically
 
 __all__ = ["claim_output", "require_folder", "write_text"]
 
@@ -76,12 +76,8 @@ def write_text(path: Path, text: str) -> None:
         The file cannot be written.
     """
     path = path.expanduser()
-    try:
-        if path.exists() and not path.is_file():
+    if path.exists() and not path.is_file():
+        with unwritable_as(path):
             path.write_text(text, encoding="utf-8")
-            return
-        with written_whole(path) as aside:
-            aside.write_text(text, encoding="utf-8")
-    except OSError as error:
-        msg = f"The file {path} cannot be written ({error.strerror or error}); name another one."
-        raise OutputError(msg) from error
+    else:
+        write_atomically(path, text)

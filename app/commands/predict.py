@@ -6,7 +6,6 @@ import csv
 import io
 import logging
 import shlex
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from app.terminal import (
     one_line,
 )
 from stem_core.errors import Cancelled, OutputError, SettingsError, StemError
+from stem_core.model.config import LayoutKind
 
 if TYPE_CHECKING:
     from app.commands.recorded_runs import RunRecord
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from stem_core.slides.reading import Slide
     from stem_core.slides.spots import Spots
     from stem_core.slides.tissue import TissueMask
-    from zoo.registry import Entry
+    from zoo.registry import InstalledModel
 
 __all__ = ["PlaceOptions", "SamplingOptions", "predict"]
 
@@ -66,7 +66,7 @@ class PlaceOptions:
     """
 
     spots: Annotated[Path | None, Parameter(group=_PLACES)] = None
-    layout: Annotated[Literal["visium", "st", "grid"] | None, Parameter(group=_PLACES)] = None
+    layout: Annotated[LayoutKind | None, Parameter(group=_PLACES)] = None
     pitch_um: Annotated[OptionalNumber, Parameter(group=_PLACES)] = None
     mpp: Annotated[OptionalNumber, Parameter(group=_PLACES)] = None
 
@@ -173,9 +173,9 @@ def predict(
 class _Run:
     """What all slides of a command share."""
 
-    entry: Entry
+    entry: InstalledModel
     settings: SamplingSettings
-    layout: Literal["visium", "st", "grid"] | None
+    layout: LayoutKind | None
     pitch_um: float | None
     precision: str
     recorded: RunRecord | None
@@ -189,7 +189,7 @@ class _Run:
 class _Outcome:
     """How a slide ended; a row of the summary."""
 
-    state: Literal["waiting", "done", "skipped", "failed"] = "waiting"
+    state: Literal["waiting", "done", "skipped", "kept", "failed"] = "waiting"
     n_spots: int | None = None
     elapsed_s: float | None = None
     error: str = ""
@@ -207,10 +207,11 @@ class _SlideWorker:
 
     def predict(self, task: SlideTask) -> _Outcome:
         """Predict a slide and write the result, unless it is finished already."""
+        from app.spots import domain_words
         from stem_core.prediction.export import claim_output_dir, write_prediction
         from stem_core.slides.tissue import find_tissue
 
-        run, started = self.run, time.monotonic()
+        run = self.run
         overwrite = run.overwrite or (run.resume and _is_unfinished(task.folder))
         with self._open(task) as slide:
             slide.require_mpp()
@@ -233,9 +234,13 @@ class _SlideWorker:
                 bar.close()
         prediction = replace(prediction, run={**prediction.run, "command": run.command})
         write_prediction(prediction, task.folder, overwrite=overwrite)
+        words, far = domain_words(prediction.domain_distance)
+        if far:
+            self.terminal.warn(f"{task.slide.name}: {words}")
+        spots_words = f"{len(spots)} spot{'s' if len(spots) > 1 else ''}"
         return _Outcome(
-            "done", len(spots), time.monotonic() - started,
-            sentence=f"Predicted {len(prediction.symbols)} genes at {len(spots)} spots of "
+            "done", len(spots), prediction.run["elapsed_s"],
+            sentence=f"Predicted {len(prediction.symbols)} genes at {spots_words} of "
             f"{task.slide.name} with {run.entry.name}: {task.folder}",
         )  # fmt: skip
 
@@ -246,7 +251,7 @@ class _SlideWorker:
         mpp, recorded = task.mpp, self.run.recorded
         if mpp is None and recorded is not None and recorded.slide.mpp_source == "user":
             with open_slide(task.slide) as slide:
-                if slide.fingerprint() == recorded.slide.sha256:
+                if slide.fingerprint() == recorded.slide.fingerprint:
                     mpp = recorded.slide.mpp
         return open_slide(task.slide, mpp=mpp)
 
@@ -287,6 +292,7 @@ class _SlideWorker:
 
 def _predict_several(worker: _SlideWorker, tasks: Sequence[SlideTask], out: Path) -> int:
     """Predict slides one after the other; the summary is true after each of them."""
+    from app.commands.recorded_runs import OtherSettingsError
     from stem_core.prediction.export import claim_output_dir
 
     terminal = worker.terminal
@@ -305,6 +311,13 @@ def _predict_several(worker: _SlideWorker, tasks: Sequence[SlideTask], out: Path
             continue
         except (KeyboardInterrupt, Cancelled):
             return _say_interrupted(terminal, outcomes)
+        except OtherSettingsError as error:
+            code, record = max(code, BAD_INPUT), error.record
+            outcomes[place] = _Outcome(
+                "kept", record.spots.n, record.elapsed_s, error=one_line(error)
+            )
+            terminal.say(f"Kept the result of {task.slide.name}: {one_line(error)}")
+            continue
         except StemError as error:
             if error is worker.model_error:
                 raise
@@ -320,18 +333,22 @@ def _predict_several(worker: _SlideWorker, tasks: Sequence[SlideTask], out: Path
         terminal.say(f"Failed {task.slide.name}: {reason}")
     _write_summary(out, tasks, outcomes)
     count = Counter(outcome.state for outcome in outcomes)
+    kept = f", {count['kept']} kept with other settings" if count["kept"] else ""
     terminal.say(
         f"{len(tasks)} slides: {count['done']} predicted, {count['skipped']} skipped, "
-        f"{count['failed']} failed. Summary: {out / SUMMARY_FILE}\nFor research use only."
+        f"{count['failed']} failed"
+        f"{kept}. Summary: {out / SUMMARY_FILE}\nFor research use only."
     )
-    if count["failed"]:
+    for state, words in (("failed", "failed"), ("kept", "have a result with other settings")):
         pairs = zip(tasks, outcomes, strict=True)
-        failed = [task.slide.name for task, outcome in pairs if outcome.state == "failed"]
-        more = len(failed) - _NAMED_FAILURES
-        terminal.fail(
-            f"{len(failed)} of {len(tasks)} slides failed: {', '.join(failed[:_NAMED_FAILURES])}"
-            f"{f' and {more} more' if more > 0 else ''}. {out / SUMMARY_FILE} says why."
-        )
+        names = [task.slide.name for task, outcome in pairs if outcome.state == state]
+        more = len(names) - _NAMED_FAILURES
+        if names:
+            terminal.fail(
+                f"{len(names)} of {len(tasks)} slides {words}: "
+                f"{', '.join(names[:_NAMED_FAILURES])}{f' and {more} more' if more > 0 else ''}. "
+                f"{out / SUMMARY_FILE} says why."
+            )
     return code
 
 
@@ -407,7 +424,7 @@ def _make_run(
     return _Run(entry, _settings(sampling, entry, recorded), layout, pitch_um, precision, recorded)
 
 
-def _find_model(name: str | None, recorded: RunRecord | None) -> Entry:
+def _find_model(name: str | None, recorded: RunRecord | None) -> InstalledModel:
     """Find the model that was named, else that of the recorded run, which must be the same one."""
     from zoo.registry import open_model
 
@@ -433,8 +450,8 @@ def _find_model(name: str | None, recorded: RunRecord | None) -> Entry:
 
 
 def _recorded_layout(
-    recorded: RunRecord, entry: Entry
-) -> tuple[Literal["visium", "st", "grid"] | None, float | None]:
+    recorded: RunRecord, entry: InstalledModel
+) -> tuple[LayoutKind | None, float | None]:
     """Return layout and pitch that lay spots out as in the recorded run."""
     spots, trained_on = recorded.spots, entry.manifest.layout
     if spots.source == "measured":
@@ -445,7 +462,7 @@ def _recorded_layout(
 
 
 def _settings(
-    sampling: SamplingOptions, entry: Entry, recorded: RunRecord | None
+    sampling: SamplingOptions, entry: InstalledModel, recorded: RunRecord | None
 ) -> SamplingSettings:
     """Return the settings of the preset or the recorded run with the options put over them."""
     from stem_core.prediction.settings import SamplingSettings

@@ -9,14 +9,22 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stem_core.errors import OutputError, SettingsError
+from stem_core.model.config import SpotSource
 
 if TYPE_CHECKING:
     from stem_core.prediction.settings import SamplingSettings
     from stem_core.slides.reading import Slide
     from stem_core.slides.spots import Spots
-    from zoo.registry import Entry
+    from zoo.registry import InstalledModel
 
-__all__ = ["RunRecord", "WantedRun", "read_finished", "read_run", "same_model"]
+__all__ = [
+    "OtherSettingsError",
+    "RunRecord",
+    "WantedRun",
+    "read_finished",
+    "read_run",
+    "same_model",
+]
 
 
 class _Record(BaseModel):
@@ -33,9 +41,9 @@ class RecordedModel(_Record):
 
 
 class RecordedSlide(_Record):
-    """Slide of a run; `sha256` is `Slide.fingerprint`."""
+    """Slide of a run; the fingerprint tells it from others without reading all of it."""
 
-    sha256: str
+    fingerprint: str
     mpp: float
     mpp_source: Literal["metadata", "user", "none"]
 
@@ -44,7 +52,7 @@ class RecordedSpots(_Record):
     """Spots of a run."""
 
     n: int
-    source: Literal["measured", "visium", "st", "grid"]
+    source: SpotSource
     diameter_um: float
     pitch_um: float | None = None
 
@@ -92,13 +100,21 @@ def read_run(path: Path) -> RunRecord:
         raise SettingsError(msg) from error
 
 
-def same_model(record: RunRecord, entry: Entry) -> bool:
+def same_model(record: RunRecord, entry: InstalledModel) -> bool:
     """Return whether a model folder holds the model of a run."""
     from stem_core.files import file_sha256
 
     return record.model.config_sha256 == file_sha256(
         entry.folder / "config.json"
     ) and record.model.weights_sha256 == file_sha256(entry.folder / "model.safetensors")
+
+
+class OtherSettingsError(OutputError):
+    """A finished result has other settings than those asked for; `record` is its run record."""
+
+    def __init__(self, message: str, record: RunRecord) -> None:
+        super().__init__(message)
+        self.record = record
 
 
 @dataclass(frozen=True)
@@ -115,7 +131,7 @@ class WantedRun:
         Precision of the denoiser; `auto` accepts either.
     """
 
-    entry: Entry
+    entry: InstalledModel
     settings: SamplingSettings
     precision: str
 
@@ -137,7 +153,7 @@ class WantedRun:
             found.insert(0, f"model {record.model.name}, not {self.entry.manifest.name}")
         elif not same_model(record, self.entry):
             found.insert(0, f"another version of the model {record.model.name}")
-        if record.slide.sha256 != slide.fingerprint():
+        if record.slide.fingerprint != slide.fingerprint():
             found.insert(0, "another slide")
         elif not _same_spots(folder, spots):
             found.append("other spots")
@@ -180,7 +196,7 @@ def read_finished(
 
     Raises
     ------
-    OutputError
+    OtherSettingsError
         A result with other settings is there and may not be replaced.
     """
     from stem_core.prediction.export import FILE_NAMES
@@ -202,4 +218,4 @@ def read_finished(
         f"The folder {folder} holds a finished result with other settings "
         f"({'; '.join(differing)}). Name another folder, or replace the result (--overwrite)."
     )
-    raise OutputError(msg)
+    raise OtherSettingsError(msg, record)

@@ -118,10 +118,10 @@ def draw_map(
         msg = f"The output {out.name} has to end in {', '.join(_MAP_KINDS)}; rename it."
         raise SettingsError(msg)
     claim_output(out, overwrite=overwrite)
-    from stem_core.prediction.exchange import replaced_whole
+    from stem_core.files import atomic_write
 
     with ExitStack() as stack:
-        aside = stack.enter_context(replaced_whole(out))  # before any work
+        temporary = stack.enter_context(atomic_write(out))  # before any work
         scene = _scene(_read(result), layer, drawing, slide, stack)
         if regions is not None:
             from dataclasses import replace
@@ -140,7 +140,7 @@ def draw_map(
                 title=drawing.title,
             )  # fmt: skip
             content, note = picture.content, picture.note
-        aside.write_bytes(content)
+        temporary.write_bytes(content)
     if note:
         terminal.warn(note)
     terminal.say(f"Drew {len(scene.maps)} map(s) of {scene.slide_name}: {out}")
@@ -188,7 +188,7 @@ def export(
     elif to == "tissuumaps":
         write_tissuumaps(prediction, out, genes=chosen, overwrite=overwrite)
     else:
-        from stem_core.prediction.exchange_zarr import write_spatialdata
+        from stem_core.prediction.exchange import write_spatialdata
 
         write_spatialdata(prediction, out, overwrite=overwrite)
     terminal.say(
@@ -212,30 +212,19 @@ def _scene(
     slide_file: Path | None,
     stack: ExitStack,
 ) -> Scene:
-    from app.maps.panels import COLOUR_SCALES, Look, View, panels_of
-    from app.maps.picture_layout import MOST_MAPS
-    from app.maps.scene import scene_of_result
-    from app.maps.values import MapValues
+    from app.maps.panels import View
+    from app.maps.scene import scene_of_layers
 
-    if len(layers) > MOST_MAPS:
-        msg = f"Up to {MOST_MAPS} maps are drawn, not {len(layers)}; leave some --layer out."
-        raise SettingsError(msg)
-    if not 0 < drawing.opacity <= 1:
-        msg = f"The opacity {drawing.opacity:g} is not between 0 and 1; choose one like 0.85."
-        raise SettingsError(msg)
-    scale = next((s for s in COLOUR_SCALES if s.lower() == drawing.colours.lower()), None)
-    if scale is None:
-        msg = f"There are no colours {drawing.colours!r}; choose one of {', '.join(COLOUR_SCALES)}."
-        raise SettingsError(msg)
-    values = MapValues(prediction)
-    panels = panels_of(values, layers, scale, (1, 99), shared=not drawing.own_range)
     slide = None
     if slide_file is not None:
         from stem_core.slides.reading import open_slide
 
         slide = stack.enter_context(open_slide(slide_file, mpp=prediction.mpp))
-    view = View(*drawing.view) if drawing.view else None
-    return scene_of_result(prediction, values, panels, Look(drawing.opacity), view, (), slide)
+    return scene_of_layers(
+        prediction, layers, colours=drawing.colours, opacity=drawing.opacity,
+        own_range=drawing.own_range, view=View(*drawing.view) if drawing.view else None,
+        slide=slide,
+    )  # fmt: skip
 
 
 def _regions(path: Path, width_px: int, height_px: int) -> tuple[Region, ...]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import difflib
 import os
 import shlex
-from importlib.resources import files
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from app.commands.options import Device, OptionalNumber, OptionalOut, WorkerCount
+from app.extras import require_packages
 from app.terminal import (
     BAD_INPUT,
     DONE,
@@ -21,15 +20,13 @@ from app.terminal import (
     TerminalOptions,
     one_line,
 )
-from stem_core.errors import SectionError, SettingsError, StemError, TrainingError, missing_extra
+from stem_core.errors import SectionError, SettingsError, StemError, TrainingError
 
 if TYPE_CHECKING:
     from stem_core.training.recipe import Recipe
-    from zoo.training_order import TrainingOrder
+    from stem_core.training.training_order import TrainingOrder
 
 __all__ = ["check_sections", "download_sections", "recipe_file", "train"]
-
-_PACKAGES = {"yaml": "pyyaml", "scanpy": "scanpy"}  # beyond what predicting needs
 
 
 def train(
@@ -76,7 +73,7 @@ def train(
         return train_together(terminal.arguments, processes, terminal.stream)
     try:
         file = recipe_file(recipe)
-        _require_packages()
+        require_packages("Training", "training", without=("tensorboard",))
         if data is not None and not data.is_dir():
             msg = f"The data folder {data} is not there; name the folder with the sections."
             raise SettingsError(msg)
@@ -85,7 +82,7 @@ def train(
         if data is None:
             msg = "Training needs the sections: name their folder with --data (or only --check)."
             raise SettingsError(msg)
-        from zoo.training_order import TrainingOrder
+        from stem_core.training.training_order import TrainingOrder
 
         read = _read(file, tuple(changes or ()))
         out = Path("trained") / read.name if out is None else out
@@ -196,7 +193,9 @@ def recipe_file(name_or_path: str) -> Path:
     """
     if "/" in name_or_path or os.sep in name_or_path or name_or_path.endswith((".yaml", ".yml")):
         return Path(name_or_path)
-    found = {item.stem: item for item in sorted(Path(str(files("zoo") / "recipes")).glob("*.yaml"))}
+    from stem_core.training.recipe_file import packaged_recipes
+
+    found = packaged_recipes()
     if name_or_path in found:
         return found[name_or_path]
     close = difflib.get_close_matches(name_or_path, found, n=1)
@@ -208,12 +207,6 @@ def recipe_file(name_or_path: str) -> Path:
     raise SettingsError(msg)
 
 
-def _require_packages() -> None:
-    absent = [what for name, what in _PACKAGES.items() if find_spec(name) is None]
-    if absent:
-        raise SettingsError(missing_extra("Training", " and ".join(absent), "training"))
-
-
 def _read(file: Path, changes: tuple[str, ...]) -> Recipe:
     from stem_core.training.recipe_file import read_recipe
 
@@ -221,7 +214,7 @@ def _read(file: Path, changes: tuple[str, ...]) -> Recipe:
 
 
 def _check(file: Path, changes: tuple[str, ...], data: Path | None, terminal: Terminal) -> int:
-    from zoo.recipe_check import check_recipe
+    from stem_core.training.recipe_check import check_recipe
 
     terminal.say("\n".join(check_recipe(_read(file, changes), file, data)))
     terminal.say("The recipe is sound." if data is None else "Recipe and data are sound.")
@@ -229,8 +222,8 @@ def _check(file: Path, changes: tuple[str, ...], data: Path | None, terminal: Te
 
 
 def _train(order: TrainingOrder, terminal: Terminal) -> int:
-    from zoo.conditions import recipe_encoder
-    from zoo.train import train_model
+    from stem_core.training.train import train_model
+    from zoo.loader import recipe_encoder
 
     manifest = train_model(order, recipe_encoder(order.recipe, order.data))
     if manifest is not None:

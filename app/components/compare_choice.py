@@ -11,7 +11,7 @@ from app.jobs.model import JobStatus
 from app.maps.pairs import slide_mark
 from app.state import Keys, job_queue
 from stem_core.errors import StemError
-from zoo.manifest import Manifest
+from stem_core.model.manifest import Manifest
 
 __all__ = ["OTHER_PARAMETER", "pick_runs"]
 

@@ -10,9 +10,10 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app.components.wording import count, plain
+from app.maps.layers import Layer
 from app.maps.pairs import PairValues
-from app.maps.panels import UNITS
 from stem_core.analysis.agreement import pcc_against
+from stem_core.constants import UNITS
 
 __all__ = ["show_agreement", "show_gene", "show_measured_pcc", "show_ranking", "show_spots"]
 
@@ -88,7 +89,7 @@ def show_agreement(table: pd.DataFrame, gene_file: str) -> None:
 
 def show_spots(pair: PairValues, gene: str, ids: Sequence[str]) -> None:
     """Plot the spots of a gene, A against B, and offer what is plotted as CSV."""
-    a, b = pair.layer(f"a:mean:{gene}"), pair.layer(f"b:mean:{gene}")
+    a, b = pair.layer(Layer("mean", (gene,), run="a")), pair.layer(Layer("mean", (gene,), run="b"))
     there = pair.at >= 0
     figure = go.Figure()
     figure.add_scattergl(
@@ -109,9 +110,9 @@ def show_spots(pair: PairValues, gene: str, ids: Sequence[str]) -> None:
     spots = pd.DataFrame(
         {
             "spot": np.asarray(ids, dtype=object), "x_px": x_px, "y_px": y_px,
-            "a_mean": a, "a_std": pair.layer(f"a:std:{gene}"),
-            "b_mean": b, "b_std": pair.layer(f"b:std:{gene}"),
-            "joint_spreads_apart": pair.layer(f"apart:{gene}"),
+            "a_mean": a, "a_std": pair.layer(Layer("std", (gene,), run="a")),
+            "b_mean": b, "b_std": pair.layer(Layer("std", (gene,), run="b")),
+            "joint_spreads_apart": pair.layer(Layer.of("apart", gene)),
         }
     )[there]  # fmt: skip
     st.download_button(

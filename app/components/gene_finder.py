@@ -17,8 +17,8 @@ from app.components.model_cards import choose_model, manifests_by_name
 from app.components.wording import plain
 from app.state import Keys
 from stem_core.analysis.gene_sets import is_ensembl_id, match_genes, search_genes
+from stem_core.model.manifest import Manifest
 from stem_core.prediction.result import Prediction
-from zoo.manifest import Manifest
 
 __all__ = ["Genes", "find_gene", "models_with", "show_not_found"]
 

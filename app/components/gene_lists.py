@@ -14,9 +14,10 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from app.components.gene_choice import best_predicted_first
-from app.components.map_panels import layer_genes, show_gene
+from app.components.map_panels import show_gene
 from app.components.trust import gene_row, gene_trust
 from app.components.wording import count, plain
+from app.maps.layers import Layer
 from app.maps.values import MapValues
 from app.state import Keys
 from stem_core.analysis.gene_lists import gene_figure, ranked_genes
@@ -81,11 +82,11 @@ def show_gene_lists(
     run_id: str,
     prediction: Prediction,
     values: MapValues,
-    layers: list[str],
+    layers: list[Layer],
     active: int,
 ) -> None:
     """Show the choice of a list and its genes; a chosen one is shown in the active panel."""
-    shown = (*layer_genes(values, layers[active]), *prediction.symbols[:1])[0]
+    shown = (*layers[active].genes, *prediction.symbols[:1])[0]
     reference = _reference(prediction.symbols, shown)
     known = best_predicted_first(prediction) is not None
     st.markdown("**Gene lists**")
@@ -218,7 +219,7 @@ def _refer(gene: str) -> None:
 
 
 def _row_chosen(
-    key: str, symbols: list[str], values: MapValues, layers: list[str], active: int
+    key: str, symbols: list[str], values: MapValues, layers: list[Layer], active: int
 ) -> None:
     cells = st.session_state[key]["selection"]["cells"]
     if cells and 0 <= int(cells[0][0]) < len(symbols):

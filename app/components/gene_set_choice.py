@@ -9,7 +9,7 @@ import streamlit as st
 
 from app.components.gene_finder import Genes
 from app.components.wording import count, plain
-from app.maps.layers import MOST_SCORE_GENES
+from app.maps.layers import MOST_SCORE_GENES, Layer
 from app.state import Keys
 from stem_core.analysis.gene_sets import GeneSet, Match, match_genes, read_gene_list, read_gmt
 from stem_core.errors import SettingsError
@@ -23,12 +23,12 @@ GMT_MB = 50
 class _Said:
     """What became of a list: the layer that is shown and the sentence about it."""
 
-    layer: str
+    layer: Layer
     sentence: str = ""
     fault: bool = False
 
 
-def pick_gene_set(genes: Genes, now: str, key: str, take: Callable[[str], None]) -> str:
+def pick_gene_set(genes: Genes, now: Layer, key: str, take: Callable[[Layer], None]) -> str:
     """Show the list of genes of a score and the GMT file that it can be taken from.
 
     A list that cannot be scored changes nothing.
@@ -38,7 +38,7 @@ def pick_gene_set(genes: Genes, now: str, key: str, take: Callable[[str], None])
     genes
         The panel.
     now
-        The layer that is shown, `score:GENE,…`.
+        The score that is shown.
     key
         Distinguishes the panels of the page.
     take
@@ -54,7 +54,7 @@ def pick_gene_set(genes: Genes, now: str, key: str, take: Callable[[str], None])
     said = notes.get(key)
     if said is None or said.layer != now:
         notes[key] = said = _Said(now)
-        st.session_state[text_key] = now.removeprefix("score:").replace(",", ", ")
+        st.session_state[text_key] = ", ".join(now.genes)
     listed, file = st.columns([3, 1], vertical_alignment="bottom")
     listed.text_area(
         "Genes of the set", key=text_key, height=80, on_change=_take_list,
@@ -69,16 +69,16 @@ def pick_gene_set(genes: Genes, now: str, key: str, take: Callable[[str], None])
     return f":red[:material/error: {plain(said.sentence)}]" if said.fault else plain(said.sentence)
 
 
-def note_missing(key: str, layer: str, missing: tuple[str, ...]) -> None:
+def note_missing(key: str, layer: Layer) -> None:
     """Have a panel say which genes of the address its layer had to leave out."""
-    match = Match((), tuple(layer.removeprefix("score:").split(",")), missing)
+    match = Match((), layer.genes, layer.missing)
     notes: dict[str, _Said] = st.session_state.setdefault(Keys.GENE_SETS, {})
     notes[key] = _Said(layer, match.sentence())
-    st.session_state[f"set_{key}"] = layer.removeprefix("score:").replace(",", ", ")
+    st.session_state[f"set_{key}"] = ", ".join(layer.genes)
 
 
 def _pick_from_file(
-    text_key: str, key: str, genes: Genes, now: str, take: Callable[[str], None]
+    text_key: str, key: str, genes: Genes, now: Layer, take: Callable[[Layer], None]
 ) -> None:
     given = st.file_uploader(
         "Gene sets (GMT)", type=["gmt", "txt"], key=f"gmt_{key}", max_upload_size=GMT_MB, width=380
@@ -108,8 +108,8 @@ def _sets(content: bytes) -> tuple[GeneSet, ...]:
 
 
 def _take_set(
-    chosen: str, by_name: dict[str, GeneSet], text_key: str, key: str, genes: Genes, now: str,
-    take: Callable[[str], None],
+    chosen: str, by_name: dict[str, GeneSet], text_key: str, key: str, genes: Genes, now: Layer,
+    take: Callable[[Layer], None],
 ) -> None:  # fmt: skip
     found = by_name.get(st.session_state[chosen])
     if found is not None:
@@ -117,7 +117,7 @@ def _take_set(
 
 
 def _take_list(
-    text_key: str, key: str, genes: Genes, now: str, take: Callable[[str], None]
+    text_key: str, key: str, genes: Genes, now: Layer, take: Callable[[Layer], None]
 ) -> None:
     try:
         names = read_gene_list(st.session_state[text_key])
@@ -128,8 +128,8 @@ def _take_list(
 
 
 def _score(
-    names: tuple[str, ...], title: str, text_key: str, key: str, genes: Genes, now: str,
-    take: Callable[[str], None],
+    names: tuple[str, ...], title: str, text_key: str, key: str, genes: Genes, now: Layer,
+    take: Callable[[Layer], None],
 ) -> None:  # fmt: skip
     """Take the genes of the panel; where there are none, say so and keep what is shown."""
     match = match_genes(names, genes.symbols, genes.ensembl)
@@ -148,7 +148,7 @@ def _score(
         )
         notes[key] = _Said(now, sentence, fault=True)
     else:
-        layer = f"score:{','.join(match.symbols)}"
+        layer = Layer("score", match.symbols)
         notes[key] = _Said(layer, title + match.sentence())
         if title:  # the file's genes take the place of what was typed
             st.session_state[text_key] = ", ".join(match.symbols)

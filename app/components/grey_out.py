@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import streamlit as st
 
-from app.components.map_panels import layer_genes
 from app.components.wording import count, plain
+from app.maps.layers import Layer
 from app.maps.marks import Mute
-from app.maps.panels import UNITS, layer_title
 from app.maps.values import MapValues
+from stem_core.constants import UNITS
 
 __all__ = ["Limits", "greyed_words", "mutes_of", "pick_limits"]
 
@@ -66,18 +66,20 @@ def pick_limits(run_id: str, *, has_domain: bool) -> Limits:
     return chosen
 
 
-def mutes_of(values: MapValues, layer: str, limits: Limits) -> tuple[Mute, ...]:
+def mutes_of(values: MapValues, layer: Layer, limits: Limits) -> tuple[Mute, ...]:
     """Return what greys out spots of a map; a score has no spread, and is not greyed by one."""
     found = []
     if limits.domain is not None and values.has_domain:
-        found.append(Mute("domain", limits.domain, "domain distance", "× edge of training"))
-    genes = layer_genes(values, layer)
-    if limits.spread is not None and not layer.startswith("score:"):
-        found += [Mute(f"std:{gene}", limits.spread, f"spread of {gene}", UNITS) for gene in genes]
+        found.append(Mute(Layer("domain"), limits.domain, "domain distance", "× edge of training"))
+    if limits.spread is not None and layer.kind != "score":
+        found += [
+            Mute(Layer.of("std", gene), limits.spread, f"spread of {gene}", UNITS)
+            for gene in layer.genes
+        ]
     return tuple(found)
 
 
-def greyed_words(values: MapValues, layers: list[str], limits: Limits) -> list[str]:
+def greyed_words(values: MapValues, layers: list[Layer], limits: Limits) -> list[str]:
     """Say of each map how many of its spots are greyed, and why; as Markdown, each once."""
     said: dict[str, None] = {}
     for layer in layers:
@@ -87,9 +89,9 @@ def greyed_words(values: MapValues, layers: list[str], limits: Limits) -> list[s
         grey = np.zeros(len(values.positions()), bool)
         for mute in mutes:
             grey |= values.layer(mute.layer) > np.float32(mute.above)
-        alone = all(mute.layer == "domain" for mute in mutes)
+        alone = all(mute.layer.kind == "domain" for mute in mutes)
         reasons = " or ".join(f"{mute.words} above {mute.above:g} {mute.unit}" for mute in mutes)
-        title = "" if alone else f"{plain(layer_title(layer))}: "
+        title = "" if alone else f"{plain(layer.title())}: "
         share = f"{int(grey.sum())} of {count(len(grey), 'spot')}"
         said[f"{title}{share} greyed: {plain(reasons)}"] = None
     return list(said)

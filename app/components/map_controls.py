@@ -2,47 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from app.maps.panels import COLOUR_SCALES
+from app.maps.layers import KINDS, Layer
+from app.maps.panels import COLOUR_SCALES, Look
 
-__all__ = ["LAYERS", "MapLook", "layer_of", "pick_layer", "pick_limits", "pick_look"]
+__all__ = ["pick_layer", "pick_limits", "pick_look"]
 
-LAYERS = {
-    "prediction": "Prediction (mean)",
-    "spread": "Spread (standard deviation)",
-    "lower": "Lower bound of the 90 % band",
-    "upper": "Upper bound of the 90 % band",
-    "domain": "Domain distance (1 = edge of training)",
-}
+_KINDS = ("mean", "std", "q05", "q95", "domain")
 
 
-@dataclass(frozen=True)
-class MapLook:
-    """How the map is drawn; shares between 0 and 1, sizes relative to the physical spot."""
-
-    scale: str
-    opacity: float
-    spot_size: float
-    brightness: float
-    grey: bool
-
-
-def pick_layer(*, has_domain: bool) -> str:
-    """Choose what is shown; a key of LAYERS."""
-    offered = [layer for layer in LAYERS if has_domain or layer != "domain"]
-    return st.selectbox("Show", offered, format_func=LAYERS.__getitem__, key="layer",
+def pick_layer(gene: str, *, has_domain: bool) -> Layer:
+    """Choose what is shown of a gene."""
+    offered = [kind for kind in _KINDS if has_domain or kind != "domain"]
+    kind = st.selectbox("Show", offered, format_func=lambda kind: KINDS[kind].words, key="layer",
                         persist_state="session")  # fmt: skip
-
-
-def layer_of(shown: str, gene: str) -> str:
-    """Return the name of the values (`app.maps.layers`) that a key of LAYERS stands for."""
-    kinds = {"prediction": "mean", "spread": "std", "lower": "q05", "upper": "q95"}
-    return f"{kinds[shown]}:{gene}" if shown in kinds else "domain"
+    return Layer("domain") if kind == "domain" else Layer.of(kind, gene)
 
 
 def pick_limits(values: NDArray[np.float32], unit: str) -> tuple[float, float]:
@@ -69,8 +46,8 @@ def pick_limits(values: NDArray[np.float32], unit: str) -> tuple[float, float]:
     return (low, high) if high > low else (low, low + 1e-3)
 
 
-def pick_look() -> MapLook:
-    """Choose colours, opacity, sizes and the image behind."""
+def pick_look() -> tuple[str, Look]:
+    """Choose the colour scale; and opacity, sizes and the image behind."""
     scale = st.selectbox(
         "Colour scale", COLOUR_SCALES, key="colour_scale", persist_state="session",
         help="All four are perceptually even; Cividis reads the same with colour blindness.",
@@ -79,7 +56,7 @@ def pick_look() -> MapLook:
     size = _percent("Spot size, of the physical one", 25, 250, 100, "spot_size")
     brightness = _percent("H&E brightness", 30, 170, 100, "image_brightness")
     grey = st.toggle("H&E in grey", key="image_grey", persist_state="session")
-    return MapLook(scale, opacity, size, brightness, grey)
+    return scale, Look(opacity, size, brightness, grey)
 
 
 def _percent(label: str, low: int, high: int, value: int, key: str) -> float:

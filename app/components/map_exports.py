@@ -13,7 +13,6 @@ import pandas as pd
 import streamlit as st
 
 from app.components.wording import plain
-from app.maps.marks import Badge, Mute
 from app.maps.panels import Look, Panel, View
 from app.maps.picture_layout import LEAST_WIDTH_PX, MOST_WIDTH_PX
 from app.maps.scene import Scene, scene_of_run
@@ -39,9 +38,6 @@ def show_map_exports(
     look: Look,
     view: Callable[[], View | None],
     regions: Sequence[Region] = (),
-    *,
-    mutes: Sequence[Sequence[Mute]] = (),
-    badges: Sequence[Badge | None] = (),
 ) -> None:
     """Offer what is shown as files; each is made when its button is pressed, not before.
 
@@ -53,9 +49,7 @@ def show_map_exports(
     seen = view()
 
     def scene() -> Scene:
-        return scene_of_run(
-            run_id, prediction, panels, look, seen, regions, mutes=mutes, badges=badges
-        )
+        return scene_of_run(run_id, prediction, panels, look, seen, regions)
 
     stem = f"stem-{run_id[:8]}"
     with offer:
@@ -92,7 +86,7 @@ def map_table(scene: Scene) -> pd.DataFrame:
     }
     for one in scene.maps:
         columns[f"{one.panel.layer} [{one.panel.unit}]"] = one.values
-        if one.mutes:
+        if one.panel.mutes:
             columns[f"{one.panel.layer} greyed"] = scene.muted(one).astype(int)
     return pd.DataFrame(columns)
 
@@ -173,7 +167,8 @@ def _offer_programs(prediction: Prediction, panels: Sequence[Panel], stem: str) 
 
     genes = None
     if len(prediction.spots) * len(prediction.symbols) > _MOST_VALUES:
-        shown = [g for g in prediction.symbols if any(f":{g}:" in f"{p.layer}:" for p in panels)]
+        of_maps = {g for p in panels if p.layer.kind != "score" for g in p.layer.genes}
+        shown = [gene for gene in prediction.symbols if gene in of_maps]
         genes = shown or list(prediction.symbols[:1])
 
     def made(write: Callable[..., Path], name: str) -> Callable[[], BinaryIO]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from app.maps.layers import Layer
 from app.state import Keys
 
 __all__ = ["MAPS_PARAMETER", "put_gene", "put_maps"]
@@ -13,14 +14,14 @@ __all__ = ["MAPS_PARAMETER", "put_gene", "put_maps"]
 MAPS_PARAMETER = "maps"
 
 
-def put_maps(layers: Sequence[str], active: int = 0) -> None:
+def put_maps(layers: Sequence[Layer], active: int = 0) -> None:
     """Show these layers, one of them to be changed next. For callbacks of widgets."""
-    st.query_params[MAPS_PARAMETER] = ";".join(layers)
+    st.query_params[MAPS_PARAMETER] = ";".join(map(str, layers))
     st.session_state[Keys.ACTIVE_MAP] = active
     st.session_state[Keys.GENE_SOUGHT] = None
 
 
-def put_gene(layers: Sequence[str], gene: str) -> None:
+def put_gene(layers: Sequence[Layer], gene: str) -> None:
     """Show a gene's prediction in the active one of the panels. For callbacks of widgets."""
     active = min(int(st.session_state.get(Keys.ACTIVE_MAP, 0)), len(layers) - 1)
-    put_maps([f"mean:{gene}" if i == active else layer for i, layer in enumerate(layers)], active)
+    put_maps([*layers[:active], Layer.of("mean", gene), *layers[active + 1 :]], active)

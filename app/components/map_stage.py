@@ -42,9 +42,9 @@ def show_stage(
     **shown: Any,
 ) -> None:
     """Show the maps; a pause in moving them runs this part of the page again, not all of it."""
-    told = maps_viewer(
+    drawn = maps_viewer(
         "maps", view=view_of_address(), regions=outlines, height_px=MAP_HEIGHT_PX,
         on_move=_write_address, **shown,
     )  # fmt: skip
-    if add_drawing(run_id, told.drawn, regions, size_px):
+    if add_drawing(run_id, drawn, regions, size_px):
         st.rerun()

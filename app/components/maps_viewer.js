@@ -27,6 +27,10 @@ class MapsViewer {
     this.observer = new ResizeObserver(() => this.layOut())
     this.observer.observe(this.root)
     this.onBack = () => this.lookAt(viewOfAddress(location.search))
+  }
+
+  // Going back in the browser shows the view that the address then names.
+  followAddress() {
     window.addEventListener("popstate", this.onBack)
   }
 
@@ -360,7 +364,10 @@ const viewers = new WeakMap()
 
 export default function ({ data, parentElement, setStateValue }) {
   let viewer = viewers.get(parentElement)
-  if (!viewer) viewers.set(parentElement, (viewer = new MapsViewer(parentElement)))
+  if (!viewer) {
+    viewers.set(parentElement, (viewer = new MapsViewer(parentElement)))
+    viewer.followAddress()
+  }
   viewer.update(data, setStateValue)
   return () => {
     viewers.delete(parentElement)

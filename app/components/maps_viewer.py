@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from itertools import zip_longest
+from dataclasses import asdict
 from typing import Any
 
 import streamlit as st
 
-from app.maps.marks import Badge, Mute
 from app.maps.panels import Look, Panel, View
 from app.maps.viewer_text import viewer_script, viewer_style
 from stem_core.errors import SettingsError
@@ -23,12 +21,9 @@ from stem_core.errors import SettingsError
 __all__ = [
     "MODES",
     "MOST_PANELS",
-    "Badge",
     "Look",
-    "Mute",
     "Panel",
     "View",
-    "ViewerState",
     "maps_viewer",
 ]
 
@@ -39,23 +34,6 @@ MOST_POINTS = 2000
 
 
 _component = st.components.v2.component("stem_maps_viewer", css=viewer_style(), js=viewer_script())
-
-
-@dataclass(frozen=True)
-class ViewerState:
-    """What the browser tells.
-
-    Parameters
-    ----------
-    view
-        The part seen, told 300 ms after it last changed; None is all spots.
-    drawn
-        `{"kind": "lasso" | "box", "points": [[x_px, y_px], …], "turn": n}` in level-0 pixels, 3 to
-        2,000 points; the turn grows with each drawing.
-    """
-
-    view: View | None = None
-    drawn: dict[str, Any] | None = None
 
 
 def maps_viewer(
@@ -70,11 +48,9 @@ def maps_viewer(
     regions: Sequence[Mapping[str, Any]] = (),
     mode: str = "pan",
     height_px: int = 660,
-    badges: Sequence[Badge | None] = (),
-    mutes: Sequence[Sequence[Mute]] = (),
     on_move: Callable[[View | None], None] = lambda view: None,
-) -> ViewerState:
-    """Show the maps and return what the browser told last.
+) -> dict[str, Any] | None:
+    """Show the maps and return what the user drew last, if anything.
 
     Parameters
     ----------
@@ -98,23 +74,22 @@ def maps_viewer(
         One of `MODES`.
     height_px
         Of the whole grid; more where panels would become too flat.
-    badges
-        How far each panel can be trusted, in their order; none where there are fewer.
-    mutes
-        What greys out spots of each panel, in their order; one that applies is enough.
     on_move
-        Called with the part seen when the user has moved the maps.
+        Called with the part seen when the maps have been still for 300 ms; None is all spots.
+
+    Returns
+    -------
+    dict or None
+        `{"kind": "lasso" | "box", "points": [[x_px, y_px], …], "turn": n}` in level-0 pixels, 3 to
+        2,000 points; the turn grows with each drawing.
 
     Raises
     ------
     SettingsError
-        No panel or more than six, more badges or mutes than panels, or an unknown mode.
+        No panel or more than six, or an unknown mode.
     """
     if not 1 <= len(panels) <= MOST_PANELS:
         msg = f"The viewer shows 1 to {MOST_PANELS} maps, not {len(panels)}; choose fewer."
-        raise SettingsError(msg)
-    if max(len(badges), len(mutes)) > len(panels):
-        msg = f"There is something to say of more than the {len(panels)} maps shown; leave it out."
         raise SettingsError(msg)
     if mode not in MODES:
         msg = f"The viewer has no mode {mode!r}; choose one of {', '.join(MODES)}."
@@ -131,15 +106,7 @@ def maps_viewer(
         data={
             "base": base,
             "slide": dict(slide),
-            "panels": [
-                {
-                    **asdict(panel),
-                    "palette": list(panel.palette),
-                    "badge": asdict(badge) if badge else None,
-                    "mutes": [asdict(mute) for mute in muting or ()],
-                }
-                for panel, badge, muting in zip_longest(panels, badges, mutes)
-            ],
+            "panels": [panel.as_data() for panel in panels],
             "look": asdict(look),
             "spot_diameter_um": float(spot_diameter_um),
             "view": asdict(view) if view else None,
@@ -151,7 +118,7 @@ def maps_viewer(
         on_view_change=tell_move,
         on_drawn_change=lambda: None,
     )
-    return ViewerState(_read_view(told.view, base), _read_drawn(told.drawn, base))
+    return _read_drawn(told.drawn, base)
 
 
 def _read_view(told: Any, base: str) -> View | None:

@@ -1,4 +1,4 @@
-// What is told of the spot under the pointer besides the map's own value: fetched when first told.
+// Facts about the spot under the pointer besides the map's own value; fetched at first use.
 // Part of maps_viewer.js.
 class HoverFacts {
   constructor(wake) {

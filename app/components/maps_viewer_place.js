@@ -34,7 +34,8 @@ function allowedWidth(wanted_um, now_um, { width, height }, slide) {
 
 // The view that an address names as `view=x,y,width`, or null.
 function viewOfAddress(query) {
-  const numbers = (new URLSearchParams(query).get("view") ?? "").split(",").map(Number)
+  const numbers = (new URLSearchParams(query).get("view") ?? "").split(",")
+    .map(part => part.trim() ? Number(part) : NaN)
   const [x_um, y_um, width_um] = numbers
   return numbers.length === 3 && numbers.every(Number.isFinite) && width_um > 0
     ? { x_um, y_um, width_um } : null

@@ -9,7 +9,7 @@ import streamlit as st
 
 from app.components.region_charts import outline, plain_html, table_button
 from app.components.wording import count, plain
-from app.maps.panels import UNITS
+from stem_core.constants import UNITS
 from stem_core.prediction.result import Prediction
 
 __all__ = ["show_calibration", "show_scatter", "show_variation"]

@@ -13,7 +13,7 @@ from app.components.measured_charts import show_calibration, show_scatter, show_
 from app.components.measured_doors import ask_for_measured, measured_news
 from app.components.region_charts import table_button
 from app.components.wording import count, plain
-from app.maps.panels import UNITS
+from app.maps.layers import Layer
 from app.maps.runs import measured_version, set_measured
 from app.maps.values import MapValues
 from stem_core.analysis.comparison import (
@@ -22,6 +22,7 @@ from stem_core.analysis.comparison import (
     compare_panel,
     gene_variation,
 )
+from stem_core.constants import UNITS
 from stem_core.errors import StemError
 from stem_core.prediction.result import Prediction
 
@@ -178,7 +179,7 @@ def _pick_gene(table: pd.DataFrame, shown: str) -> str:
         st.button(
             f"Show prediction, measured and difference of {plain(gene)}", key="three_maps",
             icon=":material/view_column:", on_click=put_maps,
-            args=([f"mean:{gene}", f"measured:{gene}", f"error:{gene}"],),
+            args=([Layer.of(kind, gene) for kind in ("mean", "measured", "error")],),
             disabled=gene not in set(table.index[table["measured_mean"].notna()]),
         )  # fmt: skip
     return gene

@@ -12,8 +12,9 @@ from app.spots import layout_words
 from app.state import Keys
 from stem_core.encoders.catalogue import encoder_facts
 from stem_core.errors import ModelError
-from zoo.manifest import HeldOut, Licences, Manifest
-from zoo.registry import Entry, list_models
+from stem_core.model.config import Licences
+from stem_core.model.manifest import HeldOut, Manifest
+from zoo.registry import InstalledModel, list_models
 
 __all__ = [
     "accept_licences",
@@ -26,7 +27,7 @@ __all__ = [
 ]
 
 
-def pick_model() -> Entry | None:
+def pick_model() -> InstalledModel | None:
     """Show a card for each model and return the chosen one.
 
     A pulled model is chosen once its licences were accepted in this session.
@@ -137,7 +138,7 @@ def show_held_out(held: HeldOut, title: str) -> None:
     st.markdown(f"**Protocol** {plain(held.protocol)}  \n{plain(held.note)}")
 
 
-def _show_card(entry: Entry) -> None:
+def _show_card(entry: InstalledModel) -> None:
     manifest = entry.manifest
     chosen = st.session_state[Keys.MODEL] == entry.name
     asks = chosen and _asks_first(entry)
@@ -186,12 +187,12 @@ def _show_card(entry: Entry) -> None:
     )
 
 
-def _asks_first(entry: Entry) -> bool:
+def _asks_first(entry: InstalledModel) -> bool:
     """Whether a model's licences are to be accepted before it is used in this session."""
     return entry.source == "hub" and not licences_accepted(entry.name, entry.manifest.licences)
 
 
-def _ask_first(entry: Entry) -> None:
+def _ask_first(entry: InstalledModel) -> None:
     """Show the licences of a pulled model, to be accepted before its first use."""
     manifest = entry.manifest
     with st.container(border=True, key=f"licences_{entry.name}"):

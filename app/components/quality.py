@@ -8,7 +8,7 @@ import streamlit as st
 
 from app.components.wording import count, duration
 from app.jobs.speed import expected_s, read_speed
-from zoo.manifest import Manifest
+from stem_core.model.manifest import Manifest
 
 __all__ = ["Quality", "expected_quality", "pick_quality"]
 
@@ -23,6 +23,12 @@ class Quality:
     samples: int
     seed: int
 
+    @classmethod
+    def of_preset(cls, manifest: Manifest, name: str, seed: int) -> Quality:
+        """Return what the model's preset of this name and a seed make."""
+        preset = getattr(manifest.presets, name)
+        return cls(name, preset.sampler, preset.steps, preset.samples, seed)
+
 
 def pick_quality(manifest: Manifest, n_spots: int | None, tissue_um2: float | None) -> Quality:
     """Show the three presets and the seed."""
@@ -32,14 +38,13 @@ def pick_quality(manifest: Manifest, n_spots: int | None, tissue_um2: float | No
         help="How each spot is sampled. Standard is what the model's figures were measured with; "
         "published repeats the paper's procedure, which is about a thousand times slower.",
     )  # fmt: skip
-    preset = getattr(manifest.presets, name or "standard")
     with st.expander("Seed"):
         seed = st.number_input(
             "Seed", min_value=0, max_value=2**31 - 1, value=0, step=1, key="seed",
             label_visibility="collapsed",
             help="The same seed gives the same result.",
         )  # fmt: skip
-    quality = Quality(name or "standard", preset.sampler, preset.steps, preset.samples, int(seed))
+    quality = Quality.of_preset(manifest, name or "standard", int(seed))
     words = [
         f"{count(quality.steps, 'step')} × {count(quality.samples, 'sample')} for each spot, "
         f"sampler {quality.sampler}."
@@ -68,9 +73,11 @@ def expected_quality(manifest: Manifest, quality: Quality) -> str:
             )
     if quality.preset == "published":
         versus = curve.against_published
+        side = "lower" if versus.pcc_all > 0 else "higher"
         return (
-            f"On {versus.spots} spots kept aside it gave the same as standard: PCC lower by "
-            f"{max(0.0, versus.pcc_all):.3f}, CRPS of single draws × {1 / versus.crps_ratio:.2f}."
+            f"Compared with standard on {versus.spots} spots kept aside: PCC {side} by "
+            f"{abs(versus.pcc_all):.3f}, CRPS of single draws × {1 / versus.crps_ratio:.2f} (below "
+            "1 is better)."
         )
     return ""
 

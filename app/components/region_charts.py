@@ -11,8 +11,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app.components.wording import count, plain
-from app.maps.layers import parse_layer
-from app.maps.panels import layer_title, layer_unit
+from app.maps.layers import Layer
 from app.maps.values import MapValues
 from stem_core.analysis.gene_sets import match_genes, read_gene_list
 from stem_core.analysis.region_tables import (
@@ -26,7 +25,7 @@ from stem_core.analysis.regions import Region, describe_region
 from stem_core.errors import SettingsError
 from stem_core.prediction.result import Prediction
 
-__all__ = ["outline", "plain_html", "show_heat_map", "show_values", "shown_genes", "table_button"]
+__all__ = ["outline", "plain_html", "show_heat_map", "show_values", "table_button"]
 
 MOST_DRAWN = 24  # regions in one chart
 MOST_GENES = 150  # rows of a heat map that can still be told apart
@@ -50,7 +49,7 @@ def table_button(table: pd.DataFrame, label: str, name: str, *, index: bool = Tr
 def show_values(
     prediction: Prediction,
     values: MapValues,
-    layers: Sequence[str],
+    layers: Sequence[Layer],
     regions: tuple[Region, ...],
     inside: Sequence[np.ndarray],
 ) -> None:
@@ -71,7 +70,7 @@ def show_values(
         layer = shown[0]
         if len(shown) > 1:
             layer = st.selectbox(
-                "Violins of", shown, format_func=layer_title, key="violin_layer", width=320
+                "Violins of", shown, format_func=Layer.title, key="violin_layer", width=320
             )
         dots = st.toggle("Spots as dots", key="violin_dots")
     spots = prediction.spots
@@ -84,9 +83,9 @@ def show_values(
     for place, i in enumerate(kept[:MOST_DRAWN]):
         inner = column[inside[i]]
         _add_violin(figure, place, inner[np.isfinite(inner)], names[i], regions[i].colour, dots)
-    unit = layer_unit(layer)
+    unit = layer.unit
     figure.update_layout(
-        height=400, margin=_MARGIN, showlegend=False, yaxis_title=f"{layer_title(layer)}, {unit}",
+        height=400, margin=_MARGIN, showlegend=False, yaxis_title=f"{layer.title()}, {unit}",
         xaxis={
             "tickvals": list(range(len(kept[:MOST_DRAWN]))),
             "ticktext": [
@@ -98,7 +97,7 @@ def show_values(
     )  # fmt: skip
     st.plotly_chart(
         figure, key="violins",
-        alt=f"Violins: how {layer_title(layer)} in {unit} is spread in "
+        alt=f"Violins: how {layer.title()} in {unit} is spread in "
         f"{count(min(len(kept), MOST_DRAWN), 'region')}; the table has the numbers",
     )  # fmt: skip
     words = "Width: how many spots have a value. Box: the middle half; line: the median."
@@ -114,16 +113,16 @@ def show_values(
 
 
 def _statistics(
-    values: MapValues, layers: Sequence[str], names: Sequence[str], inside: Sequence[np.ndarray]
+    values: MapValues, layers: Sequence[Layer], names: Sequence[str], inside: Sequence[np.ndarray]
 ) -> pd.DataFrame:
     rows = []
     for layer in layers:
         column = values.layer(layer)[:, None]
         for name, chosen in zip(names, inside, strict=True):
             if chosen.any():
-                row = describe_region(column, chosen, [layer]).iloc[0].to_dict()
+                row = describe_region(column, chosen, [str(layer)]).iloc[0].to_dict()
                 rows.append(
-                    {"Map": layer_title(layer), "Unit": layer_unit(layer), "Region": name}
+                    {"Map": layer.title(), "Unit": layer.unit, "Region": name}
                     | {_STATISTICS[str(key)]: value for key, value in row.items()}
                 )
     return pd.DataFrame(rows)
@@ -134,7 +133,7 @@ def _add_violin(
 ) -> None:
     """Add an outline, the box of the quartiles and, if wanted, dots.
 
-    The outline is computed here: the browser would be sent every spot and estimate it anew.
+    The outline is computed here. Otherwise the browser would receive every spot to estimate it.
     """
     at, height = density(values)
     half = 0.42 * height / height.max()
@@ -177,7 +176,7 @@ def _z_scores(
 def show_heat_map(
     run_id: str,
     prediction: Prediction,
-    layers: Sequence[str],
+    layers: Sequence[Layer],
     regions: tuple[Region, ...],
     inside: Sequence[np.ndarray],
 ) -> None:
@@ -240,13 +239,13 @@ def show_heat_map(
 
 
 def _chosen_genes(
-    which: str, prediction: Prediction, layers: Sequence[str], z: pd.DataFrame, number: int
+    which: str, prediction: Prediction, layers: Sequence[Layer], z: pd.DataFrame, number: int
 ) -> tuple[list[str], str]:
     """Return the genes of the heat map, and what to say about those that are not there."""
     if which == "top":
         return differing_most(z, number), ""
     if which == "shown":
-        return shown_genes(layers, prediction.symbols), ""
+        return list(dict.fromkeys(gene for layer in layers for gene in layer.genes)), ""
     text = st.text_area(
         "Symbols or Ensembl ids, separated by spaces, commas or lines", key="heat_list", height=100
     )
@@ -254,13 +253,6 @@ def _chosen_genes(
         return [], ""
     match = match_genes(read_gene_list(text), prediction.symbols, prediction.ensembl)
     return list(match.symbols), match.sentence() if match.missing else ""
-
-
-def shown_genes(layers: Sequence[str], symbols: Sequence[str]) -> list[str]:
-    """Return the genes of layers in their order, each once."""
-    places = {symbol: place for place, symbol in enumerate(symbols)}
-    genes = (gene for layer in layers for gene in parse_layer(layer, places).genes)
-    return list(dict.fromkeys(genes))
 
 
 def plain_html(text: str) -> str:

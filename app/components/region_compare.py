@@ -13,6 +13,7 @@ import streamlit as st
 from app.components.map_links import put_gene
 from app.components.region_charts import outline, plain_html, table_button
 from app.components.wording import plain
+from app.maps.layers import Layer
 from stem_core.analysis.region_differences import LEAST_P, compare_regions
 from stem_core.analysis.regions import Region
 from stem_core.errors import StemError
@@ -37,7 +38,7 @@ _COLUMNS = {
 def show_differences(
     run_id: str,
     prediction: Prediction,
-    layers: Sequence[str],
+    layers: Sequence[Layer],
     regions: tuple[Region, ...],
     inside: Sequence[np.ndarray],
 ) -> None:
@@ -98,7 +99,7 @@ def _compared(
     )  # fmt: skip
 
 
-def _show_table(found: pd.DataFrame, layers: Sequence[str]) -> None:
+def _show_table(found: pd.DataFrame, layers: Sequence[Layer]) -> None:
     genes = [str(gene) for gene in found.index]
     st.dataframe(
         found.reset_index(), hide_index=True, height=380, key="differences",
@@ -117,13 +118,13 @@ def _show_table(found: pd.DataFrame, layers: Sequence[str]) -> None:
     st.caption("Choose a row to see the gene on the active map.")
 
 
-def _put_row(genes: Sequence[str], layers: Sequence[str]) -> None:
+def _put_row(genes: Sequence[str], layers: Sequence[Layer]) -> None:
     chosen = (st.session_state.get("differences") or {}).get("selection", {}).get("rows", [])
     if chosen and 0 <= chosen[0] < len(genes):
         put_gene(layers, genes[chosen[0]])
 
 
-def _show_volcano(found: pd.DataFrame, layers: Sequence[str], first: str, second: str) -> None:
+def _show_volcano(found: pd.DataFrame, layers: Sequence[Layer], first: str, second: str) -> None:
     table = found.dropna(subset=["difference", "p_adjusted"])
     height = -np.log10(np.maximum(table["p_adjusted"].to_numpy(np.float64), 1e-300))
     clear = table["p_adjusted"].to_numpy() <= _FOUND
@@ -163,7 +164,7 @@ def _show_volcano(found: pd.DataFrame, layers: Sequence[str], first: str, second
     )  # fmt: skip
 
 
-def _put_point(layers: Sequence[str]) -> None:
+def _put_point(layers: Sequence[Layer]) -> None:
     points: list[dict[str, Any]] = (
         (st.session_state.get("volcano") or {}).get("selection", {}).get("points", [])
     )

@@ -13,6 +13,7 @@ from app.components.region_charts import show_heat_map, show_values
 from app.components.region_compare import show_differences
 from app.components.wording import count, plain
 from app.jobs.folder import find_folder
+from app.maps.layers import Layer
 from app.maps.regions import REGION_COLOURS, keep_regions, kept_regions, next_name, regions_file
 from app.maps.values import MapValues
 from app.state import Keys
@@ -99,7 +100,7 @@ def show_regions(
     run_id: str,
     prediction: Prediction,
     values: MapValues,
-    layers: list[str],
+    layers: list[Layer],
     regions: tuple[Region, ...],
     size_px: tuple[int, int],
 ) -> None:

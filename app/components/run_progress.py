@@ -51,7 +51,7 @@ def bar_text(status: JobStatus) -> str:
 
 @st.fragment(run_every="1s")
 def show_progress(run_id: str) -> None:
-    """Show progress every second; once the run is finished the page is drawn anew."""
+    """Show progress every second; reload the page once the run has finished."""
     status = job_queue().status(run_id)
     if status.finished:
         st.rerun()

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from app import uploads
 from app.jobs.model import JobRequest
 from app.jobs.spots_file import choose_spots
+from stem_core.model.config import SpotLayout
 from stem_core.slides.reading import open_slide
 from stem_core.slides.spots import Spots
 from stem_core.slides.tissue import TissueMask, find_tissue
-from zoo.manifest import Layout
 
 __all__ = ["SlideFacts", "slide_facts", "slide_spots", "slide_thumbnail", "slide_tissue"]
 
@@ -63,7 +63,7 @@ def slide_spots(request_json: str, trained_on: tuple[str, float, float]) -> Spot
     """Return the spots a run with this request would have; raises SpotsError, SettingsError."""
     request = JobRequest.from_json(request_json)
     kind, pitch_um, diameter_um = trained_on
-    layout = Layout.model_validate(
+    layout = SpotLayout.model_validate(
         {"kind": kind, "pitch_um": pitch_um, "spot_diameter_um": diameter_um}
     )
     with open_slide(uploads.upload_path(request.upload_id), mpp=request.mpp) as slide:

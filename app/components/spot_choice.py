@@ -13,9 +13,7 @@ from app.components.wording import plain
 from app.spots import layout_words
 from app.state import Keys
 from stem_core.errors import StemError
-from stem_core.slides.spots import LAYOUTS
-from stem_core.slides.spots import Layout as UsualLayout
-from zoo.manifest import Layout
+from stem_core.model.config import LAYOUTS, LayoutKind, SpotLayout
 
 __all__ = ["SpotChoice", "pick_spots"]
 
@@ -25,12 +23,12 @@ class SpotChoice:
     """The fields of a job request that say where the spots are."""
 
     kind: Literal["layout", "file"]
-    layout: Literal["visium", "st", "grid"] | None = None
+    layout: LayoutKind | None = None
     pitch_um: float | None = None
     spots_upload_id: str | None = None
 
 
-def pick_spots(trained_on: Layout) -> SpotChoice | None:
+def pick_spots(trained_on: SpotLayout) -> SpotChoice | None:
     """Show the choices; None while something is still missing."""
     words: dict[str, str] = {
         "model": f"As trained: {layout_words(trained_on)}",
@@ -40,7 +38,7 @@ def pick_spots(trained_on: Layout) -> SpotChoice | None:
         "file": "Measured spots from a file",
     }
     usual = LAYOUTS.get(trained_on.kind)
-    if usual == UsualLayout(trained_on.pitch_um, trained_on.spot_diameter_um):
+    if usual == trained_on:
         words.pop(trained_on.kind, None)  # the same as the first choice
     if st.session_state.get("spots_kind", "model") not in words:
         st.session_state["spots_kind"] = "model"

@@ -16,10 +16,12 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from app.components.gene_choice import gene_number
-from app.components.wording import NOTICE, band_words, count, plain
+from app.components.wording import band_words, count, plain
 from app.maps.marks import Badge
+from app.spots import domain_words
+from stem_core.constants import NOTICE
+from stem_core.model.manifest import Manifest
 from stem_core.prediction.result import Prediction
-from zoo.manifest import Manifest
 
 __all__ = [
     "FAIR_PCC",
@@ -37,9 +39,8 @@ __all__ = [
 
 Level = Literal["good", "fair", "weak", "unknown"]
 GOOD_PCC, FAIR_PCC = 0.5, 0.3
-_MANY_FAR = 0.25  # where 5 % are usual
 SIGNS: dict[Level, str] = {"good": "●", "fair": "◐", "weak": "○", "unknown": "◌"}
-"""A sign for each level, so that none is told by its colour alone."""
+"""A sign for each level, since colour alone does not reach everyone."""
 _MEANING = (
     "PCC: correlation of prediction and measurement over the spots of a section that the model had "
     f"not seen; good from {GOOD_PCC} on, fair from {FAIR_PCC} on. RVD: how far the variance of the "
@@ -124,7 +125,7 @@ def trust_of(prediction: Prediction, genes: Sequence[str]) -> GeneTrust | None:
 def trust_badge(
     prediction: Prediction, genes: Sequence[str], manifest: Manifest | None
 ) -> Badge | None:
-    """Return what stands beside a map of these genes; the protocol is told on hover."""
+    """Return the badge of a map of these genes; hovering shows the protocol."""
     trust = trust_of(prediction, genes)
     if trust is None:
         return None
@@ -168,23 +169,9 @@ def show_domain(domain: NDArray[np.float32] | None) -> None:
 
     `domain` is the distance of each spot, (N,).
     """
-    if domain is None:
-        st.caption(
-            "Nothing here tells how far this tissue is from what the model was trained on: the "
-            "model came without the statistics of its training tissue."
-        )
-        return
-    far = float((domain > 1).mean())
-    words = (
-        f"Domain distance: median {np.median(domain):.2f}; {100 * far:.0f} % of the spots are "
-        "above 1. At 1 a spot looks as unusual as the most unusual 5 % of the training spots."
-    )
-    if far > _MANY_FAR:
-        st.warning(
-            "Much of this tissue looks unlike what the model was trained on, so take its values "
-            f"with care. {words}",
-            icon=":material/warning:",
-        )
+    words, far = domain_words(domain)
+    if far:
+        st.warning(words, icon=":material/warning:")
     else:
         st.caption(words)
 

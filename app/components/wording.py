@@ -12,10 +12,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import streamlit as st
 
 from app.jobs.model import JobStatus
-from zoo.manifest import Manifest
+from stem_core.model.manifest import Manifest
 
 __all__ = [
-    "NOTICE",
     "STATE_BADGES",
     "band_words",
     "count",
@@ -29,7 +28,6 @@ __all__ = [
     "run_words",
 ]
 
-NOTICE = "For research use only. Not for diagnosis."
 
 BadgeColour = Literal["gray", "blue", "green", "red", "orange"]
 

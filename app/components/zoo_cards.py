@@ -15,7 +15,7 @@ from stem_core.errors import StemError
 from zoo.entries import ModelEntry, missing_encoders
 from zoo.hub_access import endpoint, token
 from zoo.records import faulty_files, pinned
-from zoo.registry import OWN_LIST, Offer
+from zoo.registry import OWN_LIST, ModelListing
 
 __all__ = ["STATES", "cannot_run", "gated_words", "show_card", "size_bytes"]
 
@@ -40,7 +40,7 @@ _STAGES = {
 """Words of each stage of a pull, and the part of the bar it takes."""
 
 
-def show_card(offer: Offer, pull: PullStatus | None) -> None:
+def show_card(offer: ModelListing, pull: PullStatus | None) -> None:
     """Show a model and, below, its buttons or how its pull is doing."""
     entry = offer.entry
     running = pull is not None and pull.state == "running"
@@ -86,7 +86,7 @@ def show_card(offer: Offer, pull: PullStatus | None) -> None:
     _show_buttons(offer, can_run=not cannot)
 
 
-def _show_buttons(offer: Offer, *, can_run: bool) -> None:
+def _show_buttons(offer: ModelListing, *, can_run: bool) -> None:
     name = offer.entry.name
     if offer.usable is not None and st.button(
         "Use on the Predict page", key=f"use_{name}", icon=":material/biotech:", type="primary",
@@ -135,7 +135,7 @@ def _show_buttons(offer: Offer, *, can_run: bool) -> None:
 
 @st.fragment(run_every="1s")
 def _show_pull(name: str) -> None:
-    """Show a pull's progress every second; once it has ended the page is drawn anew."""
+    """Show a pull's progress every second; reload the page once it has ended."""
     pull = read_pull(name)
     if pull is None or pull.state != "running":
         st.session_state.pop(Keys.MODELS_STOPPING, None)
@@ -164,7 +164,7 @@ def _stop(name: str) -> None:
     st.session_state[Keys.MODELS_STOPPING] = name
 
 
-def _show_broken_off(offer: Offer, pull: PullStatus) -> None:
+def _show_broken_off(offer: ModelListing, pull: PullStatus) -> None:
     """Show how a pull ended that did not come to its end."""
     name = offer.entry.name
     if pull.state == "failed":
@@ -213,14 +213,14 @@ def gated_words(entry: ModelEntry) -> str:
     )
 
 
-def cannot_run(offer: Offer) -> str:
+def cannot_run(offer: ModelListing) -> str:
     """Say, as Markdown, why a model cannot predict with this program; "" where it can."""
     if offer.usable is not None:
         return plain(offer.usable.cannot_run)
     return plain(missing_encoders(offer.entry.name, offer.entry.encoders))
 
 
-def size_bytes(offer: Offer) -> int | None:
+def size_bytes(offer: ModelListing) -> int | None:
     """Return what a model takes here or, where that is known, will take."""
     if offer.record is not None:
         return sum(f.size or 0 for f in (*offer.record.files, *offer.record.sources))
@@ -229,7 +229,7 @@ def size_bytes(offer: Offer) -> int | None:
     return sum(path.stat().st_size for path in offer.usable.folder.glob("*") if path.is_file())
 
 
-def _size_words(offer: Offer) -> str:
+def _size_words(offer: ModelListing) -> str:
     known = size_bytes(offer)
     return data_size(known) if known is not None else "is asked from the Hub before the download"
 
@@ -243,7 +243,7 @@ def _encoder_words(entry: ModelEntry) -> str:
     return " · ".join(words)
 
 
-def _origin(offer: Offer) -> str:
+def _origin(offer: ModelListing) -> str:
     """Say where a model comes from, and who lists it."""
     entry = offer.entry
     here = offer.usable.source if offer.usable is not None else entry.source
@@ -267,7 +267,7 @@ def _origin(offer: Offer) -> str:
     return words
 
 
-def _why_kept(offer: Offer) -> str | None:
+def _why_kept(offer: ModelListing) -> str | None:
     if offer.record is not None:
         return None
     if offer.usable is not None and offer.usable.source == "local":

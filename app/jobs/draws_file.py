@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from stem_core.errors import OutputError
-from stem_core.files import written_whole
+from stem_core.files import atomic_write
 from stem_core.prediction.draws import Draws
 
 __all__ = ["KeptDraws", "find_draws", "save_draws"]
@@ -86,7 +86,7 @@ class KeptDraws:
 
 
 def save_draws(draws: Draws, made: int, path: Path) -> None:
-    """Write the single draws and the baseline of a whole run; written aside first.
+    """Write the single draws and the baseline of a whole run.
 
     `made` is the number of draws of each spot.
     """
@@ -94,8 +94,8 @@ def save_draws(draws: Draws, made: int, path: Path) -> None:
     arrays = {"draws": np.ascontiguousarray(draws.singles.transpose(1, 2, 0))}
     if draws.baseline is not None:
         arrays["baseline"] = np.ascontiguousarray(draws.baseline.T)
-    with written_whole(path, only_writer=True) as aside:
-        save_file(arrays, aside, metadata={"made": str(made)})
+    with atomic_write(path, only_writer=True) as temporary:
+        save_file(arrays, temporary, metadata={"made": str(made)})
 
 
 def find_draws(path: Path) -> KeptDraws | None:

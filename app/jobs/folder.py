@@ -13,7 +13,7 @@ from typing import Any
 from app import paths
 from app.jobs.model import JobRequest, JobState, check_job_id
 from stem_core.errors import JobError
-from stem_core.files import written_whole
+from stem_core.files import write_atomically
 
 __all__ = ["JobFolder", "Progress", "all_job_ids", "find_folder"]
 
@@ -63,7 +63,7 @@ class JobFolder:
     def make(self, request: JobRequest) -> None:
         """Make the folder with its request and a first status."""
         self.path.mkdir(mode=paths.PRIVATE_MODE)
-        write_whole(self.request_file, request.to_json())
+        write_atomically(self.request_file, request.to_json())
         self.write_progress(Progress("queued", created_s=time.time()))
 
     def exists(self) -> bool:
@@ -93,7 +93,7 @@ class JobFolder:
     def write_progress(self, progress: Progress) -> Progress:
         """Write the status; a reader sees the old or the new one, never a part."""
         progress = replace(progress, updated_s=time.time())
-        write_whole(self.status_file, json.dumps(asdict(progress), allow_nan=False))
+        write_atomically(self.status_file, json.dumps(asdict(progress), allow_nan=False))
         return progress
 
     def ask_to_cancel(self) -> None:
@@ -137,12 +137,6 @@ def all_job_ids() -> list[str]:
     """Return the ids of all runs on disk, in no order."""
     with os.scandir(paths.jobs_dir()) as entries:
         return [entry.name for entry in entries if len(entry.name) == 32 and entry.is_dir()]
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a small file so that it is whole or not there; text as UTF-8."""
-    with written_whole(path) as aside:
-        aside.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def _unknown() -> JobError:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from stem_core.errors import JobError, SettingsError
+from stem_core.model.config import LAYOUTS, LayoutKind
+from stem_core.prediction.settings import SamplingSettings
 
 __all__ = [
     "FINAL_STATES",
-    "LAYOUTS",
     "SAMPLE_UPLOAD_ID",
     "JobRequest",
     "JobState",
@@ -26,7 +27,6 @@ __all__ = [
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 FINAL_STATES: frozenset[str] = frozenset({"done", "failed", "cancelled"})
-LAYOUTS = ("visium", "st", "grid")
 SAMPLE_UPLOAD_ID = "sample"
 
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -82,7 +82,7 @@ class JobRequest:
     preset
         Name of the preset the settings came from ("" if changed by hand).
     sampler, steps, samples, seed
-        Sampling settings (`stem_core.prediction.predictor.SamplingSettings`).
+        Sampling settings (`stem_core.prediction.settings.SamplingSettings`).
     spots_kind
         "layout" lays spots out on the tissue, "file" reads measured spots.
     layout
@@ -112,7 +112,7 @@ class JobRequest:
     samples: int
     seed: int
     spots_kind: Literal["layout", "file"]
-    layout: Literal["visium", "st", "grid"] | None
+    layout: LayoutKind | None
     pitch_um: float | None
     spots_upload_id: str | None
     device: str = "auto"
@@ -141,18 +141,12 @@ class JobRequest:
             if value is not None and not (math.isfinite(value) and value > 0):
                 msg = f"{name} must be a number above 0, not {value}; correct it or leave it empty."
                 raise SettingsError(msg)
-        for name, count, largest in (
-            ("Steps", self.steps, 1000),
-            ("Samples per spot", self.samples, 1000),
-        ):
-            if not 1 <= count <= largest:
-                msg = f"{name} must be between 1 and {largest}, not {count}; choose another number."
-                raise SettingsError(msg)
-        if not 0 <= self.seed < 2**63:
-            msg = (
-                f"The seed must be between 0 and 2^63 − 1, not {self.seed}; choose another number."
-            )
-            raise SettingsError(msg)
+        _ = self.settings
+
+    @property
+    def settings(self) -> SamplingSettings:
+        """How to sample; making them checks them."""
+        return SamplingSettings(self.sampler, self.steps, self.samples, self.seed)
 
     def to_json(self) -> str:
         """Return the request as JSON text."""

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from app import paths
-from app.jobs.folder import write_whole
 from stem_core.errors import Cancelled, StemError
+from stem_core.files import write_atomically
 from stem_core.processes import child_environment, module_command
 
 __all__ = ["PullStatus", "forget_pull", "read_pull", "start_pull", "stop_pull"]
@@ -128,7 +128,7 @@ def _stop_file(name: str) -> Path:
 
 def _write(status: PullStatus) -> None:
     text = json.dumps(asdict(replace(status, written=time.time())), allow_nan=False)
-    write_whole(_status_file(status.name), text)
+    write_atomically(_status_file(status.name), text)
 
 
 class _Reporter:

@@ -21,6 +21,7 @@ from app.jobs.database import QUEUE_NAME, database_error, open_client
 from app.jobs.folder import JobFolder, Progress, all_job_ids, find_folder
 from app.jobs.model import FINAL_STATES, JobRequest, JobState, JobStatus, new_job_id
 from stem_core.errors import JobError, OutputError
+from stem_core.files import unwritable_as
 
 if TYPE_CHECKING:
     from dbos import DBOSClient
@@ -73,7 +74,8 @@ class JobQueue:
                 raise JobError(msg)
             folder = JobFolder(new_job_id())
             try:
-                folder.make(request)
+                with unwritable_as(folder.path, f"Free space in {paths.home()}."):
+                    folder.make(request)
                 client.enqueue(
                     {
                         "queue_name": QUEUE_NAME,
@@ -82,14 +84,7 @@ class JobQueue:
                     },
                     folder.id,
                 )
-            except OSError as error:
-                folder.remove()
-                msg = (
-                    f"The run could not be written ({error.strerror or error}); free space in "
-                    f"{paths.home()}."
-                )
-                raise OutputError(msg) from error
-            except SQLAlchemyError:
+            except (OutputError, SQLAlchemyError):
                 folder.remove()
                 raise
         return folder.id

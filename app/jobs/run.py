@@ -11,7 +11,8 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,12 @@ from app.jobs.draws_file import save_draws
 from app.jobs.folder import JobFolder
 from app.jobs.spots_file import choose_spots, load_spots, save_spots
 from stem_core.diffusion.conditional_mean import SlideLevel
+from stem_core.encoders.condition import SlideSurvey
 from stem_core.errors import Cancelled, OutputError
-from stem_core.files import written_whole
+from stem_core.files import atomic_write, folder_state
 from stem_core.prediction.draws import Draws, singles_to_keep
 from stem_core.prediction.export import write_prediction
-from stem_core.prediction.predictor import Predictor, SamplingSettings, SlideSurvey
+from stem_core.prediction.predictor import Predictor
 from stem_core.slides.reading import Slide, open_slide
 from stem_core.slides.spots import Spots
 from stem_core.slides.tissue import TissueMask, find_tissue
@@ -107,21 +109,10 @@ class Run:
         return predictor
 
     @cached_property
-    def settings(self) -> SamplingSettings:
-        """How to sample."""
-        request = self.request
-        return SamplingSettings(
-            sampler=request.sampler,
-            steps=request.steps,
-            samples=request.samples,
-            seed=request.seed,
-        )
-
-    @cached_property
     def singles(self) -> tuple[int, ...]:
         """Numbers of the draws that are kept one by one."""
         genes = len(find_model(self.request.model).manifest.panel)
-        return singles_to_keep(self.settings, len(self.spots), genes)
+        return singles_to_keep(self.request.settings, len(self.spots), genes)
 
     # The pieces -------------------------------------------------------------------------------
 
@@ -130,13 +121,12 @@ class Run:
         self.report("prepare", 0, 0, "")
         self._require_space(_LEAST_TO_START_BYTES)
         manifest = find_model(self.request.model).manifest
-        _ = self.settings
         self.slide.require_mpp()
         self.stop_if_asked()
         spots = choose_spots(self.request, manifest.layout, self.slide, self.tissue)
         genes = len(manifest.panel)
         # Single draws and baseline, in 2 bytes a value, lie in chunks and then in a file as well.
-        kept = 1 + len(singles_to_keep(self.settings, len(spots), genes))
+        kept = 1 + len(singles_to_keep(self.request.settings, len(spots), genes))
         self._require_space(_LEAST_TO_START_BYTES + 2 * 2 * kept * len(spots) * genes)
         save_spots(spots, self.folder.spots_file)
         self.progress = replace(self.progress, n_spots=len(spots))
@@ -148,8 +138,8 @@ class Run:
         target = self.folder.preview_file
         target.parent.mkdir(mode=paths.PRIVATE_MODE, exist_ok=True)
         picture = Image.fromarray(self.slide.thumbnail(_PREVIEW_PX))
-        with written_whole(target, only_writer=True) as aside:
-            picture.save(aside, "JPEG", quality=85)
+        with atomic_write(target, only_writer=True) as temporary:
+            picture.save(temporary, "JPEG", quality=85)
 
     def make_survey(self) -> None:
         """Look over the whole slide once."""
@@ -160,8 +150,8 @@ class Run:
             lambda done, total: self.report("survey", done, total, "patches"),
         )
         self.stop_if_asked()
-        with written_whole(self.folder.survey_file, only_writer=True) as aside:
-            survey.save(aside)
+        with atomic_write(self.folder.survey_file, only_writer=True) as temporary:
+            survey.save(temporary)
 
     def draw_chunk(self, index: int) -> None:
         """Predict the spots of one chunk; a chunk that is there and whole is left alone."""
@@ -177,11 +167,11 @@ class Run:
             condition = self.predictor.condition(self.slide, chunk, self.survey)
             self.stop_if_asked()
             draws = self.predictor.draw(
-                condition, self.slide_level, chunk.ids, self.settings, keep=self.singles
+                condition, self.slide_level, chunk.ids, self.request.settings, keep=self.singles
             )
             self.folder.chunks_dir.mkdir(mode=paths.PRIVATE_MODE, exist_ok=True)
-            with written_whole(target, only_writer=True) as aside:
-                draws.save(aside)
+            with atomic_write(target, only_writer=True) as temporary:
+                draws.save(temporary)
         self.progress = replace(self.progress, attempts=0)
         self.report("predict", last, len(spots), "spots", now=True)
 
@@ -198,12 +188,12 @@ class Run:
             chunks.append(chunk)
         self.report("write", 0, 1, "files", now=True)
         draws = Draws.join(chunks)
-        save_draws(draws, self.settings.samples, self.folder.draws_file)
+        save_draws(draws, self.request.settings.samples, self.folder.draws_file)
         prediction = self.predictor.finish(
             self.slide,
             self.spots,
             draws,
-            self.settings,
+            self.request.settings,
             elapsed_s=self.progress.worked_s,
         )
         prediction = replace(prediction, slide_name=self.request.slide_name)
@@ -285,10 +275,17 @@ class Run:
             if draws.singles is None or draws.singles.shape[1] != len(self.singles):
                 return None  # of a version that kept other draws
             return draws if len(draws.mean) == expected else None
-        except Exception:  # noqa: BLE001 - a damaged file of any kind is made anew
+        except Exception:  # noqa: BLE001 - a damaged file of any kind is computed again
             return None
 
 
 def load_predictor(model: str, device: str, precision: str) -> Predictor:
-    """Load a model of the registry onto a device."""
-    return Predictor(load_model(find_model(model).folder), device, precision)
+    """Load an installed model onto a device; the last one is kept until its files change."""
+    folder = find_model(model).folder
+    return _load_predictor(folder, folder_state(folder), device, precision)
+
+
+@lru_cache(maxsize=1)
+def _load_predictor(folder: Path, state: str, device: str, precision: str) -> Predictor:
+    """Load a model folder; `state` tells its versions apart."""
+    return Predictor(load_model(folder), device, precision)

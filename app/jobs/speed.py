@@ -1,4 +1,4 @@
-"""How long a run will take on this machine: measured once by the worker, read by the pages.
+"""How long a run will take on this machine: measured once a model by the worker, read by pages.
 
 A probe of about a second per model times what a run is made of: a patch through the encoder, a spot
 through the regression mean, and one sample through one evaluation of the denoiser.
@@ -10,11 +10,11 @@ import json
 import logging
 import time
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from app import paths
-from app.jobs.folder import write_whole
-from zoo.manifest import Manifest
+from stem_core.files import folder_state, write_atomically
+from stem_core.model.manifest import Manifest
 
 if TYPE_CHECKING:
     from stem_core.prediction.predictor import Predictor
@@ -43,11 +43,11 @@ def measure_model(predictor: Predictor) -> ModelSpeed:
     import numpy as np
     import torch
 
-    from stem_core.diffusion.precision import probe
+    from stem_core.diffusion.precision import time_evaluation
 
     model = predictor.model
     random = np.random.default_rng(0)
-    side = model.spec.size_px
+    side = model.manifest.condition.size_px
     patches = random.integers(0, 255, (_PATCHES, 3, side, side), dtype=np.uint8)
     condition = torch.zeros(_SPOTS, model.generator.condition_width, device=predictor.device)
 
@@ -65,37 +65,54 @@ def measure_model(predictor: Predictor) -> ModelSpeed:
         return ModelSpeed(
             best_s(lambda: model.encoder.encode(patches)) / _PATCHES,
             best_s(lambda: model.generator.regression_mean(condition, level)) / _SPOTS,
-            probe(model.generator.denoiser.size, predictor.device)[predictor.precision].elapsed_s,
+            time_evaluation(model.generator.denoiser.config, predictor.device, predictor.precision),
             predictor.precision,
         )
 
 
 def measure_all() -> None:
-    """Time all installed models and write the figures down; what fails is left out."""
+    """Time the installed models that are new or changed, and write all figures down.
+
+    What fails is left out.
+    """
     from stem_core.errors import StemError
     from stem_core.prediction.predictor import Predictor
     from zoo.loader import load_model
     from zoo.registry import list_models
 
-    found: dict[str, dict[str, float | str]] = {}
+    before = _read_all()
+    found: dict[str, object] = {}
     for entry in list_models():
         try:
-            found[entry.name] = asdict(measure_model(Predictor(load_model(entry.folder))))
-        except (StemError, RuntimeError):
+            state = folder_state(entry.folder)
+            known = before.get(entry.name)
+            if isinstance(known, dict) and known.get("state") == state:
+                found[entry.name] = known
+                continue
+            speed = measure_model(Predictor(load_model(entry.folder)))
+            found[entry.name] = {"state": state, "speed": asdict(speed)}
+        except (StemError, OSError, RuntimeError):
             LOG.warning("the speed of %s could not be measured", entry.name, exc_info=True)
     try:
-        write_whole(paths.speed_file(), json.dumps(found, allow_nan=False))
-    except OSError:
+        write_atomically(paths.speed_file(), json.dumps(found, allow_nan=False))
+    except StemError:
         LOG.warning("the speed of the models could not be written")
 
 
 def read_speed(model: str) -> ModelSpeed | None:
     """Read what was measured; None where nothing was."""
     try:
-        found = json.loads(paths.speed_file().read_text(encoding="utf-8"))
-        return ModelSpeed(**found[model])
-    except (OSError, ValueError, KeyError, TypeError):
+        return ModelSpeed(**_read_all()[model]["speed"])
+    except (KeyError, TypeError):
         return None
+
+
+def _read_all() -> dict[str, Any]:
+    try:
+        found = json.loads(paths.speed_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def expected_s(
@@ -123,7 +140,7 @@ def expected_s(
     tissue_um2
         Area of tissue, which is surveyed as well.
     """
-    pitch_um = manifest.survey_pitch_um
+    pitch_um = manifest.condition.survey_pitch_um
     surveyed = 0.0 if pitch_um is None else min(_MOST_SURVEYED, tissue_um2 / pitch_um**2)
     evaluations = steps * samples
     if manifest.denoiser.symmetric and sampler == "ancestral":

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import numpy as np
 
 from app import uploads
 from app.jobs.model import JobRequest
 from app.spots import place_spots
-from stem_core.files import written_whole
+from stem_core.files import atomic_write
+from stem_core.model.config import SpotLayout, SpotSource
 from stem_core.slides.reading import Slide
 from stem_core.slides.spots import Spots, known_pitch
 from stem_core.slides.tissue import TissueMask
-from zoo.manifest import Layout
-
-Source = Literal["measured", "visium", "st", "grid"]
 
 __all__ = ["choose_spots", "load_spots", "save_spots"]
 
@@ -36,7 +34,7 @@ _COLUMNS = (
 
 
 def choose_spots(
-    request: JobRequest, trained_on: Layout, slide: Slide, tissue: TissueMask
+    request: JobRequest, trained_on: SpotLayout, slide: Slide, tissue: TissueMask
 ) -> Spots:
     """Return the spots that a request asks for; `trained_on` is the layout of its model.
 
@@ -52,10 +50,10 @@ def choose_spots(
 
 
 def save_spots(spots: Spots, path: Path) -> None:
-    """Write spots to a CSV file that `load_spots` gives back exactly; written aside first."""
+    """Write spots to a CSV file that `load_spots` gives back exactly."""
     with (
-        written_whole(path, only_writer=True) as aside,
-        aside.open("w", newline="", encoding="utf-8") as file,
+        atomic_write(path, only_writer=True) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
@@ -91,7 +89,7 @@ def load_spots(path: Path) -> Spots:
         y_px=np.array(column("y_px"), dtype=np.float64),
         diameter_um=float(first["diameter_um"]),
         pitch_um=known_pitch(first["pitch_um"] or None),
-        source=cast("Source", first["source"]),
+        source=cast("SpotSource", first["source"]),
         array_row=np.array(column("array_row"), dtype=np.int32),
         array_col=np.array(column("array_col"), dtype=np.int32),
         in_tissue=np.array(column("in_tissue"), dtype=bool),

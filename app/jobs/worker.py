@@ -2,7 +2,7 @@
 
 One worker serves one home. A heartbeat tells the pages that it lives; a worker that was started by
 `stem app` ends when that process is gone. A cancelled run stops itself between pieces of work;
-where a piece takes longer than that, the process begins anew: cancelling never takes long.
+where a piece takes longer than that, the process restarts itself, so cancelling never takes long.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from app.jobs.database import (
     database_url,
     support_old_sqlite,
 )
-from app.jobs.folder import write_whole
 from app.jobs.queue import uploads_in_use
 from app.jobs.speed import measure_all
 from stem_core.errors import JobError, StemError
+from stem_core.files import write_atomically
 from stem_core.processes import child_environment, module_command
 
 __all__ = ["NUMBER_VARIABLE", "PARENT_VARIABLE", "main", "run_worker"]
@@ -193,7 +193,7 @@ def _take_over() -> None:
 def _write_heartbeat() -> None:
     beat = {"pid": os.getpid(), "time_s": time.time()}
     try:
-        write_whole(paths.heartbeat_file(worker_name()), json.dumps(beat, allow_nan=False))
+        write_atomically(paths.heartbeat_file(worker_name()), json.dumps(beat, allow_nan=False))
     except OSError:  # a full disk must not end the worker
         LOG.warning("worker: the heartbeat could not be written")
 
@@ -215,7 +215,7 @@ def _begin_anew() -> NoReturn:
     run = current_run()
     if run is not None:
         end_run(run, "cancelled", "")
-    LOG.info("worker: a cancelled run did not stop in time; beginning anew")
+    LOG.info("worker: a cancelled run did not stop in time; restarting")
     logging.shutdown()
     os.execve(sys.executable, module_command("app.jobs.worker"), child_environment())
 

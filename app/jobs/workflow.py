@@ -12,7 +12,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 from dbos import DBOS
@@ -32,7 +32,6 @@ MOST_ATTEMPTS = 3
 
 _one_run_at_a_time = threading.Lock()
 _current: Run | None = None
-_predictor_for = lru_cache(maxsize=1)(load_predictor)
 
 
 @DBOS.workflow(name=WORKFLOW_NAME, max_recovery_attempts=None)
@@ -41,7 +40,7 @@ def predict_slide(job_id: str) -> str:
     with _one_run_at_a_time:
         folder = JobFolder(job_id)
         try:
-            run = Run(folder, _predictor_for)
+            run = Run(folder, load_predictor)
         except JobError:
             return "deleted"
         if run.progress.state in FINAL_STATES:
@@ -115,14 +114,14 @@ def end_run(run: Run, state: JobState, message: str) -> str:
 
 
 def _sentence(error: Exception, run: Run) -> str:
-    # A step that failed before the worker died comes back from the database in DBOS's own dress.
-    if isinstance(error, StemError) or getattr(error, "name", None) in errors.__all__:
-        return _with_the_users_names(str(error), run)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
             f"The disk with {paths.home()} is full; free space or delete runs, then start this run "
             "again."
         )
+    # A step that failed before the worker died comes back from the database in DBOS's own dress.
+    if isinstance(error, StemError) or getattr(error, "name", None) in errors.__all__:
+        return _with_the_users_names(str(error), run)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return (
             "There was not enough memory for this run; choose fewer samples per spot, another "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from app.maps.layers import Layer
+
 __all__ = ["Badge", "Mute"]
 
 
@@ -33,14 +35,14 @@ class Mute:
     Parameters
     ----------
     layer
-        Name of the values at the server, such as `domain`.
+        The values.
     above
         In their unit.
     words, unit
         What they are, for the tooltip of a spot that is grey.
     """
 
-    layer: str
+    layer: Layer
     above: float
     words: str
     unit: str = ""

@@ -10,13 +10,14 @@ where there is none. So both have the same spots on the page, whatever layout ea
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.jobs.folder import JobFolder
 from app.maps.kept import Kept
+from app.maps.layers import Layer
 from app.maps.runs import finished_folder, open_values
 from app.maps.values import MapValues
 from stem_core.analysis.agreement import common_spots, joint_difference
@@ -47,35 +48,44 @@ class PairValues:
         """Return the spots' centres x, y in level-0 pixels, float32 (N, 2)."""
         return self.one.positions()
 
-    def layer(self, spec: str) -> Values:
-        """Return a layer, float32 (N,).
-
-        Parameters
-        ----------
-        spec
-            Its name, as above.
+    def parse(self, text: str) -> Layer:
+        """Read the name of a layer, as above.
 
         Raises
         ------
         SettingsError
-            There is no such layer, or the run does not have it.
-        OutputError
-            What a run kept cannot be read any more.
+            There is no such layer, or the run does not have its genes.
         """
-        whose, _, rest = spec.partition(":")
-        if whose == "a":
-            return self.one.layer(rest)
-        if whose == "b":
-            return self.at_spots(self.other.layer(rest))
-        if whose == "apart":
-            mine = (self.one.layer(f"{kind}:{rest}") for kind in ("mean", "std"))
-            others = (self.layer(f"b:{kind}:{rest}") for kind in ("mean", "std"))
-            return joint_difference(*mine, *others).astype(np.float32)
+        run, _, rest = text.partition(":")
+        if run in ("a", "b"):
+            return replace((self.one if run == "a" else self.other).parse(rest), run=run)
+        if run == "apart":
+            self.other.parse(f"mean:{rest}")
+            return self.one.parse(f"mean:{rest}").another("apart")
         msg = (
-            f"There is no layer {spec[:40]!r} of two runs; a layer is 'a:' or 'b:' with a layer of "
+            f"There is no layer {text[:40]!r} of two runs; a layer is 'a:' or 'b:' with a layer of "
             "that run, such as 'b:mean:GENE', or 'apart:GENE'."
         )
         raise SettingsError(msg)
+
+    def layer(self, layer: Layer) -> Values:
+        """Return a layer, float32 (N,).
+
+        Raises
+        ------
+        SettingsError
+            The run does not have it.
+        OutputError
+            What a run kept cannot be read any more.
+        """
+        if layer.kind == "apart":
+            mine, others = (
+                [self.layer(replace(layer, run=run, kind=kind)) for kind in ("mean", "std")]
+                for run in ("a", "b")
+            )
+            return joint_difference(*mine, *others).astype(np.float32)
+        own = replace(layer, run="")
+        return self.one.layer(own) if layer.run == "a" else self.at_spots(self.other.layer(own))
 
     def at_spots(self, values: Values) -> Values:
         """Bring values of B's spots, (M, …), to A's, (N, …); NaN where B has no spot."""

@@ -6,41 +6,38 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from app.maps.layers import KINDS, Layer
+from app.maps.marks import Badge, Mute
 from app.maps.values import MapValues
 from stem_core.errors import SettingsError
 
 __all__ = [
     "COLOUR_SCALES",
     "DIVERGING",
-    "UNITS",
     "Detail",
     "Look",
     "Panel",
     "View",
     "details_of",
     "hex_colours",
-    "layer_title",
-    "layer_unit",
     "panels_of",
 ]
 
-UNITS = "log2(1 + count)"
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _COLOURS = 32
-_AROUND_ZERO = ("difference:", "error:", "score:")
 COLOUR_SCALES = ("Viridis", "Cividis", "Magma", "Inferno")
 """Perceptually uniform scales; Cividis is made for colour-blind readers."""
 DIVERGING = "RdBu_r"  # told apart with colour blindness, too
-_OF_MEASURED = ("measured:", "error:")
 
 
 @dataclass(frozen=True)
 class Detail:
-    """A line that is told of the spot under the pointer: words, then the values of some layers."""
+    """A line about the spot under the pointer: words, then the values of some layers."""
 
     words: str
-    layers: Sequence[str]
+    layers: Sequence[Layer]
     between: str = " to "
 
 
@@ -51,7 +48,7 @@ class Panel:
     Parameters
     ----------
     layer
-        Name of the values at the server, such as `mean:GNAS`.
+        The values.
     title, unit, note
         What the values are; the note is said less loudly beside the title.
     palette
@@ -62,9 +59,13 @@ class Panel:
     low, high
         Values of the first and the last colour; what lies beyond takes those colours.
     spread
-        Layer of the standard deviation of these values, told after "±"; "" where there is none.
+        Layer of the standard deviation of these values, told after "±"; None where there is none.
     details
-        What else is told of a spot; the browser fetches it when a spot is first pointed at.
+        Further lines about a spot; the browser fetches them when a spot is first pointed at.
+    badge
+        How far the map can be trusted; None says nothing.
+    mutes
+        What greys out spots; one that applies is enough.
 
     Raises
     ------
@@ -72,7 +73,7 @@ class Panel:
         Limits that are not finite or the wrong way round, or a palette of something else.
     """
 
-    layer: str
+    layer: Layer
     title: str
     unit: str
     palette: Sequence[str]
@@ -80,8 +81,10 @@ class Panel:
     high: float
     note: str = ""
     version: str = ""
-    spread: str = ""
+    spread: Layer | None = None
     details: Sequence[Detail] = ()
+    badge: Badge | None = None
+    mutes: Sequence[Mute] = ()
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
@@ -93,6 +96,20 @@ class Panel:
         if not 2 <= len(self.palette) <= 64 or not all(map(_COLOUR.fullmatch, self.palette)):
             msg = f"The palette of {self.title} is not 2 to 64 colours like #0b6577; take another."
             raise SettingsError(msg)
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the plain values that the viewer takes; layers go by their names."""
+        return vars(self) | {
+            "layer": str(self.layer),
+            "palette": list(self.palette),
+            "spread": str(self.spread or ""),
+            "details": [
+                vars(detail) | {"layers": [str(layer) for layer in detail.layers]}
+                for detail in self.details
+            ],
+            "badge": vars(self.badge) if self.badge else None,
+            "mutes": [vars(mute) | {"layer": str(mute.layer)} for mute in self.mutes],
+        }
 
 
 @dataclass(frozen=True)
@@ -126,57 +143,21 @@ class View:
     width_um: float
 
 
-def layer_title(layer: str, n_draws: int = 0) -> str:
-    """Say what a layer is, for people; `n_draws` is how many single draws there are to see."""
-    kind, _, rest = layer.partition(":")
-    if kind == "domain":
-        return "Domain distance"
-    if kind == "difference":
-        first, _, second = rest.partition(":")
-        return f"{first} − {second}"
-    if kind == "score":
-        genes = rest.split(",")
-        return f"Score of {len(genes)} genes" if len(genes) > 3 else f"Score of {', '.join(genes)}"
-    if kind == "draw":
-        gene, _, number = rest.rpartition(":")
-        return f"{gene}, draw {number}" + (f" of {n_draws}" if n_draws else "")
-    words = {
-        "mean": "",
-        "std": ", spread",
-        "q05": ", lower bound",
-        "q95": ", upper bound",
-        "error": ", predicted − measured",
-        "baseline": ", ridge baseline",
-    }
-    return rest + words.get(kind, f", {kind}")
-
-
-def layer_unit(layer: str) -> str:
-    """Return the unit of a layer."""
-    kind = layer.partition(":")[0]
-    return {
-        "domain": "× edge of training",
-        "score": "z-score",
-        "difference": "log2 ratio",
-    }.get(kind, UNITS)
-
-
-def details_of(layer: str, *, has_domain: bool) -> tuple[Detail, ...]:
-    """Return what is told of a spot besides its value on a map of this layer."""
-    kind, _, gene = layer.partition(":")
+def details_of(layer: Layer, *, has_domain: bool) -> tuple[Detail, ...]:
+    """Return the lines about a spot besides its value on a map of this layer."""
     found = []
-    if kind in ("std", "q05", "q95"):
-        found.append(Detail("prediction", (f"mean:{gene}", f"std:{gene}"), " ± "))
-    if kind in ("mean", "std", "q05", "q95"):
-        found.append(Detail("90 % band", (f"q05:{gene}", f"q95:{gene}")))
-    if has_domain and kind != "domain":
-        found.append(Detail("domain distance", ("domain",)))
+    if layer.kind in ("std", "q05", "q95"):
+        found.append(Detail("prediction", (layer.another("mean"), layer.another("std")), " ± "))
+    if layer.kind in ("mean", "std", "q05", "q95"):
+        found.append(Detail("90 % band", (layer.another("q05"), layer.another("q95"))))
+    if has_domain and layer.kind != "domain":
+        found.append(Detail("domain distance", (Layer("domain"),)))
     return tuple(found)
 
 
 def panels_of(
     values: MapValues,
-    layers: list[str],
+    layers: Sequence[Layer],
     scale: str,
     percentiles: tuple[int, int],
     *,
@@ -201,29 +182,29 @@ def panels_of(
     panels = []
     for layer, (low, high) in zip(layers, limits, strict=True):
         colours = hex_colours(scale)
-        if layer.startswith(_AROUND_ZERO):
+        if KINDS[layer.kind].around_zero:
             high = max(abs(low), abs(high))
             low, colours = -high, hex_colours(DIVERGING)
         panels.append(
             Panel(
-                layer, layer_title(layer, values.n_draws), layer_unit(layer), colours, low, high,
+                layer, layer.title(values.n_draws), layer.unit, colours, low, high,
                 note=_note(values, layer),
-                version=version if layer.startswith(_OF_MEASURED) else "",
-                spread=layer.replace("mean:", "std:", 1) if layer.startswith("mean:") else "",
+                version=version if layer.from_measured else "",
+                spread=layer.another("std") if layer.kind == "mean" else None,
                 details=details_of(layer, has_domain=values.has_domain),
             )
         )  # fmt: skip
     return panels
 
 
-def _note(values: MapValues, layer: str) -> str:
-    if not layer.startswith("draw:") or values.draws_made == values.n_draws:
+def _note(values: MapValues, layer: Layer) -> str:
+    if layer.kind != "draw" or values.draws_made == values.n_draws:
         return ""
     return f"kept of {values.draws_made} made"
 
 
-def _group(layer: str) -> tuple[str, bool]:
-    return layer_unit(layer), layer.startswith(("std:", "error:"))
+def _group(layer: Layer) -> tuple[str, bool]:
+    return layer.unit, KINDS[layer.kind].own_range
 
 
 def hex_colours(scale: str) -> list[str]:

@@ -37,7 +37,7 @@ def draw_header(page: Axes, one: Map, stage: Stage, layout: Layout, ink: str) ->
     title = write_line(
         page, stage.left, top, panel.title, font, ink, weight="bold", room=stage.width
     )
-    if note := "  ".join(filter(None, (one.badge.words if one.badge else "", panel.note))):
+    if note := "  ".join(filter(None, (panel.badge.words if panel.badge else "", panel.note))):
         after = stage.left + _width(title) + font * layout.unit * 0.8
         write_line(page, after, top + font * layout.unit * 0.15, note, font * 0.8, ink,
                alpha=0.75, room=stage.left + stage.width - after)  # fmt: skip

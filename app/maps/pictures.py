@@ -34,13 +34,13 @@ from app.maps.picture_words import written
 from app.maps.pyramid import Tile
 from app.maps.scene import Frame, Scene, frame_of
 from app.maps.tiles import encode_jpeg
+from stem_core.constants import NOTICE
 from stem_core.errors import SettingsError
-from stem_core.prediction.result import NOTICE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["KINDS", "MOST_VECTOR_SPOTS", "Picture", "draw_picture", "shown_slide"]
+__all__ = ["KINDS", "MOST_VECTOR_SPOTS", "Picture", "draw_figure", "draw_picture", "shown_slide"]
 
 KINDS = ("png", "svg")
 MOST_VECTOR_SPOTS = 20_000
@@ -108,16 +108,10 @@ def draw_picture(
         msg = f"A picture cannot be written as {kind!r}; choose {' or '.join(KINDS)}."
         raise SettingsError(msg)
     frame = frame_of(scene)
-    foot = (
-        written(scene.slide_name), scene.model, *_greyed_words(scene), NOTICE,
-        f"{datetime.now(UTC):%d %b %Y}",
-    )  # fmt: skip
-    layout = lay_out(
-        len(scene.maps), frame.height_um / frame.width_um, width_px, dpi, foot, titled=bool(title)
-    )
-    slide = shown_slide(scene, frame, layout.stages[0].width, layout.stages[0].height)
+    layout = _layout(scene, frame, width_px, dpi, titled=bool(title))
     in_view = sum(int(visible_spots(one, scene, frame).sum()) for one in scene.maps)
     vector = in_view <= MOST_VECTOR_SPOTS
+    slide = shown_slide(scene, frame, layout.stages[0].width, layout.stages[0].height)
     with _ONE_AT_A_TIME:
         figure = _figure(scene, frame, layout, slide, dark, title, vector)
         content = _png(figure, scene) if kind == "png" else _svg(figure, scene)
@@ -128,6 +122,24 @@ def draw_picture(
             "SVG; zoom in for spots that can be edited."
         )
     return Picture(content, layout.width, layout.height, note)
+
+
+def draw_figure(scene: Scene, *, width_px: int = 1600, dpi: float = 150.0) -> Figure:
+    """Draw what a view shows as a figure of matplotlib; parameters and errors as `draw_picture`."""
+    frame = frame_of(scene)
+    layout = _layout(scene, frame, width_px, dpi, titled=False)
+    slide = shown_slide(scene, frame, layout.stages[0].width, layout.stages[0].height)
+    with _ONE_AT_A_TIME:
+        return _figure(scene, frame, layout, slide, dark=False, title="", vector=True)
+
+
+def _layout(scene: Scene, frame: Frame, width_px: int, dpi: float, *, titled: bool) -> Layout:
+    foot = (
+        written(scene.slide_name), scene.model, *_greyed_words(scene), NOTICE,
+        f"{datetime.now(UTC):%d %b %Y}",
+    )  # fmt: skip
+    shape = frame.height_um / frame.width_um
+    return lay_out(len(scene.maps), shape, width_px, dpi, foot, titled=titled)
 
 
 def shown_slide(scene: Scene, frame: Frame, width: int, height: int) -> SlidePart | None:
@@ -203,7 +215,7 @@ def _greyed_words(scene: Scene) -> list[str]:
     """Say what grey spots are, if there are any."""
     why = dict.fromkeys(
         f"{mute.words} above {mute.above:g} {mute.unit}".strip()
-        for one in scene.maps for mute in one.mutes
+        for one in scene.maps for mute in one.panel.mutes
     )  # fmt: skip
     return [f"Grey spots: {' or '.join(why)}"] if why else []
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from app.jobs.folder import find_folder, write_whole
+from app.jobs.folder import find_folder
 from app.maps.runs import finished_folder
 from stem_core.analysis.region_files import MAX_REGIONS, read_regions, write_regions
 from stem_core.analysis.regions import Region
 from stem_core.errors import OutputError, SettingsError
+from stem_core.files import unwritable_as, write_atomically
 
 __all__ = ["REGION_COLOURS", "keep_regions", "kept_regions", "next_name", "regions_file"]
 
@@ -78,15 +79,15 @@ def keep_regions(job_id: str, regions: tuple[Region, ...]) -> None:
     path = regions_file(job_id)
     content = write_regions(regions)
     try:
-        _set_unreadable_aside(path)
-        if regions:
-            write_whole(path, content)
-        else:
-            path.unlink(missing_ok=True)
-    except OSError as error:
+        with unwritable_as(path, "Free space on the server's disk."):
+            _set_unreadable_aside(path)
+            if regions:
+                write_atomically(path, content)
+            else:
+                path.unlink(missing_ok=True)
+    except OutputError:
         find_folder(job_id)  # was the run deleted meanwhile?
-        msg = f"The regions cannot be kept ({error.strerror or error}); free space on the disk."
-        raise OutputError(msg) from error
+        raise
 
 
 def _read(path: Path) -> tuple[Region, ...]:

@@ -43,7 +43,6 @@ __all__ = ["MAP_ROUTES"]
 
 # What a finished run holds never changes; whether its slide is there and what was measured may.
 _KEPT_HEADERS = {**PRIVATE_HEADERS, "Cache-Control": "private, max-age=3600"}
-_CHANGING_LAYERS = ("measured:", "error:", "a:measured:", "b:measured:", "a:error:", "b:error:")
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,9}")
 _TILE_NAME = re.compile(r"([0-9]{1,9})_([0-9]{1,9})\.jpeg")
 
@@ -53,11 +52,16 @@ async def _spots(request: Request) -> Response:
 
 
 async def _values(request: Request) -> Response:
-    layer = request.query_params.get("layer")
-    if layer is None:
+    text = request.query_params.get("layer")
+    if text is None:
         return refusal(400, "The address names no layer; add one, such as ?layer=mean:GENE.")
-    kept = not layer.startswith(_CHANGING_LAYERS)
-    return await _answer(lambda: _numbers(_opened(request).layer(layer), kept=kept))
+
+    def numbers() -> Response:
+        opened = _opened(request)
+        layer = opened.parse(text)
+        return _numbers(opened.layer(layer), kept=not layer.from_measured)
+
+    return await _answer(numbers)
 
 
 def _opened(request: Request) -> MapValues | PairValues:

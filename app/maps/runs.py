@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from app.faults import LOG
 from app.jobs.draws_file import KeptDraws, find_draws
-from app.jobs.folder import JobFolder, find_folder, write_whole
+from app.jobs.folder import JobFolder, find_folder
 from app.maps.kept import Kept
 from app.maps.values import MapValues, check_measured
 from stem_core.errors import JobError, OutputError
+from stem_core.files import write_atomically
 from stem_core.prediction.stored import open_prediction
 
 __all__ = [
@@ -119,14 +120,9 @@ def set_measured(job_id: str, measured: Values | None) -> None:
     values = open_values(job_id)
     check_measured(measured, (len(values.positions()), len(values.symbols)))
     content = save({"measured": np.ascontiguousarray(measured, dtype=np.float32)})
-    try:
-        write_whole(path, content)
-    except OSError as error:
-        msg = (
-            f"The measured values could not be written ({error.strerror or error}); free space on "
-            "the server's disk and add them again."
-        )
-        raise OutputError(msg) from error
+    write_atomically(
+        path, content, advice="Free space on the server's disk and add the section again."
+    )
 
 
 def _read_measured(path: Path) -> Values | None:

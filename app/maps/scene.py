@@ -4,24 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.maps.marks import Badge, Mute
-from app.maps.panels import Look, Panel, View
+from app.maps.layers import Layer
+from app.maps.panels import COLOUR_SCALES, Look, Panel, View, panels_of
+from app.maps.picture_layout import MOST_MAPS
 from app.maps.pyramid import Tile
 from app.maps.runs import open_values
 from app.maps.tiles import slide_box, slide_description, thumbnail_box
 from app.maps.values import MapValues
 from stem_core.analysis.regions import Region
-from stem_core.errors import SlideError
+from stem_core.errors import SettingsError, SlideError
 from stem_core.prediction.result import Prediction
 from stem_core.slides.reading import Slide
 
-__all__ = ["Frame", "Map", "Scene", "frame_of", "scene_of_result", "scene_of_run"]
+__all__ = [
+    "Frame",
+    "Map",
+    "Scene",
+    "frame_of",
+    "scene_of_layers",
+    "scene_of_result",
+    "scene_of_run",
+]
 
 _FLATTEST, _TALLEST = 0.5, 1.4
 _MARGIN = 0.04  # of the spots' extent, as the viewer has it
@@ -31,12 +39,10 @@ Values = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Map:
-    """One map: its panel, a value for each of N spots, and what is said of its trust."""
+    """One map: its panel, and a value for each of N spots."""
 
     panel: Panel
     values: Values
-    mutes: tuple[Mute, ...] = ()
-    badge: Badge | None = None
 
 
 @dataclass(frozen=True)
@@ -82,12 +88,12 @@ class Scene:
     view: View | None
     regions: tuple[Region, ...]
     read: Callable[[Tile], NDArray[np.uint8]]
-    layer: Callable[[str], Values]
+    layer: Callable[[Layer], Values]
 
     def muted(self, one: Map) -> NDArray[np.bool_]:
         """Return which spots of a map are greyed out, bool (N,)."""
         grey = np.zeros(len(self.positions), bool)
-        for mute in one.mutes:
+        for mute in one.panel.mutes:
             grey |= self.layer(mute.layer) > np.float32(mute.above)
         return grey
 
@@ -150,9 +156,6 @@ def scene_of_run(
     look: Look,
     view: View | None,
     regions: Sequence[Region] = (),
-    *,
-    mutes: Sequence[Sequence[Mute]] = (),
-    badges: Sequence[Badge | None] = (),
 ) -> Scene:
     """Gather what a view of a finished run shows.
 
@@ -164,9 +167,11 @@ def scene_of_run(
         The result does not have one of the layers.
     """
     slide = slide_description(run_id)
-    return _scene(
-        prediction, open_values(run_id), panels, look, view, regions, mutes, badges,
-        (int(slide["width_px"]), int(slide["height_px"])), lambda box: slide_box(run_id, box),
+    values = open_values(run_id)
+    return Scene(
+        **_of_result(prediction, values, panels), look=look, view=view, regions=tuple(regions),
+        width_px=int(slide["width_px"]), height_px=int(slide["height_px"]),
+        read=lambda box: slide_box(run_id, box),
     )  # fmt: skip
 
 
@@ -205,31 +210,81 @@ def scene_of_result(
             box.x_px, box.y_px, box.width_px, box.height_px, box.out_width, box.out_height
         )
 
-    return _scene(
-        prediction, values, panels, look, view, regions, (), (), (width_px, height_px), read
-    )
-
-
-def _scene(
-    prediction: Prediction, values: MapValues, panels: Sequence[Panel], look: Look,
-    view: View | None, regions: Sequence[Region], mutes: Sequence[Sequence[Mute]],
-    badges: Sequence[Badge | None], size_px: tuple[int, int],
-    read: Callable[[Tile], NDArray[np.uint8]],
-) -> Scene:  # fmt: skip
-    maps = tuple(
-        Map(panel, values.layer(panel.layer), tuple(muting or ()), badge)
-        for panel, muting, badge in zip_longest(panels, mutes, badges)
-    )
     return Scene(
-        prediction.slide_name, _model_words(prediction.run), *size_px, values.mpp,
-        values.spot_diameter_um, values.positions(), prediction.spots.ids, maps, look, view,
-        tuple(regions), read, values.layer,
+        **_of_result(prediction, values, panels), look=look, view=view, regions=tuple(regions),
+        width_px=width_px, height_px=height_px, read=read,
     )  # fmt: skip
+
+
+def scene_of_layers(
+    prediction: Prediction,
+    layers: Sequence[str],
+    *,
+    colours: str = "Viridis",
+    opacity: float = 0.85,
+    own_range: bool = False,
+    view: View | None = None,
+    slide: Slide | None = None,
+) -> Scene:
+    """Gather layers of a result that are named by text, such as "mean:GNAS" or "domain".
+
+    Parameters
+    ----------
+    prediction
+        Result.
+    layers
+        One to six names of layers.
+    colours
+        Colour scale, one of `app.maps.panels.COLOUR_SCALES` in any case.
+    opacity
+        Of the spots, above 0 and up to 1.
+    own_range
+        Give each map a colour range of its own, instead of one for each unit.
+    view, slide
+        As `scene_of_result`.
+
+    Raises
+    ------
+    SettingsError
+        More than six layers, one that the result does not have, or a value out of range.
+    SlideError
+        The slide is another than the one that was predicted.
+    """
+    if not 1 <= len(layers) <= MOST_MAPS:
+        msg = f"1 to {MOST_MAPS} maps are drawn at once, not {len(layers)}; name other layers."
+        raise SettingsError(msg)
+    if not 0 < opacity <= 1:
+        msg = f"The opacity {opacity:g} is not between 0 and 1; choose one like 0.85."
+        raise SettingsError(msg)
+    scale = next((s for s in COLOUR_SCALES if s.lower() == colours.lower()), None)
+    if scale is None:
+        msg = f"There are no colours {colours!r}; choose one of {', '.join(COLOUR_SCALES)}."
+        raise SettingsError(msg)
+    values = MapValues(prediction)
+    shown = [values.parse(layer) for layer in layers]
+    panels = panels_of(values, shown, scale, (1, 99), shared=not own_range)
+    return scene_of_result(prediction, values, panels, Look(opacity), view, (), slide)
+
+
+def _of_result(
+    prediction: Prediction, values: MapValues, panels: Sequence[Panel]
+) -> dict[str, Any]:
+    """Return what a scene has from its result and panels."""
+    return {
+        "slide_name": prediction.slide_name,
+        "model": _model_words(prediction.run),
+        "mpp": values.mpp,
+        "spot_diameter_um": values.spot_diameter_um,
+        "positions": values.positions(),
+        "ids": prediction.spots.ids,
+        "maps": tuple(Map(panel, values.layer(panel.layer)) for panel in panels),
+        "layer": values.layer,
+    }
 
 
 def _check_slide(slide: Slide, recorded: dict[str, Any]) -> None:
     """Refuse a slide that is not the one the result was made from, where that was recorded."""
-    if recorded.get("sha256", slide.fingerprint()) != slide.fingerprint():
+    if recorded.get("fingerprint", slide.fingerprint()) != slide.fingerprint():
         msg = (
             f"{slide.path.name} is not the slide this result was made from (its content differs); "
             "give that one, or none to draw the small picture in the result."

@@ -18,15 +18,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.maps.marks import Mute
+from app.maps.layers import Layer
 from app.maps.panels import Panel
 from app.maps.picture_words import written
 from app.maps.pictures import shown_slide
 from app.maps.scene import Frame, Map, Scene, frame_of
 from app.maps.tiles import encode_jpeg
 from app.maps.viewer_text import viewer_script, viewer_style
+from stem_core.constants import NOTICE
 from stem_core.errors import SettingsError
-from stem_core.prediction.result import NOTICE
 
 __all__ = ["MOST_IMAGE_PX", "share_page"]
 
@@ -82,13 +82,12 @@ def share_page(
         panel = one.panel
         if len(scene.positions) > _MOST_TOLD_SPOTS:
             panel = replace(panel, details=())
-        for layer in _layers(panel, one.mutes):
+        for layer in _layers(panel):
             carried[f"map/values?{layer}"] = _floats(scene.layer(layer))
         panels.append(
             {
-                **asdict(panel), "palette": list(panel.palette), "title": written(panel.title),
-                "note": written(panel.note), "mutes": [asdict(mute) for mute in one.mutes],
-                "badge": asdict(one.badge) if one.badge else None,
+                **panel.as_data(), "title": written(panel.title),
+                "note": written(panel.note),
             }
         )  # fmt: skip
     frame = frame_of(scene)
@@ -117,7 +116,7 @@ def share_page(
 
 
 def _pictures(scene: Scene, image_px: int) -> tuple[dict[str, str], list[dict[str, Any]]]:
-    """Return the H&E images, base64 by name, and what the viewer is told of them, finest last."""
+    """Return the H&E images, base64 by name, and their description for the viewer, finest last."""
     whole = Frame(0.0, 0.0, scene.width_px * scene.mpp, scene.height_px * scene.mpp)
     seen = frame_of(scene)
     carried, told = {}, []
@@ -139,11 +138,11 @@ def _pictures(scene: Scene, image_px: int) -> tuple[dict[str, str], list[dict[st
     return carried, told
 
 
-def _layers(panel: Panel, mutes: Sequence[Mute]) -> dict[str, None]:
+def _layers(panel: Panel) -> dict[Layer, None]:
     """Return the layers that a panel draws, greys out by, and tells of a spot."""
     told = (layer for detail in panel.details for layer in detail.layers)
-    names = (panel.layer, panel.spread, *(mute.layer for mute in mutes), *told)
-    return dict.fromkeys(filter(None, names))
+    layers = (panel.layer, panel.spread, *(mute.layer for mute in panel.mutes), *told)
+    return {layer: None for layer in layers if layer is not None}
 
 
 def _text_bytes(text: str) -> str:
@@ -160,7 +159,7 @@ def _page(
     said = html.escape
     name = said(written(scene.slide_name))
     legend = "".join(
-        f"<tr><td>{said(written(one.panel.title))}</td><td><code>{said(one.panel.layer)}</code>"
+        f"<tr><td>{said(written(one.panel.title))}</td><td><code>{said(str(one.panel.layer))}</code>"
         f"</td><td>{said(one.panel.unit)}</td><td>{said(written(_trust(one)))}</td></tr>"
         for one in scene.maps
     )
@@ -188,7 +187,8 @@ def _page(
 
 
 def _trust(one: Map) -> str:
-    words = one.badge.more[:1] if one.badge and one.badge.more else ()
+    badge = one.panel.badge
+    words = badge.more[:1] if badge else ()
     return " ".join(filter(None, (one.panel.note, *words)))
 
 

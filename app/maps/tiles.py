@@ -204,7 +204,7 @@ def _opened(folder: JobFolder) -> _OpenSlide:
         return _OpenSlide(key, slide, slide.fingerprint())
 
     opened = _SLIDES.get(key, make)
-    if _recorded_slide(folder).get("sha256", opened.fingerprint) != opened.fingerprint:
+    if _recorded_slide(folder).get("fingerprint", opened.fingerprint) != opened.fingerprint:
         msg = (
             "The slide's file was changed after this run, so the small picture in the result is "
             "shown; run the prediction again to see it with the new file."

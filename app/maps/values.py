@@ -119,22 +119,20 @@ class MapValues:
         """Return the spots' centres x, y in level-0 pixels, float32 (N, 2)."""
         return self._positions
 
-    def layer(self, spec: str) -> Values:
-        """Return a layer, float32 (N,).
+    def parse(self, text: str) -> Layer:
+        """Read the name of a layer of this result; raises SettingsError as `parse_layer`."""
+        return parse_layer(text, self._places)
 
-        Parameters
-        ----------
-        spec
-            Its name (`app.maps.layers`).
+    def layer(self, layer: Layer) -> Values:
+        """Return a layer, float32 (N,).
 
         Raises
         ------
         SettingsError
-            There is no such layer, or this result does not have it.
+            This result does not have it.
         OutputError
             What the run kept cannot be read any more.
         """
-        layer = parse_layer(spec, self._places)
         if layer.kind == "domain":
             if self._domain is None:
                 msg = "This result was made without a domain distance; choose another layer."
@@ -170,18 +168,8 @@ class MapValues:
         """Return what was measured, (N, G), NaN where nothing was; None where nothing was given."""
         return None if self._measured is None else self._measured.T
 
-    def missing_in_score(self, spec: str) -> tuple[str, ...]:
-        """Return the genes of a score that the panel has not and that are left out of it.
-
-        Raises
-        ------
-        SettingsError
-            There is no such layer.
-        """
-        return parse_layer(spec, self._places).missing
-
     def limits(
-        self, spec: str, low_percentile: float = 1.0, high_percentile: float = 99.0
+        self, layer: Layer, low_percentile: float = 1.0, high_percentile: float = 99.0
     ) -> tuple[float, float]:
         """Return the ends of a colour scale: two percentiles of a layer, NaN left out.
 
@@ -191,7 +179,7 @@ class MapValues:
         Raises
         ------
         SettingsError
-            There is no such layer, or the percentiles are not 0 ≤ low < high ≤ 100.
+            This result does not have it, or the percentiles are not 0 ≤ low < high ≤ 100.
         """
         if not 0 <= low_percentile < high_percentile <= 100:
             msg = (
@@ -199,7 +187,7 @@ class MapValues:
                 "two numbers from 0 to 100, the lower first."
             )
             raise SettingsError(msg)
-        values = self.layer(spec)
+        values = self.layer(layer)
         values = values[np.isfinite(values)]
         if not values.size:
             return 0.0, 1.0

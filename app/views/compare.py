@@ -21,8 +21,9 @@ from app.components.gene_choice import best_predicted_first
 from app.components.maps_viewer import maps_viewer
 from app.components.model_cards import manifests_by_name
 from app.components.wording import count, plain
+from app.maps.layers import Layer
 from app.maps.pairs import PairValues, open_pair
-from app.maps.panels import DIVERGING, Detail, Look, Panel, hex_colours, panels_of
+from app.maps.panels import DIVERGING, Detail, Panel, hex_colours, panels_of
 from app.maps.runs import measured_version
 from app.maps.tiles import slide_description
 from app.state import Keys
@@ -67,37 +68,40 @@ def panels_beside(
     All but the difference share the range of colours of A, B and what was measured; a baseline
     can go far beyond, which would leave them flat. `notes` say what A and B are.
     """
-    mean = f"mean:{gene}"
+    mean = Layer.of("mean", gene)
     shown = [("a", "Run A", pair.one, mean), ("b", "Run B", pair.other, mean)]
     if pair.one.has_baseline:
-        shown.append(("a", "Ridge baseline of A", pair.one, f"baseline:{gene}"))
-    for whose, values in (("a", pair.one), ("b", pair.other)):
+        shown.append(("a", "Ridge baseline of A", pair.one, mean.another("baseline")))
+    for run, values in (("a", pair.one), ("b", pair.other)):
         if gene in values.measured_genes:
-            shown.append((whose, "Measured", values, f"measured:{gene}"))
+            shown.append((run, "Measured", values, mean.another("measured")))
             break
     made = [
-        (whose, title, panels_of(values, [layer], scale, (1, 99), shared=False, version=version)[0])
-        for whose, title, values, layer in shown
+        (run, title, panels_of(values, [layer], scale, (1, 99), shared=False, version=version)[0])
+        for run, title, values, layer in shown
     ]
-    ends = [panel for *_, panel in made if not panel.layer.startswith("baseline:")]
+    ends = [panel for *_, panel in made if panel.layer.kind != "baseline"]
     low, high = min(panel.low for panel in ends), max(panel.high for panel in ends)
     panels = [
         replace(
-            panel, layer=f"{whose}:{panel.layer}", title=f"{title} · {gene}", low=low, high=high,
-            spread=f"{whose}:{panel.spread}" if panel.spread else "",
+            panel, layer=replace(panel.layer, run=run), title=f"{title} · {gene}",
+            low=low, high=high,
+            spread=replace(panel.spread, run=run) if panel.spread else None,
             details=[
-                replace(line, layers=[f"{whose}:{layer}" for layer in line.layers])
+                replace(line, layers=[replace(layer, run=run) for layer in line.layers])
                 for line in panel.details
             ],
         )
-        for whose, title, panel in made
+        for run, title, panel in made
     ]  # fmt: skip
     apart = Panel(
-        f"apart:{gene}", f"Agreement · {gene}, A − B", "joint spreads", hex_colours(DIVERGING),
-        -FAR, FAR, note="0: equal",
+        mean.another("apart"), f"Agreement · {gene}, A − B", "joint spreads",
+        hex_colours(DIVERGING), -FAR, FAR, note="0: equal",
         details=[
-            Detail(letter.upper(), (f"{letter}:mean:{gene}", f"{letter}:std:{gene}"), " ± ")
-            for letter in ("a", "b")
+            Detail(
+                run.upper(), [Layer(kind, (gene,), run=run) for kind in ("mean", "std")], " ± "
+            )
+            for run in ("a", "b")
         ],
     )  # fmt: skip
     panels[:2] = [replace(panels[place], note=note) for place, note in enumerate(notes)]
@@ -154,7 +158,7 @@ known = set(symbols)
 with st.container(horizontal=True, vertical_alignment="bottom"):
     gene = gene_of_address([g for g in best_predicted_first(one) or symbols if g in known])
     with st.popover("Look", icon=":material/tune:"):
-        look = map_controls.pick_look()
+        scale, look = map_controls.pick_look()
 show_gene(table, gene)
 titles = [manifests.get(status.request.model) for status in (first, second)]
 notes = (titles[0].title if titles[0] else "", titles[1].title if titles[1] else "")
@@ -162,8 +166,8 @@ maps_viewer(
     "compare",
     base=f"/api/runs/{first.id}/with/{second.id}",
     slide=slide,
-    panels=panels_beside(pair, gene, look.scale, version, notes),
-    look=Look(look.opacity, look.spot_size, look.brightness, look.grey),
+    panels=panels_beside(pair, gene, scale, version, notes),
+    look=look,
     spot_diameter_um=one.spots.diameter_um,
     height_px=MAP_HEIGHT_PX,
 )

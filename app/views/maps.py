@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import streamlit as st
 
 from app.components import map_controls
@@ -9,7 +11,7 @@ from app.components.gene_finder import Genes
 from app.components.gene_lists import show_gene_lists
 from app.components.grey_out import greyed_words, mutes_of, pick_limits
 from app.components.map_exports import show_map_exports
-from app.components.map_panels import layer_genes, offer_more_panels, pick_panels
+from app.components.map_panels import offer_more_panels, pick_panels
 from app.components.map_stage import show_stage, view_of_address
 from app.components.measured_tools import show_measured
 from app.components.model_cards import manifests_by_name
@@ -21,7 +23,7 @@ from app.components.region_tools import (
 from app.components.run_choice import chosen_run
 from app.components.trust import offer_model_details, show_domain, show_model, trust_badge
 from app.components.wording import own_names, plain, run_words
-from app.maps.panels import Look, panels_of
+from app.maps.panels import panels_of
 from app.maps.runs import measured_version, open_values
 from app.maps.tiles import slide_description
 from app.state import Keys
@@ -74,25 +76,25 @@ with st.container(horizontal=True, vertical_alignment="center"):
             "Colour range, percentiles of the spots", 0, 100, (1, 99), format="%d %%",
             key="maps_percentiles",
         )  # fmt: skip
-        look = map_controls.pick_look()
+        scale, look = map_controls.pick_look()
     limits = pick_limits(run_id, has_domain=values.has_domain)
     offer_more_panels(layers, active)
     save_place = st.container(width="content")
 panels = panels_of(
-    values, layers, look.scale, percentiles, shared=shared, version=measured_version(run_id)
+    values, layers, scale, percentiles, shared=shared, version=measured_version(run_id)
 )
-map_look = Look(look.opacity, look.spot_size, look.brightness, look.grey)
-badges = [
-    None  # the figures are those of the mean of all draws
-    if x.startswith(("draw:", "baseline:"))
-    else trust_badge(prediction, layer_genes(values, x), manifest)
-    for x in layers
-]
-mutes = [mutes_of(values, layer, limits) for layer in layers]
-with save_place:
-    show_map_exports(
-        run_id, prediction, panels, map_look, view_of_address, regions, mutes=mutes, badges=badges
+panels = [
+    replace(
+        panel,
+        badge=None  # the figures are those of the mean of all draws
+        if panel.layer.kind in ("draw", "baseline")
+        else trust_badge(prediction, panel.layer.genes, manifest),
+        mutes=mutes_of(values, panel.layer, limits),
     )
+    for panel in panels
+]
+with save_place:
+    show_map_exports(run_id, prediction, panels, look, view_of_address, regions)
 show_stage(
     run_id,
     regions,
@@ -100,7 +102,7 @@ show_stage(
     base=f"/api/runs/{run_id}",
     slide=slide,
     panels=panels,
-    look=map_look,
+    look=look,
     spot_diameter_um=prediction.spots.diameter_um,
     outlines=[
         {"name": r.name, "colour": r.colour, "polygons": [ring.tolist() for ring in r.polygons]}
@@ -108,8 +110,6 @@ show_stage(
         if r.polygons
     ],
     mode=mode or "pan",
-    badges=badges,
-    mutes=mutes,
 )
 for words in greyed_words(values, layers, limits):
     st.caption(f":material/blur_on: {words}")
@@ -124,7 +124,7 @@ st.caption(
 with st.sidebar:
     show_gene_lists(run_id, prediction, values, layers, active)
 show_regions(run_id, prediction, values, layers, regions, size_px)
-genes = [gene for layer in layers for gene in layer_genes(values, layer)]
+genes = [gene for layer in layers for gene in layer.genes]
 show_measured(run_id, prediction, values, genes[0] if genes else prediction.symbols[0])
 st.page_link(
     "views/results.py", label="Back to the result and its files", icon=":material/map:",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import streamlit as st
 
 from app.components import slide_map
 from app.components.model_cards import pick_model
-from app.components.quality import pick_quality
+from app.components.quality import Quality, pick_quality
 from app.components.slide_cache import (
     slide_facts,
     slide_spots,
@@ -110,7 +110,7 @@ spots_file = st.session_state[Keys.SPOTS_FILE]
 spots_name = spots_file.name if spots_file else None
 draft = JobRequest(
     upload_id=slide.upload_id, slide_name=slide.name, model=entry.name,
-    mpp=None if mpp is None else float(mpp), preset="", sampler="", steps=1, samples=1, seed=0,
+    mpp=None if mpp is None else float(mpp), **asdict(Quality.of_preset(manifest, "standard", 0)),
     spots_kind="layout" if choice is None else choice.kind,
     layout=choice.layout if choice else None, pitch_um=choice.pitch_um if choice else None,
     spots_upload_id=choice.spots_upload_id if choice else None,
@@ -174,7 +174,7 @@ with run_place:
         on_click=lambda: st.session_state.update({Keys.RUN_ASKED: True}),
     )  # fmt: skip
     if st.session_state.pop(Keys.RUN_ASKED, False) and spots is not None:
-        request = JobRequest(**{**asdict(draft), **asdict(quality)})
+        request = replace(draft, **asdict(quality))
         try:
             new_run = job_queue().submit(request)
         except StemError as error:

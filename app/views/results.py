@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import streamlit as st
 
 from app.components import map_controls
@@ -12,15 +11,16 @@ from app.components.maps_viewer import maps_viewer
 from app.components.model_cards import manifests_by_name
 from app.components.run_choice import chosen_run
 from app.components.run_progress import show_progress
+from app.components.trust import show_domain
 from app.components.wording import STATE_BADGES, band_words, own_names, plain, run_words
-from app.maps.panels import Look, Panel, details_of, hex_colours, layer_unit
+from app.maps.layers import KINDS
+from app.maps.panels import Panel, details_of, hex_colours
 from app.maps.runs import open_values
 from app.maps.tiles import slide_description
 from app.state import Keys, job_queue
 from stem_core.errors import StemError
 
 MAP_HEIGHT_PX = 660
-MANY_FAR = 0.25  # where 5 % are usual
 
 run_id, status = chosen_run("Results")
 manifest = manifests_by_name().get(status.request.model)
@@ -63,15 +63,14 @@ with controls:
 with head:
     gene = pick_gene(prediction, order)
 with controls:
-    shown = map_controls.pick_layer(has_domain=values.has_domain)
-    layer = map_controls.layer_of(shown, gene)
-    limits = map_controls.pick_limits(values.layer(layer), layer_unit(layer))
-    look = map_controls.pick_look()
-title = map_controls.LAYERS[shown]
+    layer = map_controls.pick_layer(gene, has_domain=values.has_domain)
+    limits = map_controls.pick_limits(values.layer(layer), layer.unit)
+    scale, look = map_controls.pick_look()
+title = KINDS[layer.kind].words
 panel = Panel(
-    layer, title if layer == "domain" else f"{gene}: {title.lower()}", layer_unit(layer),
-    hex_colours(look.scale), *limits,
-    spread=map_controls.layer_of("spread", gene) if shown == "prediction" else "",
+    layer, title if layer.kind == "domain" else f"{gene}: {title.lower()}", layer.unit,
+    hex_colours(scale), *limits,
+    spread=layer.another("std") if layer.kind == "mean" else None,
     details=details_of(layer, has_domain=values.has_domain),
 )  # fmt: skip
 with place:
@@ -80,7 +79,7 @@ with place:
         base=f"/api/runs/{run_id}",
         slide=slide,
         panels=[panel],
-        look=Look(look.opacity, look.spot_size, look.brightness, look.grey),
+        look=look,
         spot_diameter_um=values.spot_diameter_um,
         height_px=MAP_HEIGHT_PX,
     )
@@ -92,27 +91,7 @@ with place:
     if slide.get("note"):
         st.caption(plain(own_names(str(slide["note"]), status.request.slide_name)))
 
-domain = prediction.domain_distance
-far = 0.0 if domain is None else float((domain > 1).mean())
-if domain is None:
-    trust = (
-        "Nothing here tells how far this tissue is from what the model was trained on: the model "
-        "came without the statistics of its training tissue."
-    )
-else:
-    trust = (
-        f"Domain distance: median {np.median(domain):.2f}; "
-        f"{100 * far:.0f}\u00a0% of the spots are above 1. "
-        + "At 1 a spot looks as unusual as the most unusual 5 % of the training spots."
-    )
-if far > MANY_FAR:
-    st.warning(
-        f"Much of this tissue looks unlike what the model was trained on, so take its values with "
-        f"care. {trust}",
-        icon=":material/warning:",
-    )
-else:
-    st.caption(trust)
+show_domain(prediction.domain_distance)
 
 if manifest is not None:
     st.caption(band_words(manifest))

@@ -22,7 +22,7 @@ from zoo.entries import ModelEntry
 from zoo.hub_access import is_offline
 from zoo.install import pull_size, remove
 from zoo.records import installed
-from zoo.registry import Offer, list_offers
+from zoo.registry import ModelListing, list_offers
 
 SIZE_KEPT_S = 60
 READ = "licences_read"
@@ -59,7 +59,7 @@ def forget_touched() -> None:
     st.session_state[Keys.MODELS_TOUCHED] = set()
 
 
-def pick_offers(offers: Sequence[Offer]) -> list[Offer]:
+def pick_offers(offers: Sequence[ModelListing]) -> list[ModelListing]:
     """Show the filters and return what fits: any of the values within one, all of them at once."""
     chosen: dict[str, list[str]] = {}
     for place, (key, (label, value)) in zip(st.columns(4), CHOICES.items(), strict=True):
@@ -117,7 +117,7 @@ def asked_size(name: str, repo: str, revision: str, _entry: ModelEntry) -> int |
         return str(error)
 
 
-def ask_download(offer: Offer) -> None:
+def ask_download(offer: ModelListing) -> None:
     """Show size and terms of a model; pull it once its licences were read."""
     entry, hub = offer.entry, offer.entry.hub
     if hub is None:
@@ -159,7 +159,7 @@ def ask_download(offer: Offer) -> None:
             st.rerun()
 
 
-def ask_delete(offer: Offer) -> None:
+def ask_delete(offer: ModelListing) -> None:
     """Ask before a pulled model is removed, and say what that frees."""
     name = offer.entry.name
     size = size_bytes(offer)
@@ -196,7 +196,7 @@ def ask_delete(offer: Offer) -> None:
             st.rerun()
 
 
-QUESTIONS: dict[str, tuple[str, Callable[[Offer], None]]] = {
+QUESTIONS: dict[str, tuple[str, Callable[[ModelListing], None]]] = {
     "download": ("Download this model?", ask_download),
     "update": ("Update this model?", ask_download),
     "delete": ("Delete this model?", ask_delete),

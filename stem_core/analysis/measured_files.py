@@ -25,10 +25,11 @@ from stem_core.slides.spots_files import read_table
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["read_measured", "space_ranger_outs"]
+__all__ = ["match_table", "read_measured", "space_ranger_outs"]
 
 _COUNT_LAYERS = ("counts", "raw_counts")
 _ZIP_MAGIC = b"PK\x03\x04"
+_UNNAMED = "The measured section"
 _EXPECTED = "give an h5ad, or a zip of Space Ranger's outs folder"
 
 
@@ -110,13 +111,35 @@ def _read_space_ranger(folder: Path, prediction: Prediction, source: str) -> Mea
 
 def _read_h5ad(path: Path, prediction: Prediction, source: str) -> Measured:
     _check_h5ad(path, source)
-    table = read_counts_h5ad(path, source)
+    return match_table(read_counts_h5ad(path, source), prediction, source)
+
+
+def match_table(table: AnnData, prediction: Prediction, source: str = "") -> Measured:
+    """Bring a table of raw counts into the order of a prediction.
+
+    Parameters
+    ----------
+    table
+        As `read_measured` reads it from an h5ad file.
+    prediction
+        Prediction to compare with.
+    source
+        Name of the file it was read from; "" where it comes from none.
+
+    Raises
+    ------
+    EvaluationError
+        The table cannot be compared.
+    """
     spatial = table.obsm["spatial"] if "spatial" in table.obsm else None
     x_px = y_px = None
     if spatial is not None:
         places = np.asarray(spatial)
         if places.ndim != 2 or places.shape[1] < 2 or places.dtype.kind not in "iuf":
-            msg = f"{source} has positions that are no numbers (x, y); write obsm['spatial'] anew."
+            msg = (
+                f"{source or _UNNAMED} has positions that are no numbers (x, y); write "
+                "obsm['spatial'] anew."
+            )
             raise EvaluationError(msg)
         x_px, y_px = places[:, :2].astype(np.float64).T
     return _match(prediction, table, x_px, y_px, _image_of_table(table), source)
@@ -148,10 +171,10 @@ def _match(
     ids = table.var["gene_ids"].astype(str).tolist() if "gene_ids" in table.var else None
     found = match_measured(
         prediction, list(table.obs_names), x_px, y_px, list(table.var_names), ids,
-        _counts(table), source,
+        _counts(table), source or _UNNAMED,
     )  # fmt: skip
     if image is not None:
-        refuse_other_image(image, prediction, source)
+        refuse_other_image(image, prediction, source or _UNNAMED)
     name = section_name(source.removesuffix("/outs"))
     found = replace(found, name="" if name == "outs" else name)
     return replace(found, doubts=doubts_of(prediction, found, image))

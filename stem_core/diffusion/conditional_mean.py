@@ -17,18 +17,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from stem_core.model.config import RegressionConfig
+
 __all__ = [
     "ConditionalMean",
     "KernelRidge",
     "Linear",
     "ShallowNetworks",
     "SlideLevel",
-    "Standardise",
+    "StandardScaler",
     "build_conditional_mean",
 ]
 
 
-class Standardise(nn.Module):
+class StandardScaler(nn.Module):
     """Choose columns of the condition, scale them to unit variance, and clip to ±5."""
 
     columns: Tensor
@@ -63,7 +65,7 @@ class Linear(nn.Module):
 
     def __init__(self, columns: int, total: int, genes: int) -> None:
         super().__init__()
-        self.inputs = Standardise(columns, total)
+        self.inputs = StandardScaler(columns, total)
         self.linear = nn.Linear(columns, genes)
 
     def forward(self, condition: Tensor) -> Tensor:
@@ -82,7 +84,7 @@ class KernelRidge(nn.Module):
 
     def __init__(self, columns: int, total: int, genes: int, support: int) -> None:
         super().__init__()
-        self.inputs = Standardise(columns, total)
+        self.inputs = StandardScaler(columns, total)
         self.register_buffer("support", torch.zeros(support, columns))
         self.register_buffer("weights", torch.zeros(support, genes))
         self.register_buffer("offset", torch.zeros(genes))
@@ -104,16 +106,16 @@ class ShallowNetworks(nn.Module):
     scale: Tensor
     offset: Tensor
 
-    def __init__(
-        self, columns: int, total: int, genes: int, members: int, hidden: int, bottleneck: int
-    ) -> None:
+    def __init__(self, columns: int, total: int, genes: int, size: RegressionConfig) -> None:
         super().__init__()
-        self.inputs = Standardise(columns, total)
-        sizes = [columns, hidden, bottleneck, genes]
+        self.inputs = StandardScaler(columns, total)
+        sizes = [columns, size.hidden, size.bottleneck, genes]
         self.weights = nn.ParameterList(
-            nn.Parameter(torch.randn(members, b, a) * a**-0.5) for a, b in pairwise(sizes)
+            nn.Parameter(torch.randn(size.networks, b, a) * a**-0.5) for a, b in pairwise(sizes)
         )
-        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(members, 1, b)) for b in sizes[1:])
+        self.biases = nn.ParameterList(
+            nn.Parameter(torch.zeros(size.networks, 1, b)) for b in sizes[1:]
+        )
         self.register_buffer("scale", torch.ones(genes))
         self.register_buffer("offset", torch.zeros(genes))
 
@@ -213,11 +215,7 @@ def build_conditional_mean(
     groups: Mapping[str, slice],
     total: int,
     genes: int,
-    *,
-    support: int,
-    networks: int,
-    hidden: int,
-    bottleneck: int,
+    size: RegressionConfig,
 ) -> ConditionalMean:
     """Make the members, unfitted.
 
@@ -231,20 +229,18 @@ def build_conditional_mean(
         Columns of the condition by meaning, from `condition_groups`.
     total, genes
         C and G.
-    support
-        Training spots, kept by the kernel members.
-    networks, hidden, bottleneck
-        Of each of the four network ensembles.
+    size
+        Sizes of kernel ridge and network ensembles.
     """
     counts = {name: len(range(total)[which]) for name, which in groups.items()}
     as_is, relative = (counts[name] + counts["geometry"] for name in ("raw", "relative"))
     return ConditionalMean(
         [
             Linear(as_is, total, genes),
-            KernelRidge(as_is, total, genes, support),
+            KernelRidge(as_is, total, genes, size.support),
             Linear(relative, total, genes),
             *(
-                ShallowNetworks(columns, total, genes, networks, hidden, bottleneck)
+                ShallowNetworks(columns, total, genes, size)
                 for columns in (relative, total, as_is, relative)
             ),
         ],

@@ -7,56 +7,15 @@ Conditioning is computed once per spot and step and shared by the spot's K sampl
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Denoiser", "DenoiserSize"]
+from stem_core.model.config import DenoiserConfig
 
-
-@dataclass(frozen=True)
-class DenoiserSize:
-    """Size of a denoiser; the defaults are the published ones.
-
-    Attributes
-    ----------
-    genes, condition_width
-        G and C.
-    depth, width, heads, mlp_ratio
-        Of the transformer.
-    gene_inputs
-        Values a gene's token is made from: 1 (its noisy value, as published) or 2 (also the
-        regression mean of that gene at that spot).
-    dropout
-        On the condition, in training.
-    label_width
-        Hidden width of the condition's MLP; None for C, as published.
-    predicts
-        `noise`, as published, or `velocity`; see `stem_core.diffusion.parameterisation`.
-    symmetric
-        Whether what is diffused is as likely as its negative: so with residuals, whose mean
-        belongs to the regression; see `stem_core.prediction.sampling`.
-    """
-
-    genes: int = 200
-    condition_width: int = 1536
-    depth: int = 12
-    width: int = 384
-    heads: int = 6
-    mlp_ratio: float = 4.0
-    gene_inputs: int = 1
-    dropout: float = 0.0
-    predicts: str = "noise"
-    symmetric: bool = False
-    label_width: int | None = None
-
-    @property
-    def label_hidden(self) -> int:
-        """Hidden width of the condition's MLP."""
-        return self.condition_width if self.label_width is None else self.label_width
+__all__ = ["Denoiser"]
 
 
 def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -66,11 +25,13 @@ def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 class _GeneTokens(nn.Module):
     """Learned gene vector + MLP of the gene's values."""
 
-    def __init__(self, size: DenoiserSize) -> None:
+    def __init__(self, config: DenoiserConfig) -> None:
         super().__init__()
-        self.gene_name_ebd = nn.Parameter(torch.randn(size.genes, size.width) * 0.02)
+        self.gene_name_ebd = nn.Parameter(torch.randn(config.genes, config.width) * 0.02)
         self.gene_count_ebd = nn.Sequential(
-            nn.Linear(size.gene_inputs, size.width), nn.SiLU(), nn.Linear(size.width, size.width)
+            nn.Linear(config.gene_inputs, config.width),
+            nn.SiLU(),
+            nn.Linear(config.width, config.width),
         )
 
     def forward(self, values: Tensor) -> Tensor:
@@ -147,12 +108,12 @@ class _Mlp(nn.Module):
 
 
 class _Block(nn.Module):
-    def __init__(self, size: DenoiserSize) -> None:
+    def __init__(self, config: DenoiserConfig) -> None:
         super().__init__()
-        self.width = size.width
-        self.attn = _Attention(size.width, size.heads)
-        self.mlp = _Mlp(size.width, int(size.width * size.mlp_ratio))
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(size.width, 6 * size.width))
+        self.width = config.width
+        self.attn = _Attention(config.width, config.heads)
+        self.mlp = _Mlp(config.width, int(config.width * config.mlp_ratio))
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(config.width, 6 * config.width))
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         """X (N,K,G,D), c (N,D) -> (N,K,G,D)."""
@@ -183,22 +144,23 @@ class Denoiser(nn.Module):
 
     Parameters
     ----------
-    size
-        See `DenoiserSize`.
+    config
+        Its sizes.
     """
 
-    def __init__(self, size: DenoiserSize) -> None:
+    def __init__(self, config: DenoiserConfig) -> None:
         super().__init__()
-        self.size = size
-        self.gene_joint_embed = _GeneTokens(size)
-        self.time_embed = _TimeEmbedding(size.width)
+        self.config = config
+        self.gene_joint_embed = _GeneTokens(config)
+        self.time_embed = _TimeEmbedding(config.width)
+        hidden = config.label_width or config.condition_width
         self.label_embed = nn.Sequential(
-            nn.Linear(size.condition_width, size.label_hidden),
+            nn.Linear(config.condition_width, hidden),
             nn.SiLU(),
-            nn.Linear(size.label_hidden, size.width),
+            nn.Linear(hidden, config.width),
         )
-        self.blocks = nn.ModuleList(_Block(size) for _ in range(size.depth))
-        self.final_layer = _FinalLayer(size.width)
+        self.blocks = nn.ModuleList(_Block(config) for _ in range(config.depth))
+        self.final_layer = _FinalLayer(config.width)
         self._start_as_identity()
 
     def _start_as_identity(self) -> None:
@@ -235,7 +197,7 @@ class Denoiser(nn.Module):
         values = x[..., None]
         if gene_mean is not None:
             values = torch.stack([x, gene_mean[:, None].expand_as(x)], -1)
-        label = F.dropout(condition, self.size.dropout, self.training)
+        label = F.dropout(condition, self.config.dropout, self.training)
         c = self.time_embed(t) + self.label_embed(label)  # (N,D)
         tokens = self.gene_joint_embed(values)  # (N,K,G,D)
         for block in self.blocks:

@@ -57,7 +57,7 @@ def estimate_noise(
             None if gene_mean is None else gene_mean.to(kind),
         )
     )
-    if denoiser.size.predicts == "noise":
+    if denoiser.config.predicts == "noise":
         return out, variance
     alpha_bar = torch.from_numpy(schedule.alphas_bar[t]).to(x)[:, None, None]
     return (1 - alpha_bar).sqrt() * x + alpha_bar.sqrt() * out, variance

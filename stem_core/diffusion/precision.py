@@ -1,22 +1,28 @@
-"""In which number format a denoiser runs: found out by trying it, not by the device's name."""
+"""The number format that a denoiser runs in: chosen by what the processor can do."""
 
 from __future__ import annotations
 
 import copy
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
+from pathlib import Path
 
 import torch
 
-from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
+from stem_core.diffusion.denoiser import Denoiser
 from stem_core.errors import SettingsError
+from stem_core.model.config import DenoiserConfig
 
-__all__ = ["PRECISIONS", "Trial", "choose_precision", "in_precision", "probe"]
+__all__ = [
+    "PRECISIONS",
+    "choose_precision",
+    "in_precision",
+    "multiplies_in_bf16",
+    "time_evaluation",
+]
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-_WORTH_IT = 1.7  # a lesser gain is not worth digits, nor answers that hang on noise in timing
+_LARGE = 10**6  # depth × width²; smaller ones wait for memory and kernel launches, not products
 _TRIES = 4
 
 
@@ -27,10 +33,12 @@ def in_precision(denoiser: Denoiser, precision: str) -> Denoiser:
     return copy.deepcopy(denoiser).to(PRECISIONS[precision])
 
 
-def choose_precision(size: DenoiserSize, device: torch.device, wanted: str = "auto") -> str:
+def choose_precision(size: DenoiserConfig, device: torch.device, wanted: str = "auto") -> str:
     """Choose `fp32` or `bf16`.
 
-    `auto` takes bf16 where a denoiser of this size runs at least 1.7 times as fast in it.
+    `auto` takes bf16 for a large denoiser on a processor that multiplies matrices in it: an NVIDIA
+    GPU since Ampere, or a CPU with AMX. Timing does not decide, so the same machine always gives
+    the same values.
 
     Raises
     ------
@@ -42,50 +50,39 @@ def choose_precision(size: DenoiserSize, device: torch.device, wanted: str = "au
     if wanted != "auto":
         msg = f"There is no precision '{wanted}'; choose auto, {' or '.join(PRECISIONS)}."
         raise SettingsError(msg)
-    # Of the processor's time: other work on the machine must not decide.
-    cost = {name: trial.processor_s for name, trial in probe(size, device).items()}
-    return "bf16" if cost["fp32"] > _WORTH_IT * cost["bf16"] else "fp32"
+    large = size.depth * size.width**2 >= _LARGE
+    return "bf16" if large and multiplies_in_bf16(device) else "fp32"
 
 
-@dataclass(frozen=True)
-class Trial:
-    """Seconds of one evaluation of one sample: by the clock, and of the processor's (or GPU's)."""
+def multiplies_in_bf16(device: torch.device) -> bool:
+    """Return whether the processor has units for matrix products in bf16."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    try:
+        return "amx_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:  # no Linux
+        return False
 
-    elapsed_s: float
-    processor_s: float
 
+def time_evaluation(size: DenoiserConfig, device: torch.device, precision: str) -> float:
+    """Return the seconds that one evaluation of one sample takes: the best of a few tries.
 
-@lru_cache(maxsize=32)
-def probe(size: DenoiserSize, device: torch.device) -> dict[str, Trial]:
-    """Time one evaluation of one sample in each precision, with random weights.
-
-    The best of a few tries, taken in turns; infinite where the device cannot do it. Takes a
-    fraction of a second; asked again it answers from memory.
+    The denoiser has random weights; the first try, which warms up, does not count.
     """
-    best = dict.fromkeys(PRECISIONS, (float("inf"), float("inf")))
-    trials = {}
-    for name, kind in PRECISIONS.items():
-        try:
-            trials[name] = _trial(size, device, kind)
-            trials[name]()  # the first one warms up
-        except (RuntimeError, NotImplementedError):
-            trials.pop(name, None)
-    for _ in range(_TRIES):
-        for name, trial in trials.items():
-            started, worked = time.perf_counter(), time.process_time()
-            trial()
-            elapsed_s = time.perf_counter() - started
-            processor_s = time.process_time() - worked if device.type == "cpu" else elapsed_s
-            best[name] = min(best[name][0], elapsed_s), min(best[name][1], processor_s)
-    n = _sequences(size)
-    return {name: Trial(elapsed / n, processor / n) for name, (elapsed, processor) in best.items()}
+    trial = _trial(size, device, PRECISIONS[precision])
+    times = []
+    for _ in range(_TRIES + 1):
+        started = time.perf_counter()
+        trial()
+        times.append(time.perf_counter() - started)
+    return min(times[1:]) / _sequences(size)
 
 
-def _sequences(size: DenoiserSize) -> int:
+def _sequences(size: DenoiserConfig) -> int:
     return 64 if size.depth * size.width**2 < 10**5 else 2
 
 
-def _trial(size: DenoiserSize, device: torch.device, kind: torch.dtype) -> Callable[[], None]:
+def _trial(size: DenoiserConfig, device: torch.device, kind: torch.dtype) -> Callable[[], None]:
     denoiser = Denoiser(size).to(device, kind).eval()
     sequences = _sequences(size)
     x = torch.zeros(1, sequences, size.genes, device=device, dtype=kind)

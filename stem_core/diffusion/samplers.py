@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,9 +16,7 @@ from torch import Tensor
 from stem_core.diffusion.schedule import Schedule
 
 __all__ = [
-    "SAMPLERS",
     "Denoise",
-    "SamplerFacts",
     "antithetic",
     "sample_ancestral",
     "sample_angle",
@@ -29,32 +26,6 @@ __all__ = [
 ]
 
 Denoise = Callable[[Tensor, int], tuple[Tensor, Tensor]]
-
-
-@dataclass(frozen=True)
-class SamplerFacts:
-    """What settings need to know of a sampler.
-
-    Attributes
-    ----------
-    paired
-        Whether every noise is followed by its negative; the published procedure draws
-        independently.
-    spacing
-        How its timesteps are spaced unless asked otherwise.
-    """
-
-    paired: bool
-    spacing: str
-
-
-SAMPLERS = {
-    "angle": SamplerFacts(paired=True, spacing="angle"),
-    "dpmpp-2m": SamplerFacts(paired=True, spacing="trimmed"),
-    "dpmpp-2m-sde": SamplerFacts(paired=True, spacing="trimmed"),
-    "ddim": SamplerFacts(paired=True, spacing="even"),
-    "ancestral": SamplerFacts(paired=False, spacing="even"),
-}
 
 
 def antithetic(noise: Tensor) -> Tensor:
@@ -253,7 +224,7 @@ def _dpmpp_2m(
         if step_noise is None:
             x = (sigma[i - 1] / sigma[i]) * x - alpha[i - 1] * np.expm1(-step) * guess
         else:
-            fresh = -np.expm1(-2 * step)  # share of the variance that is drawn anew
+            fresh = -np.expm1(-2 * step)  # share of the variance that comes from new noise
             x = (
                 (sigma[i - 1] / sigma[i] * np.exp(-step)) * x
                 + alpha[i - 1] * fresh * guess

@@ -12,31 +12,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from scipy.ndimage import distance_transform_edt
 
-from stem_core.encoders.preparation import Preparation, Prepared
-from stem_core.encoders.reading_ahead import embed_places
+from stem_core.encoders.embedding import Embed, Encoder, embed_places
 from stem_core.errors import NoTissueError
+from stem_core.model.config import ConditionConfig
 from stem_core.notebook import record_repr
-from stem_core.slides.patches import paper_side_px
+from stem_core.slides.patches import PatchSpec, paper_side_px
 from stem_core.slides.reading import Slide
 from stem_core.slides.spots import Spots
 from stem_core.slides.tissue import TissueMask
 
 __all__ = [
-    "ConditionSpec",
-    "Embed",
-    "Encoder",
     "SlideSurvey",
     "condition_groups",
     "condition_width",
-    "encoder_repr",
+    "patch_of_spots",
     "spot_condition",
     "spot_embeddings",
     "survey_condition",
@@ -48,105 +43,14 @@ _MAX_TILES = 20_000
 _MAX_LEVEL_POINTS = 1000
 
 
-class Encoder(Protocol):
-    """What makes embeddings: (N,3,P,P) uint8 -> (N,width) float32."""
-
-    @property
-    def name(self) -> str:
-        """By which manifests refer to it."""
-        ...
-
-    @property
-    def width(self) -> int:
-        """Values per patch."""
-        ...
-
-    @property
-    def sha256(self) -> str:
-        """Of the weights file."""
-        ...
-
-    @property
-    def arithmetic(self) -> str:
-        """Precision and kind of device, such as `fp16 cuda`: what values depend on, besides."""
-        ...
-
-    @property
-    def preparation(self) -> Preparation:
-        """What is done to patches first, ahead and maybe in another process."""
-        ...
-
-    def encode(self, patches: NDArray[np.uint8], *, batch: int = 64) -> NDArray[np.float32]:
-        """Embed patches."""
-        ...
-
-    def encode_prepared(self, prepared: Prepared) -> NDArray[np.float32]:
-        """Embed what `preparation` made of patches, all at once."""
-        ...
-
-    def to(self, device: torch.device) -> None:
-        """Move the weights."""
-        ...
-
-
-def encoder_repr(encoder: Encoder) -> str:
-    """Describe an encoder on one line: its name, width and weights, but no network."""
-    weights = f"sha256 {encoder.sha256[:12]}…" if encoder.sha256 else "weights not identified"
-    return f"{type(encoder).__name__}({encoder.name}, {encoder.width} values a patch, {weights})"
-
-
-class Embed(Protocol):
-    """What finds the embeddings of the patches around places: `embed_places`, or what kept them."""
-
-    def __call__(
-        self,
-        slide: Slide,
-        x_px: NDArray[np.float64],
-        y_px: NDArray[np.float64],
-        encoder: Encoder,
-        *,
-        size_px: int,
-        side_um: float | None = None,
-        side_px: float | None = None,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> NDArray[np.float32]:
-        """Embed places, (N,) each: float32 (N,width)."""
-        ...
-
-
-@dataclass(frozen=True)
-class ConditionSpec:
-    """What a model looks at.
-
-    Attributes
-    ----------
-    side_um, size_px
-        Side of a patch in microns, and in pixels as read in `physical` mode.
-    survey_pitch_um
-        Distance of the survey's lattice points; None for a model that sees patches alone, as
-        published.
-    context_um
-        Standard deviations of the Gaussian averages around a spot.
-    patch_mode
-        `physical`: patches are `side_um` wide. `paper`: they are max(224, spot diameter) pixels of
-        the slide wide, whatever that is in microns, and read pixel by pixel.
-    """
-
-    side_um: float
-    size_px: int
-    survey_pitch_um: float | None
-    context_um: tuple[float, ...]
-    patch_mode: str = "physical"
-
-
-def condition_width(spec: ConditionSpec, encoder_width: int) -> int:
+def condition_width(spec: ConditionConfig, encoder_width: int) -> int:
     """C: own patch and contexts, raw and relative, then geometry; or the own patch alone."""
     if spec.survey_pitch_um is None:
         return encoder_width
     return 2 * (1 + len(spec.context_um)) * encoder_width + 1 + len(_RINGS_UM)
 
 
-def condition_groups(spec: ConditionSpec, encoder_width: int) -> dict[str, slice]:
+def condition_groups(spec: ConditionConfig, encoder_width: int) -> dict[str, slice]:
     """Columns of the condition by meaning: `raw`, `relative`, `geometry`."""
     n = (1 + len(spec.context_um)) * encoder_width
     return {"raw": slice(0, n), "relative": slice(n, 2 * n), "geometry": slice(2 * n, None)}
@@ -209,7 +113,7 @@ def survey_slide(
     slide: Slide,
     tissue: TissueMask,
     encoder: Encoder,
-    spec: ConditionSpec,
+    spec: ConditionConfig,
     progress: Callable[[int, int], None] | None = None,
     embed: Embed = embed_places,
 ) -> SlideSurvey:
@@ -244,9 +148,8 @@ def survey_slide(
     if len(x) == 0:
         msg = f"No tissue was found on {slide.path.name}; choose an image with stained tissue."
         raise NoTissueError(msg)
-    embeddings = embed(
-        slide, x, y, encoder, side_um=spec.side_um, size_px=spec.size_px, progress=progress
-    )
+    patch = PatchSpec(spec.size_px, side_um=spec.side_um)
+    embeddings = embed(slide, x, y, encoder, patch, progress=progress)
     return SlideSurvey(
         (x * mpp).astype(np.float32),
         (y * mpp).astype(np.float32),
@@ -290,7 +193,7 @@ def _assemble(
     x_um: NDArray[np.float64],
     y_um: NDArray[np.float64],
     survey: SlideSurvey,
-    spec: ConditionSpec,
+    spec: ConditionConfig,
 ) -> NDArray[np.float32]:
     raw = [own, *(_context(x_um, y_um, survey, sigma) for sigma in spec.context_um)]
     mean = survey.embeddings.mean(0)
@@ -304,7 +207,7 @@ def spot_condition(
     spots: Spots,
     survey: SlideSurvey,
     encoder: Encoder,
-    spec: ConditionSpec,
+    spec: ConditionConfig,
     embed: Embed = embed_places,
 ) -> NDArray[np.float32]:
     """Make the condition of spots.
@@ -327,19 +230,29 @@ def spot_embeddings(
     slide: Slide,
     spots: Spots,
     encoder: Encoder,
-    spec: ConditionSpec,
+    spec: ConditionConfig,
     embed: Embed = embed_places,
 ) -> NDArray[np.float32]:
     """Embed the patches of spots: float32, shape (N, encoder width)."""
-    x_px, y_px = spots.x_px, spots.y_px
+    return embed(slide, spots.x_px, spots.y_px, encoder, patch_of_spots(slide, spots, spec))
+
+
+def patch_of_spots(slide: Slide, spots: Spots, spec: ConditionConfig) -> PatchSpec:
+    """Return what is read around spots.
+
+    Raises
+    ------
+    MppError
+        The slide's microns per pixel are not known.
+    """
     if spec.patch_mode == "paper":
-        side_px = paper_side_px(slide, spots.diameter_um)
         # Pixel by pixel: each encoder resizes by its own rule, as published.
-        return embed(slide, x_px, y_px, encoder, side_px=side_px, size_px=side_px)
-    return embed(slide, x_px, y_px, encoder, side_um=spec.side_um, size_px=spec.size_px)
+        side_px = paper_side_px(slide, spots.diameter_um)
+        return PatchSpec(side_px, side_px=side_px)
+    return PatchSpec(spec.size_px, side_um=spec.side_um)
 
 
-def survey_condition(survey: SlideSurvey, spec: ConditionSpec) -> NDArray[np.float32]:
+def survey_condition(survey: SlideSurvey, spec: ConditionConfig) -> NDArray[np.float32]:
     """Make the condition of the survey's own lattice points: a sample of the whole tissue.
 
     Of at most 1,000 points, evenly taken.

@@ -20,12 +20,11 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from stem_core.encoders.condition import Encoder
+from stem_core.encoders.embedding import Encoder, embed_places
 from stem_core.encoders.pair import JoinedEncoder, joined_parts
-from stem_core.encoders.reading_ahead import embed_places
-from stem_core.encoders.slide_content import slide_content
-from stem_core.errors import OutputError
-from stem_core.files import written_whole
+from stem_core.files import atomic_write
+from stem_core.slides.content import slide_content
+from stem_core.slides.patches import PatchSpec
 from stem_core.slides.reading import Slide
 
 __all__ = ["EmbeddingCache", "EmbeddingKey", "places_hash"]
@@ -33,7 +32,7 @@ __all__ = ["EmbeddingCache", "EmbeddingKey", "places_hash"]
 log = logging.getLogger(__name__)
 
 # Of reading a box of a slide, the views, resizing, normalising, the networks and their pooling:
-# raised when any of them gives other values for the same patch, so that they are made anew.
+# raised when any of them gives other values for the same patch, so that they are computed again.
 RULES = 1
 
 
@@ -104,7 +103,7 @@ class EmbeddingCache:
             return None
         except (OSError, SafetensorError) as error:
             reason = str(error)
-        log.warning("The kept embeddings %s are damaged (%s); they are made anew.", path, reason)
+        log.warning("The kept embeddings %s are damaged (%s); made again.", path, reason)
         return None
 
     def put(self, key: EmbeddingKey, values: NDArray[np.float32]) -> None:
@@ -117,17 +116,10 @@ class EmbeddingCache:
         """
         path = self.folder / f"{key.digest}.safetensors"
         values = np.ascontiguousarray(values, np.float32)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            described = {"key": key.text, "sha256": _checksum(values)}
-            with written_whole(path) as aside:
-                save_file({"embeddings": values}, aside, metadata=described)
-        except (OSError, SafetensorError) as error:
-            msg = (
-                f"The embeddings cannot be kept in {self.folder} ({error}); free space there, or "
-                "choose another folder (for training by --work)."
-            )
-            raise OutputError(msg) from error
+        advice = "Free space there, or choose another folder (for training by --work)."
+        described = {"key": key.text, "sha256": _checksum(values)}
+        with atomic_write(path, advice=advice, parents=True) as temporary:
+            save_file({"embeddings": values}, temporary, metadata=described)
 
     def embed(
         self,
@@ -135,16 +127,14 @@ class EmbeddingCache:
         x_px: NDArray[np.float64],
         y_px: NDArray[np.float64],
         encoder: Encoder,
+        patch: PatchSpec,
         *,
-        size_px: int,
-        side_um: float | None = None,
-        side_px: float | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> NDArray[np.float32]:
         """Embed the patches around places, or take what was kept; arguments as `embed_places`.
 
         Encoders that are joined are kept each for itself; those that lack are run in one go, so
-        that each patch is read once for all of them. `progress` is told of 0 places before any is
+        that each patch is read once for all of them. `progress` gets 0 places before any is
         embedded, and never where all were kept.
 
         Returns
@@ -152,7 +142,7 @@ class EmbeddingCache:
         float32 array, shape (N, width)
         """
         parts = joined_parts(encoder)
-        keys = [self._key(slide, x_px, y_px, part, size_px, side_um, side_px) for part in parts]
+        keys = [_key(slide, x_px, y_px, part, patch) for part in parts]
         found = {}
         for part, key in zip(parts, keys, strict=True):
             kept = self.get(key)
@@ -162,44 +152,34 @@ class EmbeddingCache:
         if lacking:
             if progress is not None:
                 progress(0, len(x_px))
-            made = embed_places(
-                slide,
-                x_px,
-                y_px,
-                JoinedEncoder(tuple(lacking.values())),
-                size_px=size_px,
-                side_um=side_um,
-                side_px=side_px,
-                progress=progress,
-            )
+            joined = JoinedEncoder(tuple(lacking.values()))
+            made = embed_places(slide, x_px, y_px, joined, patch, progress=progress)
             ends = np.cumsum([part.width for part in lacking.values()])
             for key, values in zip(lacking, np.split(made, ends[:-1], 1), strict=True):
                 self.put(key, values)
                 found[key] = values
         return np.concatenate([found[key] for key in keys], 1)
 
-    def _key(
-        self,
-        slide: Slide,
-        x_px: NDArray[np.float64],
-        y_px: NDArray[np.float64],
-        encoder: Encoder,
-        size_px: int,
-        side_um: float | None,
-        side_px: float | None,
-    ) -> EmbeddingKey:
-        return EmbeddingKey(
-            slide=slide_content(slide),
-            encoder=encoder.name,
-            encoder_sha256=encoder.sha256,
-            mode="physical" if side_px is None else "paper",
-            # In pixels of the slide, µm are another patch when it is given another mpp.
-            side=float(side_px if side_um is None else side_um / slide.require_mpp()),  # type: ignore[arg-type]
-            size_px=size_px,
-            places=places_hash(x_px, y_px),
-            arithmetic=encoder.arithmetic,
-            rules=RULES,
-        )
+
+def _key(
+    slide: Slide,
+    x_px: NDArray[np.float64],
+    y_px: NDArray[np.float64],
+    encoder: Encoder,
+    patch: PatchSpec,
+) -> EmbeddingKey:
+    return EmbeddingKey(
+        slide=slide_content(slide),
+        encoder=encoder.name,
+        encoder_sha256=encoder.sha256,
+        mode="physical" if patch.side_px is None else "paper",
+        # In pixels of the slide: microns are another patch when it is given another mpp.
+        side=float(patch.level0_px(slide)),
+        size_px=patch.size_px,
+        places=places_hash(x_px, y_px),
+        arithmetic=encoder.arithmetic,
+        rules=RULES,
+    )
 
 
 def _checksum(values: NDArray[np.float32]) -> str:

@@ -11,15 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from stem_core.encoders.catalogue import EncoderFacts, encoder_facts
-from stem_core.encoders.compact import load_compact_encoder
-from stem_core.encoders.condition import Encoder, encoder_repr
+from stem_core.encoders.catalogue import EncoderFacts
+from stem_core.encoders.embedding import encoder_repr
 from stem_core.encoders.preparation import Prepared, Resized, normalise
 from stem_core.encoders.weights import load_network
 from stem_core.errors import SettingsError
 from stem_core.files import file_sha256
 
-__all__ = ["FoundationEncoder", "Precision", "load_encoder", "load_published"]
+__all__ = ["FoundationEncoder", "Precision", "load_published"]
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -39,12 +38,15 @@ class FoundationEncoder:
         Of the published weights file.
     precision
         Of the matrix products; `auto` is the published one on a GPU and fp32 on a CPU.
+    revision
+        Revision of the repository that the weights came from, where it is known.
     """
 
     facts: EncoderFacts
     network: nn.Module
     sha256: str
     precision: Precision = "auto"
+    revision: str = ""
 
     __repr__ = encoder_repr
 
@@ -127,63 +129,37 @@ class FoundationEncoder:
         self.network.to(device)
 
 
-def load_encoder(
-    name: str,
-    weights: Path,
-    *,
-    precision: Precision = "fp32",
-    device: str = "cpu",
-    sha256: str | None = None,
-) -> Encoder:
-    """Load an encoder of the catalogue.
-
-    Parameters
-    ----------
-    name
-        As in the catalogue.
-    weights
-        A safetensors file with the published names.
-    precision
-        Of the matrix products; `auto` is the published one on a GPU and fp32 on a CPU.
-    device
-        Where to.
-    sha256
-        Of the published file, where `weights` was converted from it; else that of `weights`.
-
-    Raises
-    ------
-    SettingsError
-        The name or precision is not known.
-    ModelFileError
-        The file is missing, damaged, or not the published network.
-    EncoderMissingError
-        timm is not installed.
-    """
-    facts = encoder_facts(name)
-    if facts is None:
-        msg = f"There is no encoder '{name}'; see stem doctor --gated for those there are."
-        raise SettingsError(msg)
-    if precision not in ("auto", "fp32", *_DTYPES):
-        msg = f"The precision '{precision}' is not known; choose auto, fp32, bf16 or fp16."
-        raise SettingsError(msg)
-    encoder: Encoder
-    if facts.shape is None:
-        encoder = load_compact_encoder(weights)
-    else:
-        encoder = load_published(facts, weights, precision=precision, sha256=sha256)
-    encoder.to(torch.device(device))
-    return encoder
-
-
 def load_published(
     facts: EncoderFacts,
     weights: Path,
     *,
     precision: Precision = "auto",
     sha256: str | None = None,
+    revision: str = "",
 ) -> FoundationEncoder:
-    """Load an encoder from its facts; errors as `load_encoder`."""
+    """Load a published encoder.
+
+    Parameters
+    ----------
+    facts
+        Encoder of the catalogue.
+    weights
+        Safetensors file with the published names.
+    precision
+        Precision of the matrix products; `auto` is the published one on a GPU and fp32 on a CPU.
+    sha256
+        Hash of the published file, where `weights` was converted from it; else that of `weights`.
+    revision
+        Revision of the repository that the weights came from.
+
+    Raises
+    ------
+    ModelFileError
+        The file is missing, damaged, or not the published network.
+    EncoderMissingError
+        timm is not installed.
+    """
     network = load_network(facts, weights)
     if sha256 is None:
         sha256 = file_sha256(weights)
-    return FoundationEncoder(facts, network, sha256, precision)
+    return FoundationEncoder(facts, network, sha256, precision, revision)

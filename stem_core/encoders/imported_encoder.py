@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from stem_core.encoders.condition import Encoder, encoder_repr
+from stem_core.encoders.embedding import Encoder
 from stem_core.encoders.imported_embeddings import read_embeddings
-from stem_core.encoders.pair import joined_parts
-from stem_core.encoders.preparation import AsRead, Prepared
-from stem_core.errors import EncoderMissingError, SectionError, SpotsError
+from stem_core.errors import SectionError, SpotsError
 from stem_core.files import file_sha256
 from stem_core.slides.spots import Spots
 
-__all__ = ["ImportedEncoder", "imported_parts"]
+__all__ = ["EmbeddingSource", "ImportedEncoder", "ImportedEncoders"]
 
 
 @dataclass(frozen=True)
@@ -40,37 +37,6 @@ class ImportedEncoder:
     width: int
     folder: Path
     patch_um: float | None = None
-    preparation: ClassVar = AsRead()
-    arithmetic: ClassVar = ""
-
-    __repr__ = encoder_repr
-
-    @property
-    def sha256(self) -> str:
-        """Empty: which weights it had is not known."""
-        return ""
-
-    def encode(self, patches: NDArray[np.uint8], *, batch: int = 64) -> NDArray[np.float32]:
-        """Embed nothing.
-
-        Raises
-        ------
-        EncoderMissingError
-            Always.
-        """
-        msg = (
-            f"The embeddings of {self.name} are taken from files, so other patches cannot be "
-            "embedded; leave data.embeddings out of the recipe to run the encoder itself."
-        )
-        raise EncoderMissingError(msg)
-
-    def encode_prepared(self, prepared: Prepared) -> NDArray[np.float32]:
-        """Embed nothing; raises as `encode`."""
-        assert isinstance(prepared, np.ndarray)
-        return self.encode(prepared)
-
-    def to(self, device: torch.device) -> None:
-        """Nothing has to be moved."""
 
     def of_spots(
         self, section: str, spots: Spots, *, side_um: float, mpp: float
@@ -141,6 +107,40 @@ class ImportedEncoder:
         return self.folder / f"{section}.h5"
 
 
-def imported_parts(encoder: Encoder) -> tuple[ImportedEncoder, ...]:
-    """Return the encoders that are known by their embeddings: all of them, or none."""
-    return tuple(part for part in joined_parts(encoder) if isinstance(part, ImportedEncoder))
+@dataclass(frozen=True)
+class ImportedEncoders:
+    """The encoders of a model, all of them run elsewhere; their embeddings lie side by side.
+
+    Attributes
+    ----------
+    parts
+        In the model's order.
+    """
+
+    parts: tuple[ImportedEncoder, ...]
+
+    @property
+    def name(self) -> str:
+        """Their names with a plus between them."""
+        return "+".join(part.name for part in self.parts)
+
+    @property
+    def width(self) -> int:
+        """Values per patch of all together."""
+        return sum(part.width for part in self.parts)
+
+    @property
+    def sha256(self) -> str:
+        """Empty: which weights they had is not known."""
+        return ""
+
+    def of_spots(
+        self, section: str, spots: Spots, *, side_um: float, mpp: float
+    ) -> NDArray[np.float32]:
+        """Take the embeddings of a section's spots, (N, width), as `ImportedEncoder` does."""
+        parts = [part.of_spots(section, spots, side_um=side_um, mpp=mpp) for part in self.parts]
+        return np.concatenate(parts, 1)
+
+
+EmbeddingSource: TypeAlias = Encoder | ImportedEncoders
+"""Where the embeddings of a model come from in training."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stem_core.encoders.condition import Encoder, encoder_repr
+from stem_core.encoders.embedding import Encoder, encoder_repr
 from stem_core.encoders.preparation import Joined, Prepared
 from stem_core.errors import SettingsError
 

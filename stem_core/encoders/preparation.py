@@ -3,25 +3,22 @@
 Resampling is Pillow's on 8-bit pixels, as in the pipelines the encoders were published with; it
 decides the embedding's last digits, so no other library's filter of the same name will do.
 
-A `Preparation` is all of it that needs no network, so it can be pickled and done ahead in another
-process; nothing here imports torch before normalising, which is left to the network's device: there
-it costs next to nothing, and 8-bit pixels are a quarter of what would have to be handed over.
+A `Preparation` is all of it that needs no network, so threads do it ahead; normalising is left to
+the network's device, where it costs next to nothing.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from stem_core.encoders.catalogue import InputRule
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
 __all__ = [
     "AsRead",
@@ -44,7 +41,7 @@ _FILTERS = {
 
 
 class Preparation(Protocol):
-    """What is done to patches (N,3,P,P) before the network; can be pickled."""
+    """What is done to patches (N,3,P,P) before the network; safe to call from threads."""
 
     def __call__(self, patches: NDArray[np.uint8]) -> Prepared:
         """Prepare patches; each by itself, so any chunking gives the same."""
@@ -126,7 +123,5 @@ def resize_patch(patch: NDArray[np.uint8], rule: InputRule) -> NDArray[np.uint8]
 
 def normalise(patches: NDArray[np.uint8], rule: InputRule, device: torch.device) -> Tensor:
     """Scale pixels (N,3,P,P) to [0, 1], subtract the mean and divide by the deviation; float32."""
-    import torch
-
     mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (rule.mean, rule.std))
     return (torch.from_numpy(np.ascontiguousarray(patches)).to(device).float() / 255 - mean) / std

@@ -10,8 +10,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from stem_core.encoders.catalogue import EncoderFacts
-from stem_core.encoders.conch import ConchEncoder, conch_visual
-from stem_core.encoders.vit import VitEncoder, dinov2_to_timm, fit_positions
+from stem_core.encoders.vit import (
+    ConchEncoder,
+    VitEncoder,
+    conch_visual,
+    dinov2_to_timm,
+    fit_positions,
+)
 from stem_core.errors import ModelFileError
 
 __all__ = ["build_network", "fill_network", "load_network", "needed_names"]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stem_core.evaluation.metrics import pearson_by_gene
-from stem_core.prediction.model import RidgeBaseline
+from stem_core.model.stem_model import RidgeBaseline
 
 __all__ = [
     "BASELINES",

@@ -1,24 +1,49 @@
-"""Small charts as inline SVG: coloured by CSS variables, so that light and dark both read well.
+"""Small charts as inline SVG: drawn by matplotlib, coloured by the CSS variables of the page.
 
-A chart is 380 units wide; its text is 11 to 12 units, as the page shows it at about that width.
+So light and dark both read well. A chart is 380 units wide; its text is 11 to 12 units, as the page
+shows it at about that width.
 """
 
 from __future__ import annotations
 
-import math
+import io
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
+from typing import Any, Literal
+from xml.etree import ElementTree
 
 import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.collections import PathCollection
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 __all__ = ["Axis", "Chart", "axis_over", "interval_chart"]
 
 Floats = NDArray[np.float64]
 
-WIDTH, HEIGHT = 380, 310
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 30, 44
+_WIDTH, _HEIGHT = 380, 310
+_UNITS_PER_INCH = 72  # what matplotlib writes in an SVG
+# Colours stand for CSS variables of the same names; no two may be alike.
+_INKS = {
+    "model": "#0b6577", "draw": "#c2570c", "other": "#7a878d", "measured": "#1c262a",
+    "text": "#1c262b", "quiet": "#56666d", "line": "#d5dde0",
+}  # fmt: skip
+_STYLE: Any = {
+    "svg.fonttype": "none", "svg.hashsalt": "stem", "font.size": 11, "figure.titlesize": 13,
+    "figure.titleweight": "bold", "axes.labelsize": 12,
+    "axes.edgecolor": _INKS["line"], "axes.labelcolor": _INKS["text"], "axes.grid": True,
+    "axes.axisbelow": True, "grid.color": _INKS["line"], "grid.linewidth": 0.7,
+    "text.color": _INKS["text"], "xtick.color": _INKS["line"], "ytick.color": _INKS["line"],
+    "xtick.labelcolor": _INKS["quiet"], "ytick.labelcolor": _INKS["quiet"],
+    "axes.spines.top": False, "axes.spines.right": False,
+}  # fmt: skip
+_SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 
 
 @dataclass(frozen=True)
@@ -28,11 +53,11 @@ class Axis:
     Attributes
     ----------
     label
-        With the unit.
+        Name of the quantity, with its unit.
     low, high
-        Its ends.
+        Ends of the axis.
     logarithmic
-        Base 10; low is then above 0.
+        Base 10; `low` is then above 0.
     """
 
     label: str
@@ -40,41 +65,9 @@ class Axis:
     high: float
     logarithmic: bool = False
 
-    def place(self, values: Sequence[float] | Floats, start: float, end: float) -> Floats:
-        """Bring values to positions between two ends; those beyond the axis stop at its ends."""
-        v = np.asarray(values, dtype=np.float64)
-        low, high = self.low, self.high
-        if self.logarithmic:
-            v, low, high = np.log10(np.maximum(v, low)), math.log10(low), math.log10(high)
-        share = np.clip((v - low) / (high - low), 0, 1)
-        return np.asarray(start + share * (end - start))
 
-    def ticks(self) -> list[tuple[float, str]]:
-        """Round values along the axis with their texts."""
-        if self.logarithmic:
-            first, last = math.floor(math.log10(self.low)), math.floor(math.log10(self.high))
-            every = max(1, (last - first) // 5)
-            parts = (1, 2, 5) if last - first < 3 else (1,)
-            found = [m * 10.0**e for e in range(first, last + 1, every) for m in parts]
-            return [(v, f"{v:g}") for v in found if self.low * 0.999 <= v <= self.high * 1.001]
-        raw = (self.high - self.low) / 5
-        power = 10.0 ** math.floor(math.log10(raw))
-        step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * (1 - 1e-9))
-        first = math.ceil(self.low / step - 1e-9)
-        count = math.floor(self.high / step + 1e-9) - first
-        digits = max(0, -math.floor(math.log10(step) + 1e-9)) + (step / power == 2.5)
-        values = [(first + i) * step + 0.0 for i in range(count + 1)]
-        return [(v, f"{v:.{digits}f}".replace("-", "−")) for v in values]
-
-
-def axis_over(
-    label: str,
-    *values: Floats,
-    logarithmic: bool = False,
-    least: float | None = None,
-    most: float | None = None,
-) -> Axis:
-    """Return an axis over all finite values, with a little room, or up to the ends given."""
+def axis_over(label: str, *values: Floats, logarithmic: bool = False) -> Axis:
+    """Return an axis over all finite values, with a little room."""
     found = np.concatenate([np.ravel(v) for v in values])
     found = found[np.isfinite(found)]
     if logarithmic:
@@ -86,44 +79,49 @@ def axis_over(
     if not len(found):
         return Axis(label, 0.0, 1.0)
     room = 0.04 * float(np.ptp(found)) or 0.5
-    low = float(found.min()) - room if least is None else least
-    high = float(found.max()) + room if most is None else most
-    return Axis(label, low, high if high > low else low + 1.0)
+    return Axis(label, float(found.min()) - room, float(found.max()) + room)
 
 
-@dataclass
 class Chart:
     """A chart that is filled mark by mark and then written.
 
-    Attributes
+    Colours are names of CSS variables: `model`, `draw`, `other` and `measured`.
+
+    Parameters
     ----------
-    title, x, y
-        Its title and axes.
+    title
+        Title of the chart.
+    x, y
+        Its axes.
     alt
-        What it shows, in words, for those who do not see it.
+        Sentence that says what the chart shows, for those who do not see it.
+    height
+        Height in units; the width is 380.
     """
 
-    title: str
-    x: Axis
-    y: Axis
-    alt: str
-    marks: list[str] = field(default_factory=list)
-    legend: list[tuple[str, str]] = field(default_factory=list)
-
-    def _at(
-        self, x: Sequence[float] | Floats, y: Sequence[float] | Floats
-    ) -> tuple[Floats, Floats]:
-        across = self.x.place(x, _LEFT, WIDTH - _RIGHT)
-        up = self.y.place(y, HEIGHT - _BOTTOM, _TOP)
-        known = np.isfinite(np.asarray(x, np.float64)) & np.isfinite(np.asarray(y, np.float64))
-        return np.where(known, across, np.nan), np.where(known, up, np.nan)
+    def __init__(self, title: str, x: Axis, y: Axis, alt: str, height: int = _HEIGHT) -> None:
+        self.title, self.x, self.y, self.alt = title, x, y, alt
+        self._dots: dict[str, tuple[str, list[str] | None]] = {}
+        self._legend: list[tuple[str, str]] = []
+        with rc_context(_STYLE):
+            size = (_WIDTH / _UNITS_PER_INCH, height / _UNITS_PER_INCH)
+            self._figure = Figure(figsize=size, layout="constrained")
+            self.axes: Axes = self._figure.add_subplot()
+            self._figure.suptitle(title, x=0.02, ha="left")
+            which: Literal["x", "y"]
+            for which, axis in (("x", x), ("y", y)):
+                if axis.logarithmic:
+                    self.axes.set(**{f"{which}scale": "log"})
+                    getattr(self.axes, f"{which}axis").set_major_formatter("{x:g}")
+                else:
+                    self.axes.locator_params(axis=which, nbins=5)
+                self.axes.set(**{f"{which}label": axis.label, f"{which}lim": (axis.low, axis.high)})
 
     def diagonal(self) -> None:
         """Draw where x equals y."""
         low, high = max(self.x.low, self.y.low), min(self.x.high, self.y.high)
         if high > low:
-            (x1, x2), (y1, y2) = self._at([low, high], [low, high])
-            self.marks.append(f'<path class="guide" d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}"/>')
+            self.axes.plot([low, high], [low, high], color=_INKS["quiet"], ls=(0, (4, 3)), lw=1)
 
     def points(
         self,
@@ -134,95 +132,96 @@ class Chart:
         hints: Sequence[str] | None = None,
     ) -> None:
         """Draw dots; hints appear under the mouse."""
-        across, up = self._at(x, y)
-        known = np.flatnonzero(np.isfinite(across)).tolist()
-        if hints is None:
-            path = "".join(f"M{across[i]:.1f} {up[i]:.1f}h0" for i in known)
-            self.marks.append(f'<path class="dots {colour}" d="{path}"/>')
-        else:
-            dots = "".join(
-                f'<circle cx="{across[i]:.1f}" cy="{up[i]:.1f}" r="2.6">'
-                f"<title>{escape(hints[i])}</title></circle>"
-                for i in known
-            )
-            self.marks.append(f'<g class="dot {colour}">{dots}</g>')
+        known = np.isfinite(x) & np.isfinite(y)
+        dots: PathCollection = self.axes.scatter(
+            self._inside(x[known], self.x), self._inside(y[known], self.y), s=20,
+            color=_INKS[colour], alpha=0.6, linewidths=0, clip_on=False, zorder=3,
+        )  # fmt: skip
+        gid = f"dots{len(self._dots)}"
+        dots.set_gid(gid)
+        told = None if hints is None else [hints[i] for i in np.flatnonzero(known).tolist()]
+        self._dots[gid] = (colour, told)
         if name:
-            self.legend.append((colour, name))
+            self._legend.append((colour, name))
 
     def line(
         self, x: Floats, y: Floats, colour: str, name: str = "", *, marked: bool = False
     ) -> None:
         """Draw a line, with dots at its points if `marked`."""
-        across, up = self._at(x, y)
-        pairs = [f"{a:.1f} {u:.1f}" for a, u in zip(across, up, strict=True) if np.isfinite(a)]
-        self.marks.append(f'<path class="line {colour}" d="M{"L".join(pairs)}"/>')
-        if marked:
-            self.points(x, y, f"{colour} big")
+        self.axes.plot(x, y, color=_INKS[colour], lw=2, marker="o" if marked else None, ms=7)
         if name:
-            self.legend.append((colour, name))
+            self._legend.append((colour, name))
 
     def area(self, x: Floats, low: Floats, high: Floats, colour: str) -> None:
         """Fill between two lines."""
-        across, under = self._at(x, low)
-        _, over = self._at(x, high)
-        there = [f"{a:.1f} {u:.1f}" for a, u in zip(across, over, strict=True)]
-        back = [f"{a:.1f} {u:.1f}" for a, u in zip(across[::-1], under[::-1], strict=True)]
-        self.marks.append(f'<path class="area {colour}" d="M{"L".join(there + back)}Z"/>')
+        self.axes.fill_between(x, low, high, color=_INKS[colour], alpha=0.14, linewidth=0)
 
     def cells(self, edges: Floats, counts: NDArray[np.int64], colour: str) -> None:
         """Shade cells by their count, on a logarithmic scale."""
-        across, _ = self._at(edges, edges)
-        _, up = self._at(edges, edges)
-        top = math.log1p(float(counts.max(initial=1)))
-        steps: dict[int, list[str]] = {}
-        for i, j in zip(*np.nonzero(counts), strict=True):
-            shade = max(1, math.ceil(8 * math.log1p(counts[i, j]) / top))
-            steps.setdefault(shade, []).append(
-                f"M{across[i]:.1f} {up[j + 1]:.1f}H{across[i + 1]:.1f}V{up[j]:.1f}H{across[i]:.1f}Z"
-            )
-        for shade, paths in sorted(steps.items()):
-            self.marks.append(
-                f'<path class="cell {colour}" fill-opacity="{shade / 8:.3g}" d="{"".join(paths)}"/>'
-            )
+        shade = np.ceil(8 * np.log1p(counts) / np.log1p(max(1, counts.max(initial=1)))) / 8
+        rgba = np.broadcast_to(to_rgba(_INKS[colour]), (*counts.shape, 4)).copy()
+        rgba[..., 3] = shade
+        rows, columns = np.nonzero(counts.T)
+        side = edges[1] - edges[0]
+        self.axes.bar(
+            edges[columns], np.full(len(rows), side), side, edges[rows], align="edge",
+            color=rgba[columns, rows], linewidth=0,
+        )  # fmt: skip
 
     def svg(self) -> str:
-        """Write the chart."""
-        frame = _frame(self.x, self.y)
-        return _wrapped(HEIGHT, self.title, self.alt, frame + "".join(self.marks), self.legend)
+        """Return the chart as an HTML figure."""
+        out = io.BytesIO()
+        with rc_context(_STYLE):
+            self._figure.patch.set_visible(False)
+            self.axes.patch.set_visible(False)
+            FigureCanvasSVG(self._figure).print_svg(out, metadata={"Date": None})
+        ElementTree.register_namespace("", _SVG)
+        ElementTree.register_namespace("xlink", _XLINK)
+        root = ElementTree.fromstring(out.getvalue())
+        for part in root.findall(f"{{{_SVG}}}metadata"):
+            root.remove(part)
+        for gid, (colour, hints) in self._dots.items():
+            group = root.find(f".//*[@id='{gid}']")
+            if group is not None:
+                _shorten(group, colour, hints)
+        for size in ("width", "height"):
+            root.attrib.pop(size)
+        root.attrib |= {"role": "img", "aria-label": self.alt}
+        text = ElementTree.tostring(root, encoding="unicode")
+        for name, ink in _INKS.items():
+            text = text.replace(ink, f"var(--{name})")
+        text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text).replace("xlink:href", "href")
+        text = re.sub(r' id="(?!m[0-9a-f]|p[0-9a-f])[^"]*"', "", text)  # referred to by nobody
+        names = "".join(
+            f'<span><i class="key {colour}"></i>{escape(name)}</span>'
+            for colour, name in self._legend
+        )
+        caption = f"<figcaption>{names}</figcaption>" if names else ""
+        return f"<figure>{text}{caption}</figure>"
+
+    @staticmethod
+    def _inside(values: Floats, axis: Axis) -> Floats:
+        """Bring values beyond the axis to its ends."""
+        return np.clip(values, axis.low, axis.high)
 
 
-def _frame(x: Axis, y: Axis) -> str:
-    bottom, right = HEIGHT - _BOTTOM, WIDTH - _RIGHT
-    middle = (_LEFT + right) / 2
-    parts = []
-    for value, text in x.ticks():
-        at = float(x.place([value], _LEFT, right)[0])
-        parts.append(f'<path class="grid" d="M{at:.1f} {_TOP}V{bottom}"/>')
-        parts.append(f'<text x="{at:.1f}" y="{bottom + 15}" class="tick mid">{text}</text>')
-    for value, text in y.ticks():
-        at = float(y.place([value], bottom, _TOP)[0])
-        parts.append(f'<path class="grid" d="M{_LEFT} {at:.1f}H{right}"/>')
-        parts.append(f'<text x="{_LEFT - 6}" y="{at + 4:.1f}" class="tick end">{text}</text>')
-    parts.append(
-        f'<text x="{middle}" y="{HEIGHT - 8}" class="name mid">{escape(x.label)}</text>'
-        f'<text x="13" y="{(_TOP + bottom) / 2}" class="name mid" '
-        f'transform="rotate(-90 13 {(_TOP + bottom) / 2})">{escape(y.label)}</text>'
-    )
-    return "".join(parts)
-
-
-def _wrapped(
-    height: float, title: str, alt: str, body: str, legend: Sequence[tuple[str, str]]
-) -> str:
-    names = "".join(
-        f'<span><i class="key {colour}"></i>{escape(name)}</span>' for colour, name in legend
-    )
-    return (
-        f'<figure><svg viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{escape(alt)}">'
-        f'<text x="{_LEFT}" y="16" class="title">{escape(title)}</text>{body}</svg>'
-        + (f"<figcaption>{names}</figcaption>" if names else "")
-        + "</figure>"
-    )
+def _shorten(group: ElementTree.Element, colour: str, hints: list[str] | None) -> None:
+    """Write dots, a long element each, as one path, or shorter ones with their hints."""
+    places = [
+        (float(dot.get("x", 0)), float(dot.get("y", 0))) for dot in group.iter(f"{{{_SVG}}}use")
+    ]
+    for child in list(group):
+        group.remove(child)
+    if hints is None:
+        path = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in places)
+        ElementTree.SubElement(group, f"{{{_SVG}}}path", {"class": f"dots {colour}", "d": path})
+        return
+    group.set("class", f"dot {colour}")
+    for (x, y), hint in zip(places, hints, strict=True):
+        dot = ElementTree.SubElement(
+            group, f"{{{_SVG}}}circle", {"cx": f"{x:.1f}", "cy": f"{y:.1f}", "r": "2.6"}
+        )
+        ElementTree.SubElement(dot, f"{{{_SVG}}}title").text = hint
 
 
 def interval_chart(
@@ -237,33 +236,24 @@ def interval_chart(
     Parameters
     ----------
     title, label
-        Of the chart, and of its axis with the unit.
+        Title of the chart, and label of its axis with the unit.
     rows
         Name, kind, value and interval of each method.
     alt
-        What it shows.
+        Sentence that says what the chart shows.
     colour
-        Kind -> class.
+        Function from kind to colour.
     """
-    left, step = 116, 24
     ends = [v for _, _, value, interval in rows for v in (value, *(interval or ()))]
-    x = axis_over(label, np.array(ends))
-    bottom = _TOP + 8 + step * len(rows)
-    parts = []
-    for value, text in x.ticks():
-        at = float(x.place([value], left, WIDTH - _RIGHT)[0])
-        parts.append(f'<path class="grid" d="M{at:.1f} {_TOP}V{bottom}"/>')
-        parts.append(f'<text x="{at:.1f}" y="{bottom + 15}" class="tick mid">{text}</text>')
-    for place, (name, kind, value, interval) in enumerate(rows):
-        y = _TOP + 4 + step * (place + 0.5)
-        at = float(x.place([value], left, WIDTH - _RIGHT)[0])
-        parts.append(f'<text x="{left - 8}" y="{y + 4:.1f}" class="name end">{escape(name)}</text>')
+    chart = Chart(
+        title, axis_over(label, np.array(ends)), Axis("", -0.5, len(rows) - 0.5), alt,
+        height=80 + 24 * len(rows),
+    )  # fmt: skip
+    chart.axes.invert_yaxis()
+    chart.axes.grid(visible=False, axis="y")
+    chart.axes.set_yticks(range(len(rows)), [name for name, _, _, _ in rows])
+    for place, (_, kind, value, interval) in enumerate(rows):
         if interval is not None:
-            low, high = x.place(interval, left, WIDTH - _RIGHT)
-            parts.append(f'<path class="line {colour(kind)}" d="M{low:.1f} {y:.1f}H{high:.1f}"/>')
-        parts.append(f'<path class="dots big {colour(kind)}" d="M{at:.1f} {y:.1f}h0"/>')
-    parts.append(
-        f'<text x="{(left + WIDTH - _RIGHT) / 2}" y="{bottom + 34}" class="name mid">'
-        f"{escape(label)}</text>"
-    )
-    return _wrapped(bottom + 42, title, alt, "".join(parts), [])
+            chart.line(np.array(interval), np.full(2, float(place)), colour(kind))
+        chart.line(np.array([value]), np.array([float(place)]), colour(kind), marked=True)
+    return chart.svg()

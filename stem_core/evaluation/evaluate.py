@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 from stem_core.analysis.spatial import morans_i, neighbour_weights
 from stem_core.analysis.variogram import median_pitch
 from stem_core.evaluation.calibration import half_sample_mode
-from stem_core.evaluation.cut_normal import CutNormal
+from stem_core.evaluation.censored_normal import CensoredNormal
 from stem_core.evaluation.figures import FIGURES, better
 from stem_core.evaluation.intervals import (
     BlockBootstrap,
@@ -103,7 +103,7 @@ def evaluate_section(given: EvaluationInput, *, seed: int = 0) -> SectionReport:
     differences: list[Difference] = []
     for name, values in given.baselines.items():
         sd = given.spreads.get(name)
-        spread = None if sd is None else CutNormal(values, sd)
+        spread = None if sd is None else CensoredNormal(values, sd)
         says = None if spread is None else spread.no_count()
         baseline, replicates = _method(name, "baseline", values, measured, says)
         if spread is not None:

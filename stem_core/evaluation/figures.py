@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from stem_core.constants import UNITS
+
 __all__ = ["FIGURES", "Figure", "better", "method_name", "shown"]
 
 Group = Literal["correlation", "error", "pattern", "zeros", "draws"]
@@ -34,8 +36,6 @@ class Figure:
     what: str
 
 
-_LOG = "log2(1 + count)"
-
 FIGURES: dict[str, Figure] = {
     figure.key: figure
     for figure in (
@@ -51,9 +51,9 @@ FIGURES: dict[str, Figure] = {
                "The same of 50 genes named before."),
         Figure("spearman_all", "Spearman", "", "correlation", "high",
                "Mean rank correlation over spots of all genes."),
-        Figure("mse", "MSE", f"({_LOG})²", "error", "low",
+        Figure("mse", "MSE", f"({UNITS})²", "error", "low",
                "Mean squared error over spots and genes."),
-        Figure("mae", "MAE", _LOG, "error", "low", "Mean absolute error over spots and genes."),
+        Figure("mae", "MAE", UNITS, "error", "low", "Mean absolute error over spots and genes."),
         Figure("rvd", "RVD", "", "error", "low",
                "Mean over genes of ((variance predicted − measured) / measured)²."),
         Figure("rvd_median", "RVD, median", "", "error", "low",
@@ -82,7 +82,7 @@ FIGURES: dict[str, Figure] = {
                "predicted and measured."),
         Figure("zero_brier", "Zeros, Brier score", "", "zeros", "low",
                "Mean squared error of the predicted probability of no count."),
-        Figure("crps", "CRPS", _LOG, "draws", "low",
+        Figure("crps", "CRPS", UNITS, "draws", "low",
                "Continuous ranked probability score of the draws; of a baseline, of a normal "
                "distribution around its value, cut at 0 and as wide, gene by gene, as its errors "
                "on training spots that it was not fitted on."),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from stem_core.errors import OutputError
+from stem_core.constants import NOTICE
 from stem_core.evaluation.figures import FIGURES
 from stem_core.evaluation.records import SectionReport, plain
 from stem_core.evaluation.report_page import report_page
@@ -19,8 +19,7 @@ from stem_core.evaluation.summary import (
     summarise,
     verdicts,
 )
-from stem_core.files import written_whole
-from stem_core.prediction.result import NOTICE
+from stem_core.files import write_atomically
 
 __all__ = ["write_report"]
 
@@ -73,19 +72,7 @@ def write_report(
         "standings": [asdict(standing) for standing in standings(reports)],
         "sections": [report.to_dict() for report in reports],
     }
-    try:
-        out_dir.mkdir(parents=True, exist_ok=True)
-        _write(page, report_page(reports, title, provenance))
-        _write(data, json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
-    except OSError as error:
-        msg = (
-            f"The report cannot be written to {out_dir} ({error.strerror or error}); "
-            "name another folder."
-        )
-        raise OutputError(msg) from error
+    write_atomically(page, report_page(reports, title, provenance), parents=True)
+    text = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomically(data, text, parents=True)
     return page, data
-
-
-def _write(path: Path, text: str) -> None:
-    with written_whole(path) as aside:
-        aside.write_text(text, encoding="utf-8")

@@ -19,14 +19,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
+from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.parameterisation import estimate_noise
 from stem_core.diffusion.precision import PRECISIONS, choose_precision, in_precision
 from stem_core.diffusion.samplers import sample_ancestral
 from stem_core.diffusion.schedule import Schedule
+from stem_core.model.config import PUBLISHED_PRESETS, DenoiserConfig
 from stem_core.prediction.predictor import Predictor
 from stem_core.prediction.sampling import draw_targets
-from stem_core.prediction.settings import FALLBACK_PRESETS, SamplingSettings
+from stem_core.prediction.settings import SamplingSettings
 
 __all__ = [
     "PUBLISHED",
@@ -40,7 +41,7 @@ __all__ = [
     "time_size",
 ]
 
-PUBLISHED = FALLBACK_PRESETS["published"]
+PUBLISHED = PUBLISHED_PRESETS.published.settings()
 TIMED_STEPS = 20
 _BATCHES = {"cpu": (1, 2, 4), "cuda": (1, 8, 32, 128)}
 _REPEATS = 3
@@ -74,12 +75,12 @@ class Timing:
     spots: int
 
 
-def operations(size: DenoiserSize, sequences: int, spots: int) -> float:
+def operations(size: DenoiserConfig, sequences: int, spots: int) -> float:
     """Count the operations of matrix products in one evaluation of some spots' samples."""
     g, d = size.genes, size.width
     block = 2 * g * d * d * (4 + 2 * size.mlp_ratio) + 4 * g * g * d
     per_sequence = size.depth * block + 2 * g * d * (size.gene_inputs + d + 2)
-    label = size.label_hidden * (size.condition_width + d)
+    label = (size.label_width or size.condition_width) * (size.condition_width + d)
     per_spot = 2 * (label + d * (256 + d)) + size.depth * 12 * d * d + 4 * d * d
     return sequences * per_sequence + spots * per_spot
 
@@ -157,7 +158,7 @@ def time_published(denoiser: Denoiser, schedule: Schedule, device: torch.device)
     where a symmetric one is made odd at twice the cost, and the noise is made beforehand: this
     reference is if anything too fast.
     """
-    size, k = denoiser.size, PUBLISHED.samples
+    size, k = denoiser.config, PUBLISHED.samples
     timesteps = np.arange(schedule.steps - TIMED_STEPS, schedule.steps)
     best = Timing(float("inf"), 0.0, "fp32", 0.0, 0)
     _reset_peak(device)
@@ -187,7 +188,7 @@ def time_published(denoiser: Denoiser, schedule: Schedule, device: torch.device)
 
 def _time_preset(
     draw: Callable[[int], object],
-    size: DenoiserSize,
+    size: DenoiserConfig,
     settings: SamplingSettings,
     precision: str,
     device: torch.device,
@@ -219,11 +220,11 @@ def time_model(predictor: Predictor, settings: SamplingSettings) -> Timing:
             made[spots] = conditions(spots, random)
         return predictor.draw(made[spots], level, [f"s{i}" for i in range(spots)], settings)
 
-    size = model.generator.denoiser.size
+    size = model.generator.denoiser.config
     return _time_preset(draw, size, settings, predictor.precision, predictor.device)
 
 
-def time_size(size: DenoiserSize, settings: SamplingSettings, device: torch.device) -> Timing:
+def time_size(size: DenoiserConfig, settings: SamplingSettings, device: torch.device) -> Timing:
     """Time a denoiser of a size with random weights, in the faster precision of this machine."""
     precision = choose_precision(size, device)
     denoiser = in_precision(Denoiser(size).to(device).eval(), precision)

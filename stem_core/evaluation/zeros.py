@@ -1,4 +1,4 @@
-"""Whether spots where a gene was not counted at all are told from others."""
+"""How well predictions separate spots without a count of a gene from the others."""
 
 from __future__ import annotations
 

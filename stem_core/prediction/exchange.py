@@ -5,25 +5,25 @@ Both are written aside and renamed, so that what exists is whole. SpatialData: `
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import tempfile
 import uuid
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from stem_core.errors import OutputError, SettingsError
-from stem_core.prediction.result import NOTICE, Prediction, clean_text, run_record_json
+from stem_core.constants import NOTICE, UNITS
+from stem_core.errors import OutputError, SettingsError, missing_extra
+from stem_core.files import atomic_directory, atomic_write
+from stem_core.prediction.result import Prediction, clean_text, run_record_json, to_anndata
 
-__all__ = ["UNIT", "chosen_genes", "replaced_whole", "write_qupath", "write_tissuumaps"]
+__all__ = ["chosen_genes", "write_qupath", "write_spatialdata", "write_tissuumaps"]
 
-UNIT = "log2(1 + count)"
 _CORNERS = 16
 _IDS = uuid.UUID("6f0f4c1e-8c5a-4f43-9a0e-4a1f2c7c54d1")
 
@@ -90,7 +90,7 @@ def write_qupath(prediction: Prediction, path: Path, *, genes: Sequence[str] | N
     angles = np.linspace(0, 2 * math.pi, _CORNERS, endpoint=False)
     radius = spots.diameter_um / prediction.mpp / 2
     circle = radius * np.column_stack([np.cos(angles), np.sin(angles)])
-    names = [f"{gene}: {what}, {UNIT}" for gene in shown for what in ("prediction", "spread")]
+    names = [f"{gene}: {what}, {UNITS}" for gene in shown for what in ("prediction", "spread")]
     values = np.stack([prediction.mean[:, places], prediction.std[:, places]], axis=2)
     columns = [values.reshape(len(spots), -1), spots.tissue_fraction[:, None]]
     names.append("Tissue fraction")
@@ -99,7 +99,10 @@ def write_qupath(prediction: Prediction, path: Path, *, genes: Sequence[str] | N
         names.append("Domain distance, edges of training")
     keys = [json.dumps(name, ensure_ascii=False, allow_nan=False) for name in names]
     table = np.concatenate(columns, axis=1)
-    with replaced_whole(path) as aside, aside.open("w", encoding="utf-8", newline="\n") as file:
+    with (
+        atomic_write(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="\n") as file,
+    ):
         file.write('{"type":"FeatureCollection","features":[')
         for row, name in enumerate(spots.ids):
             centre = np.array([spots.x_px[row], spots.y_px[row]])
@@ -159,15 +162,15 @@ def write_tissuumaps(
     """
     shown = chosen_genes(prediction, genes)
     if path.suffix.lower() == ".zip":
-        with replaced_whole(path) as aside, tempfile.TemporaryDirectory() as held:
+        with atomic_write(path) as temporary, tempfile.TemporaryDirectory() as held:
             folder = Path(held)
             _write_project(prediction, shown, folder)
-            with zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as archive:
+            with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
                 for file in sorted(folder.iterdir()):
                     archive.write(file, file.name)
         return path
-    with replaced_whole(path, folder=True, overwrite=overwrite) as aside:
-        _write_project(prediction, shown, aside)
+    with atomic_directory(path, replace=overwrite) as temporary:
+        _write_project(prediction, shown, temporary)
     return path
 
 
@@ -190,8 +193,8 @@ def _write_project(prediction: Prediction, genes: tuple[str, ...], folder: Path)
         place = prediction.symbols.index(gene)
         columns[f"gene {gene}"] = prediction.mean[:, place]
         columns[f"spread {gene}"] = prediction.std[:, place]
-        choices.append((f"{gene}, {UNIT}", f"gene {gene}"))
-    choices += [(f"{gene}, spread, {UNIT}", f"spread {gene}") for gene in genes]
+        choices.append((f"{gene}, {UNITS}", f"gene {gene}"))
+    choices += [(f"{gene}, spread, {UNITS}", f"spread {gene}") for gene in genes]
     pd.DataFrame(columns).to_csv(folder / "spots.csv", index=False, lineterminator="\n")
     tifffile.imwrite(
         folder / "slide.tif", prediction.thumbnail, photometric="rgb", tile=(256, 256),
@@ -258,51 +261,63 @@ def _project(prediction: Prediction, choices: Sequence[tuple[str, str]]) -> dict
     }  # fmt: skip
 
 
-@contextlib.contextmanager
-def replaced_whole(path: Path, *, folder: bool = False, overwrite: bool = False) -> Iterator[Path]:
-    """Give a place beside `path` to write to; it takes the name when all went well.
+_REGION = "spots"
+
+
+def write_spatialdata(prediction: Prediction, path: Path, *, overwrite: bool = False) -> Path:
+    """Write a SpatialData store: the picture of the slide, the spots as circles, and the table.
+
+    Coordinate systems: `global` is level-0 pixels, `microns` is microns from the slide's corner.
 
     Parameters
     ----------
+    prediction
+        What to write.
     path
-        File or folder to write; a file is replaced where it exists, and so is an empty folder.
-    folder
-        Whether it is a folder.
+        The zarr folder to make.
     overwrite
         Replace a folder that holds anything, with all that it holds.
+
+    Returns
+    -------
+    Path
+        The folder.
 
     Raises
     ------
     OutputError
-        A folder is there already, or nothing can be written.
+        The package spatialdata is not installed, the folder is there already or cannot be written.
     """
-    path = path.expanduser().absolute()
-    replaces = folder and path.is_dir() and (overwrite or not any(path.iterdir()))
-    if path.exists() and (folder or path.is_dir()) and not replaces:
-        msg = f"The output {path} is there already; name another one."
-        raise OutputError(msg)
-    if not path.parent.is_dir():
-        msg = f"The folder of {path} does not exist; make it or name another one."
-        raise OutputError(msg)
     try:
-        with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as held:
-            aside = Path(held) / path.name
-            if folder:
-                aside.mkdir()
-            yield aside
-            if not replaces:
-                aside.replace(path)
-                return
-            before = Path(held) / "before"
-            path.replace(before)
-            try:
-                aside.replace(path)
-            except OSError:
-                before.replace(path)
-                raise
-    except OutputError:
-        raise
-    except OSError as error:
-        reason = error.strerror or str(error).splitlines()[0]
-        msg = f"The output {path} cannot be written ({reason}); name another one or free its disk."
+        from spatialdata import SpatialData
+        from spatialdata.models import Image2DModel, ShapesModel, TableModel
+        from spatialdata.transformations import Identity, Scale
+    except ImportError as error:
+        msg = missing_extra("Writing SpatialData", "the package spatialdata", "spatialdata")
         raise OutputError(msg) from error
+
+    spots, mpp = prediction.spots, prediction.mpp
+    per_thumbnail_px = 1 / prediction.thumbnail_scale
+    image = Image2DModel.parse(
+        np.moveaxis(prediction.thumbnail, 2, 0), dims=("c", "y", "x"), c_coords=["r", "g", "b"],
+        transformations={
+            "global": Scale([per_thumbnail_px] * 2, axes=("x", "y")),
+            "microns": Scale([per_thumbnail_px * mpp] * 2, axes=("x", "y")),
+        },
+    )  # fmt: skip
+    circles = ShapesModel.parse(
+        np.column_stack([spots.x_px, spots.y_px]), geometry=0,
+        radius=spots.diameter_um / mpp / 2, index=pd.Index(spots.ids, dtype=object),
+        transformations={"global": Identity(), "microns": Scale([mpp] * 2, axes=("x", "y"))},
+    )  # fmt: skip
+    table = to_anndata(prediction)
+    del table.uns["spatial"]  # the picture is an element of its own here
+    table.obs["region"] = pd.Categorical([_REGION] * table.n_obs)
+    table.obs["spot"] = pd.Index(spots.ids, dtype=object)
+    table = TableModel.parse(table, region=_REGION, region_key="region", instance_key="spot")
+    with atomic_directory(path, replace=overwrite) as temporary:
+        temporary.rmdir()  # a store makes its own folder
+        SpatialData(
+            images={"slide": image}, shapes={_REGION: circles}, tables={"table": table}
+        ).write(temporary)
+    return path

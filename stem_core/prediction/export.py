@@ -18,12 +18,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stem_core.errors import OutputError
-from stem_core.files import names_in_output
+from stem_core.files import atomic_write, names_in_output, unwritable_as
 from stem_core.prediction.result import Prediction, run_record_json, to_anndata
 
 __all__ = ["FILE_NAMES", "claim_output_dir", "write_prediction", "zip_prediction"]
 
 FILE_NAMES = ("expression.csv", "uncertainty.csv", "genes.csv", "prediction.h5ad", "run.json")
+_ADVICE = "Free space there or name another folder."
 
 
 def claim_output_dir(path: Path, overwrite: bool = False) -> Path:
@@ -47,7 +48,7 @@ def claim_output_dir(path: Path, overwrite: bool = False) -> Path:
         The folder is not empty, is a file, or cannot be made or written.
     """
     path = path.expanduser().absolute()
-    try:
+    with unwritable_as(path, _ADVICE):
         if path.exists() and not path.is_dir():
             msg = f"The output {path} is a file, not a folder; name another folder."
             raise OutputError(msg)
@@ -62,10 +63,6 @@ def claim_output_dir(path: Path, overwrite: bool = False) -> Path:
                 raise OutputError(msg)
         with _made(path), tempfile.TemporaryFile(dir=path):
             pass
-    except OutputError:
-        raise
-    except OSError as error:
-        raise _cannot_write(path, error) from error
     return path
 
 
@@ -98,16 +95,14 @@ def write_prediction(
     existed = out_dir.is_dir()
     written = False
     try:
-        out_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".partial-", dir=out_dir) as aside_name:
-            aside = Path(aside_name)
-            _write_files(prediction, aside)
-            (out_dir / "run.json").unlink(missing_ok=True)
-            for name in FILE_NAMES:
-                (aside / name).replace(out_dir / name)
+        with unwritable_as(out_dir, _ADVICE):
+            out_dir.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".partial-", dir=out_dir) as temporary:
+                _write_files(prediction, Path(temporary))
+                (out_dir / "run.json").unlink(missing_ok=True)
+                for name in FILE_NAMES:
+                    (Path(temporary) / name).replace(out_dir / name)
         written = True
-    except OSError as error:
-        raise _cannot_write(out_dir, error) from error
     finally:
         if not written and not existed:
             with contextlib.suppress(OSError):
@@ -144,17 +139,14 @@ def zip_prediction(out_dir: Path, target: Path) -> Path:
             "run the prediction again."
         )
         raise OutputError(msg)
-    try:
-        with tempfile.TemporaryDirectory(prefix=".partial-", dir=target.parent) as folder:
-            aside = Path(folder) / target.name
-            with zipfile.ZipFile(aside, "w") as archive:
-                for name in FILE_NAMES:
-                    # HDF5 is compressed within; a second time only costs time.
-                    method = zipfile.ZIP_STORED if name.endswith(".h5ad") else zipfile.ZIP_DEFLATED
-                    archive.write(out_dir / name, name, compress_type=method)
-            aside.replace(target)
-    except OSError as error:
-        raise _cannot_write(target, error) from error
+    with (
+        atomic_write(target, advice=_ADVICE) as temporary,
+        zipfile.ZipFile(temporary, "w") as archive,
+    ):
+        for name in FILE_NAMES:
+            # HDF5 is compressed within; a second time only costs time.
+            method = zipfile.ZIP_STORED if name.endswith(".h5ad") else zipfile.ZIP_DEFLATED
+            archive.write(out_dir / name, name, compress_type=method)
     return target
 
 
@@ -200,9 +192,3 @@ def _made(path: Path) -> Iterator[None]:
         for folder in missing:
             with contextlib.suppress(OSError):
                 folder.rmdir()
-
-
-def _cannot_write(path: Path, error: OSError) -> OutputError:
-    reason = error.strerror or str(error).splitlines()[0]
-    msg = f"The output {path} cannot be written ({reason}); name another folder or free its disk."
-    return OutputError(msg)

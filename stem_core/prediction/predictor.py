@@ -15,31 +15,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stem_core.constants import NOTICE, UNITS
 from stem_core.diffusion.conditional_mean import SlideLevel
 from stem_core.diffusion.precision import choose_precision, in_precision
-from stem_core.diffusion.samplers import SAMPLERS
-from stem_core.encoders.condition import (
-    SlideSurvey,
-    spot_condition,
-    survey_condition,
-    survey_slide,
-)
+from stem_core.encoders.condition import SlideSurvey, spot_condition, survey_condition, survey_slide
 from stem_core.errors import Cancelled, SettingsError
+from stem_core.model.stem_model import StemModel, normal_band
 from stem_core.prediction.draws import Draws
-from stem_core.prediction.model import StemModel, normal_band
-from stem_core.prediction.result import NOTICE, Prediction
+from stem_core.prediction.result import Prediction
 from stem_core.prediction.sampling import draw_expression, spread
 from stem_core.prediction.settings import SamplingSettings
+from stem_core.slides.content import slide_content
 from stem_core.slides.reading import Slide
 from stem_core.slides.spots import Spots
 from stem_core.slides.tissue import TissueMask, find_tissue
 
 __all__ = [
-    "SAMPLERS",
     "Predictor",
     "Progress",
-    "SamplingSettings",
-    "SlideSurvey",
     "choose_device",
 ]
 
@@ -105,7 +98,7 @@ class Predictor:
         self.device = choose_device(device)
         self._generator = model.generator.to(self.device).eval()
         denoiser = self._generator.denoiser
-        self.precision = choose_precision(denoiser.size, self.device, precision)
+        self.precision = choose_precision(denoiser.config, self.device, precision)
         self._denoiser = in_precision(denoiser, self.precision)
         model.encoder.to(self.device)
 
@@ -116,16 +109,22 @@ class Predictor:
         self, slide: Slide, tissue: TissueMask, progress: Callable[[int, int], None] | None = None
     ) -> SlideSurvey:
         """Look over the slide's tissue once; every spot's context comes from it."""
-        return survey_slide(slide, tissue, self.model.encoder, self.model.spec, progress)
+        return survey_slide(
+            slide, tissue, self.model.encoder, self.model.manifest.condition, progress
+        )
 
     def condition(self, slide: Slide, spots: Spots, survey: SlideSurvey) -> NDArray[np.float32]:
         """Make the condition of spots, (n,C); each spot alone, so any chunking gives the same."""
-        return spot_condition(slide, spots, survey, self.model.encoder, self.model.spec)
+        return spot_condition(
+            slide, spots, survey, self.model.encoder, self.model.manifest.condition
+        )
 
     @torch.inference_mode()
     def slide_level(self, survey: SlideSurvey) -> SlideLevel:
         """Judge the slide's level of expression from its whole tissue, once per slide."""
-        lattice = torch.from_numpy(survey_condition(survey, self.model.spec)).to(self.device)
+        lattice = torch.from_numpy(survey_condition(survey, self.model.manifest.condition)).to(
+            self.device
+        )
         return self._generator.slide_level(lattice)
 
     @torch.inference_mode()
@@ -291,7 +290,7 @@ class Predictor:
             "notice": NOTICE,
             "program": {"name": "stem-in-a-browser", "version": _installed("stem-in-a-browser")},
             "model": dict(self.model.identity),
-            "units": "log2(1 + count)",
+            "units": UNITS,
             "sampler": settings.sampler,
             "spacing": settings.timestep_spacing,
             "precision": self.precision,
@@ -300,7 +299,8 @@ class Predictor:
             "seed": settings.seed,
             "band": "normal approximation" if self.model.bands is None else "calibrated",
             "slide": {
-                "sha256": slide.fingerprint(),
+                "sha256": slide_content(slide),
+                "fingerprint": slide.fingerprint(),
                 "width_px": slide.width_px,
                 "height_px": slide.height_px,
                 "mpp": slide.require_mpp(),
@@ -313,9 +313,9 @@ class Predictor:
                 "pitch_um": spots.pitch_um,
             },
             "patch": {
-                "side_um": self.model.spec.side_um,
-                "size_px": self.model.spec.size_px,
-                "mode": self.model.spec.patch_mode,
+                "side_um": self.model.manifest.condition.side_um,
+                "size_px": self.model.manifest.condition.size_px,
+                "mode": self.model.manifest.condition.patch_mode,
             },
             "device": self.device.type,
             "torch": torch.__version__,

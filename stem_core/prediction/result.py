@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from stem_core.constants import NOTICE, UNITS
 from stem_core.errors import ModelError, OutputError
 from stem_core.notebook import html_table
 from stem_core.slides.spots import Spots, known_pitch
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 __all__ = [
-    "NOTICE",
     "Prediction",
     "clean_text",
+    "from_anndata",
     "prediction_facts",
     "read_prediction",
     "run_record_json",
@@ -36,7 +37,6 @@ __all__ = [
     "unreadable",
 ]
 
-NOTICE = "For research use only. Not for use in diagnostic procedures."
 
 _OBS_COLUMNS = (
     "x_px",
@@ -156,7 +156,7 @@ class Prediction:
                     str(run[key]) for key in ("steps", "samples", "seed") if key in run
                 ),
                 "microns per pixel": f"{self.mpp:.4g}",
-                "units": "log2(1 + count)",
+                "units": UNITS,
                 "domain distance": "not known" if self.domain_distance is None else None,
                 "note": NOTICE,
             },
@@ -284,8 +284,7 @@ def read_prediction(path: Path) -> Prediction:
     from anndata import read_h5ad
 
     try:
-        adata = read_h5ad(path)
-        return _from_anndata(adata)
+        return _prediction_of(read_h5ad(path))
     except FileNotFoundError as error:
         msg = f"There is no file {path}; run the prediction again or name the right folder."
         raise OutputError(msg) from error
@@ -303,7 +302,21 @@ def unreadable(path: Path, error: Exception) -> OutputError:
     return OutputError(msg)
 
 
-def _from_anndata(adata: AnnData) -> Prediction:
+def from_anndata(adata: AnnData) -> Prediction:
+    """Return the prediction that `to_anndata` turned into this table.
+
+    Raises
+    ------
+    OutputError
+        The table is no prediction of this program, or parts of it are gone.
+    """
+    try:
+        return _prediction_of(adata)
+    except (KeyError, ValueError, TypeError, StopIteration) as error:
+        raise unreadable(Path("This AnnData"), error) from error
+
+
+def _prediction_of(adata: AnnData) -> Prediction:
     return Prediction(
         **prediction_facts(adata.obs, adata.var, adata.uns),
         mean=np.asarray(adata.X, dtype=np.float32),

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
+from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.noise import gaussian_noise
 from stem_core.diffusion.parameterisation import estimate_noise
 from stem_core.diffusion.samplers import (
@@ -23,7 +23,8 @@ from stem_core.diffusion.samplers import (
     sample_dpmpp_2m_sde,
 )
 from stem_core.diffusion.schedule import Schedule, visited_timesteps
-from stem_core.prediction.model import Generator
+from stem_core.model.config import DenoiserConfig
+from stem_core.model.stem_model import Generator
 from stem_core.prediction.settings import SamplingSettings
 
 __all__ = ["denoise_function", "draw_expression", "draw_targets", "sequences_at_once", "spread"]
@@ -47,7 +48,7 @@ def denoise_function(
     whatever the network remembers of its training spots, and a ± pair of draws its mean exactly at
     the regression mean. The opposite draw comes free with a pair, so a pair costs what it did.
     """
-    symmetric = denoiser.size.symmetric
+    symmetric = denoiser.config.symmetric
 
     def denoise(x: Tensor, t: int) -> tuple[Tensor, Tensor]:
         count = x.shape[1]
@@ -60,7 +61,7 @@ def denoise_function(
     return denoise
 
 
-def sequences_at_once(size: DenoiserSize, device: torch.device) -> int:
+def sequences_at_once(size: DenoiserConfig, device: torch.device) -> int:
     """How many samples to denoise in one pass: what the caches, or the GPU's free memory, hold."""
     # Per gene: the token, its queries, keys and values, and the hidden layer, in 4 bytes.
     bytes_each = 4 * size.genes * size.width * (4 + size.mlp_ratio)
@@ -102,10 +103,10 @@ def draw_targets(
         (N,K,G), float32, on the device of `label`.
     """
     per_spot = settings.samples
-    if denoiser.size.symmetric and not settings.paired:
+    if denoiser.config.symmetric and not settings.paired:
         per_spot *= 2
-    at_once = max(1, sequences_at_once(denoiser.size, label.device) // per_spot)
-    parts = [label.new_zeros((0, settings.samples, denoiser.size.genes))]
+    at_once = max(1, sequences_at_once(denoiser.config, label.device) // per_spot)
+    parts = [label.new_zeros((0, settings.samples, denoiser.config.genes))]
     start = 0
     while start < len(spot_ids):
         chosen = slice(start, start + at_once)
@@ -184,12 +185,12 @@ def _draw(
     timesteps = visited_timesteps(schedule, settings.steps, settings.timestep_spacing)
     denoise = denoise_function(denoiser, schedule, label, gene_mean)
     # The draw of the opposite noise from a symmetric denoiser is the opposite draw.
-    mirrored = settings.paired and denoiser.size.symmetric
+    mirrored = settings.paired and denoiser.config.symmetric
     drawn = settings.samples // 2 if settings.paired else settings.samples
 
     def noise(step: int) -> Tensor:
         values = gaussian_noise(
-            settings.seed, spot_ids, range(drawn), denoiser.size.genes, step=step
+            settings.seed, spot_ids, range(drawn), denoiser.config.genes, step=step
         )
         fresh = torch.from_numpy(values).to(label.device)
         return antithetic(fresh) if settings.paired and not mirrored else fresh

@@ -1,15 +1,40 @@
-"""How to sample: the choices of a run, checked."""
+"""How to sample: the choices of a run, checked. No torch here, so that pages can check them too."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stem_core.diffusion.samplers import SAMPLERS
 from stem_core.errors import SettingsError
 
-__all__ = ["FALLBACK_PRESETS", "SamplingSettings"]
+__all__ = ["SAMPLERS", "SamplerFacts", "SamplingSettings"]
 
 _MOST = 1000
+
+
+@dataclass(frozen=True)
+class SamplerFacts:
+    """What settings need to know of a sampler.
+
+    Attributes
+    ----------
+    paired
+        Whether every noise is followed by its negative; the published procedure draws
+        independently.
+    spacing
+        How its timesteps are spaced unless asked otherwise.
+    """
+
+    paired: bool
+    spacing: str
+
+
+SAMPLERS = {
+    "angle": SamplerFacts(paired=True, spacing="angle"),
+    "dpmpp-2m": SamplerFacts(paired=True, spacing="trimmed"),
+    "dpmpp-2m-sde": SamplerFacts(paired=True, spacing="trimmed"),
+    "ddim": SamplerFacts(paired=True, spacing="even"),
+    "ancestral": SamplerFacts(paired=False, spacing="even"),
+}
 
 
 @dataclass(frozen=True)
@@ -72,11 +97,3 @@ class SamplingSettings:
     def timestep_spacing(self) -> str:
         """The spacing asked for, or the sampler's own."""
         return self.spacing or SAMPLERS[self.sampler].spacing
-
-
-# For models as published, which diffuse expression itself and predict noise.
-FALLBACK_PRESETS = {
-    "preview": SamplingSettings("dpmpp-2m", 5, 2),
-    "standard": SamplingSettings("dpmpp-2m", 8, 4),
-    "published": SamplingSettings("ancestral", 1000, 20),
-}

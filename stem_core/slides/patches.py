@@ -2,26 +2,71 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stem_core.errors import SettingsError
 from stem_core.slides.reading import Slide
 
-__all__ = ["PAPER_MIN_PX", "paper_side_px", "read_patches"]
+__all__ = ["PAPER_MIN_PX", "PatchSpec", "paper_side_px", "read_patches"]
 
 PAPER_MIN_PX = 224
 _REGION_PX = 2048
 
 
+@dataclass(frozen=True)
+class PatchSpec:
+    """Which square is read around a place, and as how many pixels.
+
+    Attributes
+    ----------
+    size_px
+        Side of the patch that is returned, in pixels.
+    side_um
+        Side on the tissue in microns …
+    side_px
+        … or in level-0 pixels (`paper` mode); such a patch begins on a whole pixel.
+
+    Raises
+    ------
+    SettingsError
+        Not exactly one of `side_um` and `side_px`, or a side or size that is not positive.
+    """
+
+    size_px: int
+    side_um: float | None = None
+    side_px: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if (self.side_um is None) == (self.side_px is None):
+            msg = (
+                "A patch needs its side either in microns (side_um) or in level-0 pixels (side_px)."
+            )
+            raise SettingsError(msg)
+        side = self.side_um or self.side_px
+        if not side or not (np.isfinite(side) and side > 0 and self.size_px > 0):
+            msg = f"A patch of side {side} read as {self.size_px} px has no area."
+            raise SettingsError(msg)
+
+    def level0_px(self, slide: Slide) -> float:
+        """Return its side in level-0 pixels of a slide.
+
+        Raises
+        ------
+        MppError
+            The side is in microns and the slide's microns per pixel are not known.
+        """
+        if self.side_px is not None:
+            return self.side_px
+        assert self.side_um is not None
+        return self.side_um / slide.require_mpp()
+
+
 def read_patches(
-    slide: Slide,
-    x_px: ArrayLike,
-    y_px: ArrayLike,
-    *,
-    size_px: int,
-    side_um: float | None = None,
-    side_px: float | None = None,
+    slide: Slide, x_px: ArrayLike, y_px: ArrayLike, patch: PatchSpec
 ) -> NDArray[np.uint8]:
     """Read a square patch around each spot, region by region of the slide.
 
@@ -30,15 +75,11 @@ def read_patches(
     Parameters
     ----------
     slide
-        The slide; `side_um` needs its microns per pixel.
+        The slide.
     x_px, y_px
         Spot centres in level-0 pixels, shape (N,).
-    size_px
-        Side of a returned patch in pixels.
-    side_um
-        Side of the patch on the tissue in microns.
-    side_px
-        Side in level-0 pixels instead (`paper` mode); the patch then begins on a whole pixel.
+    patch
+        What is read.
 
     Returns
     -------
@@ -47,26 +88,18 @@ def read_patches(
 
     Raises
     ------
-    SettingsError
-        Not exactly one of `side_um` and `side_px`, or a side or size that is not positive.
     MppError
-        `side_um` is asked for and the slide's microns per pixel are not known.
+        The side is in microns and the slide's microns per pixel are not known.
     """
-    if (side_um is None) == (side_px is None):
-        msg = "A patch needs its side either in microns (side_um) or in level-0 pixels (side_px)."
-        raise SettingsError(msg)
-    side = side_px if side_um is None else side_um / slide.require_mpp()
-    if side is None or not (np.isfinite(side) and side > 0 and size_px > 0):
-        msg = f"A patch of side {side_um or side_px} read as {size_px} px has no area."
-        raise SettingsError(msg)
+    side, size_px = patch.level0_px(slide), patch.size_px
     left = np.atleast_1d(np.asarray(x_px, dtype=np.float64)) - side / 2
     top = np.atleast_1d(np.asarray(y_px, dtype=np.float64)) - side / 2
-    if side_px is not None:
+    if patch.side_px is not None:
         left, top = np.rint(left), np.rint(top)
     patches = np.empty((len(left), 3, size_px, size_px), dtype=np.uint8)
     for index in _region_order(left, top, side):
-        patch = slide.read_box(left[index], top[index], side, side, size_px, size_px)
-        patches[index] = patch.transpose(2, 0, 1)
+        box = slide.read_box(left[index], top[index], side, side, size_px, size_px)
+        patches[index] = box.transpose(2, 0, 1)
     return patches
 
 

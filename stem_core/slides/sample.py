@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from stem_core.files import written_whole
+from stem_core.files import atomic_write
 
 __all__ = ["SAMPLE_MPP", "SAMPLE_NAME", "make_sample_slide", "sample_slide"]
 
@@ -76,9 +76,8 @@ def make_sample_slide(path: str | Path) -> Path:
         The file.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(_draw())
-    with written_whole(path) as aside, tifffile.TiffWriter(aside) as tiff:
+    with atomic_write(path, parents=True) as temporary, tifffile.TiffWriter(temporary) as tiff:
         for level in range(5):
             pixels = np.asarray(image.reduce(2**level) if level else image)
             per_cm = 1e4 / SAMPLE_MPP / 2**level

@@ -7,21 +7,19 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from stem_core.errors import NoTissueError, SettingsError, SpotsError
+from stem_core.model.config import LAYOUTS, LayoutKind, SpotSource
 from stem_core.slides.reading import Slide
 from stem_core.slides.spots_files import SpotTable, read_table
 from stem_core.slides.tissue import TissueMask
 
 __all__ = [
-    "LAYOUTS",
     "MAX_SPOTS",
-    "Layout",
     "Spots",
     "known_pitch",
     "lay_out_spots",
@@ -30,21 +28,6 @@ __all__ = [
 
 MAX_SPOTS = 200_000
 _MAX_CANDIDATES = 20_000_000
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Usual distances of a platform: centre to centre and spot diameter, in microns."""
-
-    pitch_um: float
-    diameter_um: float
-
-
-LAYOUTS: dict[str, Layout] = {
-    "visium": Layout(pitch_um=100.0, diameter_um=55.0),
-    "st": Layout(pitch_um=200.0, diameter_um=100.0),
-    "grid": Layout(pitch_um=100.0, diameter_um=100.0),
-}
 
 
 @dataclass(frozen=True)
@@ -77,7 +60,7 @@ class Spots:
     y_px: NDArray[np.float64]
     diameter_um: float
     pitch_um: float | None
-    source: Literal["measured", "visium", "st", "grid"]
+    source: SpotSource
     array_row: NDArray[np.int32]
     array_col: NDArray[np.int32]
     in_tissue: NDArray[np.bool_]
@@ -183,7 +166,7 @@ def read_spots(path: str | Path, slide: Slide, *, diameter_um: float) -> Spots:
 def lay_out_spots(
     slide: Slide,
     mask: TissueMask,
-    kind: Literal["visium", "st", "grid"],
+    kind: LayoutKind,
     *,
     pitch_um: float | None = None,
     diameter_um: float | None = None,
@@ -226,7 +209,9 @@ def lay_out_spots(
     usual = LAYOUTS[kind]
     pitch = usual.pitch_um if pitch_um is None else pitch_um
     _check_length("pitch", pitch)
-    diameter = pitch * usual.diameter_um / usual.pitch_um if diameter_um is None else diameter_um
+    diameter = diameter_um
+    if diameter is None:
+        diameter = pitch * usual.spot_diameter_um / usual.pitch_um
     _check_length("spot diameter", diameter)
     if not 0 <= min_tissue <= 1:
         msg = f"The tissue share {min_tissue} is out of range; give a value from 0 to 1."

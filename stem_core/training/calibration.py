@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from stem_core.prediction.model import Bands, DomainReference
+from stem_core.model.stem_model import Bands, DomainReference
 from stem_core.prediction.sampling import spread
 from stem_core.prediction.settings import SamplingSettings
 

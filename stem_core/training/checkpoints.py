@@ -23,7 +23,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from stem_core.errors import ModelFileError, OutputError, SettingsError
+from stem_core.errors import ModelFileError, SettingsError
+from stem_core.files import atomic_directory
 
 __all__ = ["Checkpoint", "CheckpointFolder"]
 
@@ -77,11 +78,11 @@ class CheckpointFolder:
             It cannot be written; those before are as they were.
         """
         final = self._path(checkpoint.step)
-        aside = final.with_name(f".{final.name}.partial")
         facts = json.dumps(checkpoint.facts, sort_keys=True, allow_nan=False)
-        try:
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir(parents=True)
+        before = self.steps()
+        kept = f"The checkpoint of step {before[-1]:,} is whole. " if before else ""
+        advice = f"{kept}Free space there and continue with --resume."
+        with atomic_directory(final, advice=advice, replace=True) as temporary:
             data = save({name: t.cpu().contiguous() for name, t in checkpoint.tensors.items()})
             state = {
                 "version": _VERSION,
@@ -91,24 +92,14 @@ class CheckpointFolder:
                 "facts": facts,
                 "facts_sha256": hashlib.sha256(facts.encode()).hexdigest(),
             }
-            _write(aside / "tensors.safetensors", data)
-            _write(aside / "state.json", json.dumps(state, indent=1, allow_nan=False).encode())
-            shutil.rmtree(final, ignore_errors=True)
-            aside.replace(final)
-        except OSError as error:
-            shutil.rmtree(aside, ignore_errors=True)
-            before = self.steps()
-            kept = f"the one of step {before[-1]:,} is whole" if before else "there is none before"
-            msg = (
-                f"The checkpoint of step {checkpoint.step:,} cannot be written to {self.folder} "
-                f"({error.strerror or error}); {kept}: free space there and go on with --resume."
-            )
-            raise OutputError(msg) from error
+            _write(temporary / "tensors.safetensors", data)
+            text = json.dumps(state, indent=1, allow_nan=False)
+            _write(temporary / "state.json", text.encode())
         for step in self.steps()[:-_KEPT]:
             shutil.rmtree(self._path(step), ignore_errors=True)
 
     def newest(self) -> Checkpoint | None:
-        """Read the newest sound checkpoint; a damaged one is told and left aside.
+        """Read the newest sound checkpoint; report and skip damaged ones.
 
         Returns
         -------

@@ -17,9 +17,11 @@ from stem_core.diffusion.conditional_mean import (
     ShallowNetworks,
     build_conditional_mean,
 )
+from stem_core.model.config import RegressionConfig
+from stem_core.training.random_state import random_state_kept
 from stem_core.training.settings import LARGEST_SEED, SMALLEST, STRICT, require_within
 
-__all__ = ["MeanTraining", "TrainingSection", "fit_conditional_mean"]
+__all__ = ["RegressionTraining", "TrainingSection", "fit_conditional_mean"]
 
 _BATCH = 64
 
@@ -48,7 +50,7 @@ class TrainingSection:
 
 
 @dataclass(frozen=True)
-class MeanTraining:
+class RegressionTraining:
     """Arguments of `fit_conditional_mean`.
 
     Attributes
@@ -127,7 +129,7 @@ def _fit_kernel(
     condition: NDArray[np.float32],
     target: NDArray[np.float32],
     columns: NDArray[np.int64],
-    settings: MeanTraining,
+    settings: RegressionTraining,
 ) -> None:
     x = member.inputs.fit(condition, columns)
     member.gamma.fill_(settings.kernel_gamma / len(columns))
@@ -146,7 +148,7 @@ def _fit_networks(
     condition: NDArray[np.float32],
     target: NDArray[np.float32],
     columns: NDArray[np.int64],
-    settings: MeanTraining,
+    settings: RegressionTraining,
 ) -> None:
     x = member.inputs.fit(condition, columns)
     level, scale = target.mean(0), target.std(0) + 1e-3
@@ -176,8 +178,9 @@ def _fit_networks(
             schedule.step()
 
 
+@random_state_kept()
 def fit_conditional_mean(
-    sections: Sequence[TrainingSection], groups: Mapping[str, slice], settings: MeanTraining
+    sections: Sequence[TrainingSection], groups: Mapping[str, slice], settings: RegressionTraining
 ) -> ConditionalMean:
     """Fit all members on training spots.
 
@@ -192,22 +195,20 @@ def fit_conditional_mean(
     groups
         Columns of the condition by meaning, from `condition_groups`.
     settings
-        See `MeanTraining`.
+        See `RegressionTraining`.
     """
     torch.manual_seed(settings.seed)
     condition = np.concatenate([s.condition for s in sections])
     target = np.concatenate([s.target for s in sections])
     within = np.concatenate([s.target - s.target.mean(0) for s in sections])
     n, total = condition.shape
-    mean = build_conditional_mean(
-        groups,
-        total,
-        target.shape[1],
+    size = RegressionConfig(
         support=n,
         networks=settings.networks,
         hidden=settings.hidden,
         bottleneck=settings.bottleneck,
     )
+    mean = build_conditional_mean(groups, total, target.shape[1], size)
     columns = {name: np.arange(total)[which] for name, which in groups.items()}
     as_is = np.concatenate([columns["raw"], columns["geometry"]])
     relative = np.concatenate([columns["relative"], columns["geometry"]])

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from stem_core.encoders.compact import LEARNED_WIDTH, TRUNK_PX, CompactTrunk
 from stem_core.slides.reading import open_slide
 from stem_core.slides.tissue import find_tissue
+from stem_core.training.random_state import random_state_kept
 
 __all__ = ["EncoderTraining", "train_trunk"]
 
@@ -132,6 +133,7 @@ def _vicreg(a: Tensor, b: Tensor) -> Tensor:
     return loss
 
 
+@random_state_kept()
 def train_trunk(slides: Sequence[Path], settings: EncoderTraining) -> CompactTrunk:
     """Train the learned half of the encoder.
 

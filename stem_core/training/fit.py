@@ -19,7 +19,8 @@ from stem_core.diffusion.conditional_mean import ConditionalMean
 from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.schedule import Schedule
 from stem_core.errors import SettingsError, TrainingError
-from stem_core.prediction.model import Bands, DomainReference, Generator
+from stem_core.evaluation.metrics import crps, evaluate_arrays
+from stem_core.model.stem_model import Bands, DomainReference, Generator
 from stem_core.prediction.sampling import draw_targets
 from stem_core.prediction.settings import SamplingSettings
 from stem_core.training.calibration import (
@@ -30,22 +31,22 @@ from stem_core.training.calibration import (
     within_sections,
 )
 from stem_core.training.conditional_mean import (
-    MeanTraining,
+    RegressionTraining,
     TrainingSection,
     fit_conditional_mean,
 )
 from stem_core.training.fit_settings import FitSettings, denoiser_size, require_components
-from stem_core.training.trainer import TrainingRun, train_denoiser
-from stem_core.training.watching import evenly, watch_sections
+from stem_core.training.random_state import random_state_kept
+from stem_core.training.trainer import TrainingRun, Validate, train_denoiser
 
-__all__ = ["FitSettings", "Fitted", "fit"]
+__all__ = ["FitSettings", "TrainedModel", "evenly", "fit", "watch_sections"]
 
 _CALIBRATION_SPOTS = 2000  # of the published target, whose draws are costly
 Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Fitted:
+class TrainedModel:
     """What `fit` learned; `schedule` is the one the denoiser was trained on."""
 
     generator: Generator
@@ -55,7 +56,7 @@ class Fitted:
 
 
 def _out_of_fold(
-    sections: Sequence[TrainingSection], groups: Mapping[str, slice], settings: MeanTraining
+    sections: Sequence[TrainingSection], groups: Mapping[str, slice], settings: RegressionTraining
 ) -> tuple[Array, Array]:
     """Predict each section by a mean fitted on the others, (N,G), with its doubts, (S,)."""
     parts, doubts = [], []
@@ -129,7 +130,7 @@ def _fit_published(
     settings: FitSettings,
     run: TrainingRun,
     validation: Sequence[TrainingSection],
-) -> Fitted:
+) -> TrainedModel:
     """Diffuse expression itself and predict noise, as published.
 
     The band is calibrated on training spots, so it is too narrow on new ones.
@@ -153,7 +154,7 @@ def _fit_published(
     draws = _draw(generator, schedule, label, None, ids, settings.calibration, device).numpy()
     bands = calibrate_bands(draws, target[chosen], section[chosen], None, settings.calibration)
     domain = domain_reference(condition[:, :own_width], section, settings.domain_components)
-    return Fitted(generator.eval().requires_grad_(False), schedule, bands, domain)
+    return TrainedModel(generator.eval().requires_grad_(False), schedule, bands, domain)
 
 
 def _together(sections: Sequence[TrainingSection]) -> tuple[Array, Array, NDArray[np.int64]]:
@@ -164,6 +165,7 @@ def _together(sections: Sequence[TrainingSection]) -> tuple[Array, Array, NDArra
     return condition, target, section
 
 
+@random_state_kept()
 def fit(
     sections: Sequence[TrainingSection],
     groups: Mapping[str, slice],
@@ -171,7 +173,7 @@ def fit(
     settings: FitSettings,
     run: TrainingRun | None = None,
     validation: Sequence[TrainingSection] = (),
-) -> Fitted:
+) -> TrainedModel:
     """Fit on measured sections.
 
     Parameters
@@ -225,7 +227,7 @@ def _fit_residual(
     settings: FitSettings,
     run: TrainingRun,
     validation: Sequence[TrainingSection],
-) -> Fitted:
+) -> TrainedModel:
     """Diffuse the residual around a regression mean."""
     condition, target, section = _together(sections)
     inner = replace(settings.mean, networks=settings.inner_networks)
@@ -261,4 +263,48 @@ def _fit_residual(
     generator.residual_root *= torch.from_numpy(factor)[:, None]
     bands = calibrate_bands(draws * factor, residual, section, doubts, settings.calibration)
     domain = domain_reference(condition[:, :own_width], section, settings.domain_components)
-    return Fitted(generator.eval().requires_grad_(False), schedule, bands, domain)
+    return TrainedModel(generator.eval().requires_grad_(False), schedule, bands, domain)
+
+
+_WATCHED_SPOTS = 500  # of a section
+
+
+def watch_sections(
+    generator: Generator,
+    schedule: Schedule,
+    sections: Sequence[TrainingSection],
+    preset: SamplingSettings,
+    device: torch.device,
+) -> Validate | None:
+    """Make what looks at validation sections while the denoiser learns; None without any."""
+    if not sections:
+        return None
+    labels, means, measured = [], [], []
+    for s in sections:
+        chosen = evenly(len(s.target), _WATCHED_SPOTS)
+        condition = torch.from_numpy(s.condition[chosen])
+        level = generator.slide_level(torch.from_numpy(s.lattice))
+        labels.append(generator.label(condition))
+        means.append(generator.regression_mean(condition, level))
+        measured.append(s.target[chosen])
+    label, mean, truth = torch.cat(labels), torch.cat(means), np.concatenate(measured)
+    relative = generator.relative_mean(mean)
+    # The mean is of all; for the score of single draws, of ± pairs the first of each.
+    step = 2 if preset.paired else 1
+    how = replace(preset, samples=step * max(2, preset.samples))
+    ids = [f"watched/{i}" for i in range(len(truth))]
+
+    def look(denoiser: Denoiser) -> dict[str, float]:
+        given = None if relative is None else relative.to(device)
+        drawn = draw_targets(denoiser.eval(), schedule, label.to(device), given, ids, how).cpu()
+        draws = (mean[:, None] + generator.residual(drawn)).numpy()
+        figures = evaluate_arrays(draws.mean(1).clip(0), truth)
+        found = {name: value for name in ("pcc_all", "mse") if (value := figures[name]) is not None}
+        return {**found, "crps": crps(draws[:, ::step].clip(0), truth)}
+
+    return look
+
+
+def evenly(count: int, most: int) -> NDArray[np.int64]:
+    """Choose at most so many places, evenly."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from stem_core.diffusion.denoiser import DenoiserSize
 from stem_core.errors import SettingsError
+from stem_core.model.config import DenoiserConfig
 from stem_core.prediction.settings import SamplingSettings
-from stem_core.training.conditional_mean import MeanTraining
+from stem_core.training.conditional_mean import RegressionTraining
 from stem_core.training.settings import STRICT, DenoiserTraining, require_within
 
 __all__ = ["FitSettings", "denoiser_size", "require_components"]
@@ -43,7 +43,7 @@ class FitSettings:
     """
 
     target: Literal["residual", "published"] = "residual"
-    mean: MeanTraining = field(default_factory=MeanTraining)
+    mean: RegressionTraining = field(default_factory=RegressionTraining)
     denoiser: DenoiserTraining = field(default_factory=DenoiserTraining)
     inner_networks: int = 2
     depth: int = 2
@@ -76,10 +76,10 @@ class FitSettings:
             raise SettingsError(msg)
 
 
-def denoiser_size(settings: FitSettings, genes: int, condition_width: int) -> DenoiserSize:
+def denoiser_size(settings: FitSettings, genes: int, condition_width: int) -> DenoiserConfig:
     """Return the size of the denoiser for G genes and a condition of width C."""
     residual = settings.target == "residual"
-    return DenoiserSize(
+    return DenoiserConfig(
         genes=genes,
         condition_width=settings.projected_width or condition_width,
         depth=settings.depth,

@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 __all__ = [
+    "HEST_DATASET",
     "SYMBOLS_NEEDED",
     "MeasuredSection",
     "dense",
+    "is_hest_id",
     "log_counts",
     "named_by_id",
     "open_section",
@@ -40,6 +42,9 @@ __all__ = [
     "read_section",
     "section_spots",
 ]
+
+HEST_DATASET = "MahmoodLab/hest"
+_HEST_ID = re.compile(r"[A-Z]{3,6}\d{1,6}")  # TENX99, NCBI697, SPA148, MEND145, …
 
 # What to do where genes are named by Ensembl id.
 SYMBOLS_NEEDED = (
@@ -260,3 +265,8 @@ def _name_by_symbol(counts: AnnData) -> None:
 
 def _is_positive(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
+def is_hest_id(name: str) -> bool:
+    """Tell whether a section is called as those of HEST-1k are."""
+    return _HEST_ID.fullmatch(name) is not None

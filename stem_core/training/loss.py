@@ -73,7 +73,7 @@ def diffusion_loss(
     xt = alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * noise
     eps, v = estimate_noise(denoiser, schedule, xt, t, condition, gene_mean)
     # The error of the velocity is that of the noise divided by √ᾱ.
-    weight = 1 / alpha_bar if denoiser.size.predicts == "velocity" else torch.ones_like(alpha_bar)
+    weight = 1 / alpha_bar if denoiser.config.predicts == "velocity" else torch.ones_like(alpha_bar)
     simple = (weight * (eps - noise).pow(2)).mean()
     beta, before = at(schedule.betas), at(schedule.alphas_bar_before)
 
@@ -90,7 +90,9 @@ def diffusion_loss(
     kl = 0.5 * (
         log_variance - low + torch.exp(low - log_variance) + squared * torch.exp(-log_variance) - 1
     )
-    # The last step has no posterior to compare with: negative log-likelihood of x0 itself.
+    # The last step has no posterior to compare with: negative log-likelihood of x0 itself, as a
+    # density. The published code integrates it over 256 grey levels in [-1, 1], which is right for
+    # pixels; expression and residuals have no such levels, and reach beyond those bounds.
     nll = 0.5 * (
         math.log(2 * math.pi) + log_variance + (x0 - guess).pow(2) * torch.exp(-log_variance)
     )

@@ -7,33 +7,134 @@ the model looks at, and the settings of training. Unknown keys are refused.
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, Literal
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from stem_core.encoders.condition import ConditionSpec
+from stem_core.model.config import Config, ModelConfig
 from stem_core.prediction.settings import SamplingSettings
 from stem_core.training.fit_settings import FitSettings
-from stem_core.training.recipe_data import DataSource, SectionName, Strict, require_known
 
 __all__ = [
     "Augmentation",
-    "ConditionChoice",
-    "LayoutFacts",
-    "ManifestFacts",
+    "DataSource",
+    "Download",
     "PanelChoice",
-    "PresetChoice",
-    "Presets",
     "Recipe",
+    "SectionName",
+    "Select",
+    "require_known",
 ]
 
-NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{1,63}$"
+SectionName = Annotated[str, Field(pattern=r"^[\w+-][\w.+-]{0,99}$")]
+
+
+def _stays_below(folder: str) -> str:
+    path = PurePosixPath(folder)
+    if path.is_absolute() or ".." in path.parts:
+        msg = "it must be a folder below the data folder"
+        raise ValueError(msg)
+    return folder
+
+
+FolderBelow = Annotated[str, AfterValidator(_stays_below)]
+
+
+class Select(Config):
+    """Sections by what their metadata say, found when the training starts.
+
+    Attributes
+    ----------
+    dataset_title_starts
+        Beginning of `dataset_title`, in any case.
+    where
+        Other fields of the metadata, and what they must be.
+    exclude
+        Sections that are not wanted.
+    """
+
+    dataset_title_starts: str = ""
+    where: dict[str, str] = Field(default_factory=dict)
+    exclude: tuple[SectionName, ...] = ()
+
+    @model_validator(mode="after")
+    def _selects(self) -> Select:
+        if not self.dataset_title_starts and not self.where:
+            msg = "give dataset_title_starts, or where with a field of the metadata"
+            raise ValueError(msg)
+        return self
+
+
+class Download(Config):
+    """Where the sections can be had on the Hub: dataset, revision (40 digits, or `unpinned`).
+
+    For the advice where sections are missing; nothing is downloaded by itself.
+    """
+
+    dataset: str
+    revision: str = "unpinned"
+
+
+class DataSource(Config):
+    """Which sections, and where they lie below the data folder.
+
+    Attributes
+    ----------
+    folder
+        Below the data folder; "." for itself.
+    sections
+        Their names; or else `select`.
+    patients
+        Section -> patient, over what the metadata say.
+    download
+        Where to get them, for those who have no data yet.
+    embeddings
+        Encoder -> folder below the data folder, with a `<section>.h5` each that another tool made;
+        taken instead of running the encoder.
+    embeddings_patch_um
+        Side of their patches, for files that do not say it.
+    """
+
+    folder: FolderBelow = "."
+    sections: tuple[SectionName, ...] = ()
+    select: Select | None = None
+    patients: dict[SectionName, str] = Field(default_factory=dict)
+    download: Download | None = None
+    embeddings: dict[str, FolderBelow] = Field(default_factory=dict)
+    embeddings_patch_um: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _names_sections(self) -> DataSource:
+        if bool(self.sections) == (self.select is not None):
+            msg = "give either sections or select"
+            raise ValueError(msg)
+        if len(set(self.sections)) != len(self.sections):
+            msg = "sections names a section twice"
+            raise ValueError(msg)
+        if self.sections:
+            require_known(self.patients, self.sections, "patients")
+        if self.embeddings_patch_um is not None and not self.embeddings:
+            msg = "embeddings_patch_um says something of embeddings; name their folders"
+            raise ValueError(msg)
+        return self
+
+
+def require_known(names: Any, known: tuple[str, ...], field: str) -> None:
+    """Refuse a name that is not among the sections; `field` is what names it."""
+    for name in names:
+        if name not in known:
+            msg = (
+                f"{field} names '{name}', which is not among the {len(known)} sections "
+                f"({', '.join(known[:6])}{', …' if len(known) > 6 else ''})"
+            )
+            raise ValueError(msg)
+
+
 EACH_SECTION, EACH_PATIENT = "each-section", "each-patient"
-Positive = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
 
 
-class PanelChoice(Strict):
+class PanelChoice(Config):
     """Which genes: a rule and how many, or a list in `file` (one symbol a line)."""
 
     rule: Literal["hmhvg", "deg", "file"] = "hmhvg"
@@ -48,58 +149,7 @@ class PanelChoice(Strict):
         return self
 
 
-class ConditionChoice(Strict):
-    """What the model looks at, see `stem_core.encoders.condition.ConditionSpec`."""
-
-    side_um: Positive
-    size_px: int = Field(gt=0, le=4096)
-    survey_pitch_um: Positive | None
-    context_um: tuple[Positive, ...] = ()
-    patch_mode: Literal["physical", "paper"] = "physical"
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> ConditionChoice:
-        if (self.survey_pitch_um is None) != (not self.context_um):
-            msg = "context_um needs a survey_pitch_um, and the other way round"
-            raise ValueError(msg)
-        return self
-
-
-class LayoutFacts(Strict):
-    """How spots lie on the training platform."""
-
-    kind: Literal["visium", "st", "grid"]
-    pitch_um: Positive
-    spot_diameter_um: Positive
-
-
-class PresetChoice(Strict):
-    """A named choice of sampler, steps and samples per spot."""
-
-    sampler: str
-    steps: int
-    samples: int
-
-    @model_validator(mode="after")
-    def _can_be(self) -> PresetChoice:
-        self.settings  # noqa: B018 - raises where it cannot be
-        return self
-
-    @property
-    def settings(self) -> SamplingSettings:
-        """As the sampler takes it."""
-        return SamplingSettings(self.sampler, self.steps, self.samples)
-
-
-class Presets(Strict):
-    """The three presets of a model."""
-
-    preview: PresetChoice
-    standard: PresetChoice
-    published: PresetChoice
-
-
-class Augmentation(Strict):
+class Augmentation(Config):
     """Views of each patch that training chooses from, embedded once.
 
     Attributes
@@ -119,32 +169,8 @@ class Augmentation(Strict):
         return (8 if self.dihedral else 1) * (1 + self.stains)
 
 
-class LicenceFacts(Strict):
-    """Under which terms code, weights and training data may be used."""
-
-    code: str
-    weights: str
-    data: str
-
-
-class ManifestFacts(Strict):
-    """What the manifest says that no data do."""
-
-    version: str
-    title: str
-    tissue: str
-    organ: str
-    species: str
-    platform: str
-    disease: str
-    panel_rule: str
-    licences: LicenceFacts
-    citation: str
-    hub_datasets: tuple[str, ...] = ()
-
-
-class Recipe(Strict):
-    """How a model is trained.
+class Recipe(ModelConfig):
+    """A model, and how it is trained.
 
     Attributes
     ----------
@@ -165,7 +191,6 @@ class Recipe(Strict):
         out, with its patient where that is held out.
     """
 
-    name: str = Field(pattern=NAME_PATTERN)
     protocol: Literal["strict", "paper"] = "strict"
     leave_out: Literal["patient", "section"] | None = None
     data: DataSource
@@ -174,15 +199,13 @@ class Recipe(Strict):
     validation: tuple[SectionName, ...] = ()
     panel: PanelChoice = PanelChoice()
     encoders: tuple[str, ...] = Field(min_length=1)
-    condition: ConditionChoice
     augment: Augmentation = Augmentation()
-    layout: LayoutFacts
-    presets: Presets
     training: FitSettings = FitSettings()
-    manifest: ManifestFacts
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
+        for preset in (self.presets.preview, self.presets.standard, self.presets.published):
+            preset.settings()  # raises where it cannot be sampled so
         if self.training.target == "residual" and self.condition.survey_pitch_um is None:
             msg = "training.target: residual needs condition.survey_pitch_um and context_um"
             raise ValueError(msg)
@@ -243,15 +266,9 @@ class Recipe(Strict):
             raise ValueError(msg)
 
     @property
-    def spec(self) -> ConditionSpec:
-        """What the model looks at."""
-        c = self.condition
-        return ConditionSpec(c.side_um, c.size_px, c.survey_pitch_um, c.context_um, c.patch_mode)
-
-    @property
     def standard(self) -> SamplingSettings:
         """The standard preset, with which figures are measured."""
-        return self.presets.standard.settings
+        return self.presets.standard.settings()
 
     @property
     def fit(self) -> FitSettings:

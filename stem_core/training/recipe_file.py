@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,15 @@ from pydantic import ValidationError
 from stem_core.errors import SettingsError
 from stem_core.training.recipe import Recipe
 
-__all__ = ["parse_recipe", "read_recipe"]
+__all__ = ["packaged_recipes", "parse_recipe", "read_recipe"]
 
 _LARGEST_BYTES = 1_000_000
+
+
+def packaged_recipes() -> dict[str, Path]:
+    """Return the recipe files of this program by name; `compact-he` is that of the encoder."""
+    folder = Path(str(files("zoo") / "recipes"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -99,7 +106,7 @@ def _put_over(raw: dict[str, Any], override: str) -> None:
 
 def _sentence(error: ValidationError, name: str) -> str:
     """Turn the first fault into one sentence."""
-    # A wrong value is told before a key that is missing: it is what was typed.
+    # A wrong value is reported before a missing key: the user typed it.
     first = min(error.errors(), key=lambda fault: fault["type"] == "missing")
     key = ".".join(str(part) for part in first["loc"]) or "it"
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):

@@ -23,10 +23,10 @@ from stem_core.diffusion.schedule import Schedule
 from stem_core.errors import SettingsError, TrainingError
 from stem_core.training.batches import Batch, BatchStream
 from stem_core.training.checkpoints import Checkpoint, CheckpointFolder
-from stem_core.training.journal import Journal, TrainingProgress
+from stem_core.training.distributed import DistributedContext
 from stem_core.training.loss import DiffusionLoss
-from stem_core.training.ranks import Ranks
 from stem_core.training.settings import DenoiserTraining
+from stem_core.training.training_log import TrainingLog, TrainingProgress
 
 __all__ = ["TrainingRun", "Validate", "train_denoiser"]
 
@@ -51,7 +51,7 @@ class TrainingRun:
 
     folder: Path | None = None
     identity: str = ""
-    ranks: Ranks = field(default_factory=Ranks)
+    ranks: DistributedContext = field(default_factory=DistributedContext)
     progress: Callable[[TrainingProgress], None] | None = None
 
 
@@ -107,7 +107,7 @@ def train_denoiser(
         raise SettingsError(msg)
     state = _State(denoiser.to(device), settings)
     stream = BatchStream(
-        target, condition, gene_mean, schedule.steps, denoiser.size.symmetric, settings
+        target, condition, gene_mean, schedule.steps, denoiser.config.symmetric, settings
     )
     store = None
     if run.folder is not None:
@@ -118,7 +118,7 @@ def train_denoiser(
             _require_shorter(found.step, settings.steps)
             state.restore(found, stream)
             state.running = state.running if ranks.first else 0.0
-    journal = Journal(
+    journal = TrainingLog(
         run.folder if ranks.first else None,
         settings.steps,
         state.step,
@@ -175,7 +175,11 @@ def _require_finite(loss: float, state: _State) -> None:
 
 
 def _learn(
-    model: nn.Module, batch: Batch, state: _State, ranks: Ranks, settings: DenoiserTraining
+    model: nn.Module,
+    batch: Batch,
+    state: _State,
+    ranks: DistributedContext,
+    settings: DenoiserTraining,
 ) -> float:
     """Make one step on this process's share of a batch; return its share of the loss."""
     parts = np.array_split(np.arange(len(batch)), ranks.world * settings.accumulate)

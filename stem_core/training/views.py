@@ -6,17 +6,13 @@ An encoder that is not trained gives the same embedding each time, so every view
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from stem_core.encoders.embedding import Encoder
 from stem_core.encoders.preparation import Preparation, Prepared
-
-if TYPE_CHECKING:  # a view is prepared in processes that do without torch
-    import torch
-
-    from stem_core.encoders.condition import Encoder
 
 __all__ = ["PatchView", "ViewedEncoder", "dihedral", "restain"]
 

@@ -9,15 +9,28 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from app.benchmark import benchmark_sampler, sampler_table
 from app.cli import main
-from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
+from stem_core.diffusion.denoiser import Denoiser
 from stem_core.errors import UnknownModelError
 from stem_core.evaluation.speed import operations
+from stem_core.model.config import DenoiserConfig
 
 
 @pytest.mark.parametrize(
-    "size", [DenoiserSize(), DenoiserSize(50, 16, 2, 32, 2, gene_inputs=2, predicts="velocity")]
+    "size",
+    [
+        DenoiserConfig(),
+        DenoiserConfig(
+            genes=50,
+            condition_width=16,
+            depth=2,
+            width=32,
+            heads=2,
+            gene_inputs=2,
+            predicts="velocity",
+        ),
+    ],
 )
-def test_operations_are_those_that_torch_counts(size: DenoiserSize) -> None:
+def test_operations_are_those_that_torch_counts(size: DenoiserConfig) -> None:
     spots, samples = 3, 4
     with torch.device("meta"):
         denoiser = Denoiser(size)

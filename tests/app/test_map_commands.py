@@ -12,6 +12,7 @@ from PIL import Image
 
 from app.cli import main
 from stem_core.prediction.export import write_prediction
+from stem_core.slides.content import slide_content
 from tests.app.maps.conftest import GENES, draw_section, make_prediction, pyramid_bytes
 
 
@@ -28,7 +29,12 @@ def result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (place / "slide.tif").write_bytes(pyramid_bytes(picture))
     (place / "other.tif").write_bytes(pyramid_bytes(np.ascontiguousarray(picture[::-1])))
     with open_slide(place / "slide.tif") as slide:
-        record = {"sha256": slide.fingerprint(), "width_px": 1500, "height_px": 1100}
+        record = {
+            "sha256": slide_content(slide),
+            "fingerprint": slide.fingerprint(),
+            "width_px": 1500,
+            "height_px": 1100,
+        }
     write_prediction(make_prediction(40, GENES, slide=record), place / "result")
     (place / "regions.geojson").write_text('{"type": "FeatureCollection", "features": []}')
     (place / "region.geojson").write_text(

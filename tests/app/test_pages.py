@@ -22,13 +22,13 @@ from app.jobs.folder import JobFolder
 from app.jobs.model import JobRequest, new_job_id
 from app.jobs.queue import JobQueue
 from app.state import job_queue
+from stem_core.constants import NOTICE
+from stem_core.model.manifest import read_manifest
 from stem_core.prediction.export import write_prediction
 from stem_core.prediction.result import Prediction
 from stem_core.slides.spots import Spots
-from zoo.manifest import read_manifest
 
 MAIN = Path(__file__).resolve().parents[2] / "app" / "main.py"
-NOTICE = "For research use only. Not for diagnosis."
 NOWHERE = "0" * 32
 
 
@@ -285,9 +285,9 @@ def test_genes_are_sorted_by_how_well_they_are_predicted(finished: tuple[str, Pr
 @pytest.mark.parametrize(
     ("shown", "layer", "unit"),
     [
-        ("spread", "std:ERBB2", "log2(1 + count)"),
-        ("lower", "q05:ERBB2", "log2(1 + count)"),
-        ("upper", "q95:ERBB2", "log2(1 + count)"),
+        ("std", "std:ERBB2", "log2(1 + count)"),
+        ("q05", "q05:ERBB2", "log2(1 + count)"),
+        ("q95", "q95:ERBB2", "log2(1 + count)"),
         ("domain", "domain", "× edge of training"),
     ],
 )
@@ -298,8 +298,8 @@ def test_other_layers(finished: tuple[str, Prediction], shown: str, layer: str, 
     [panel] = shown_map(sound(at))["panels"]
     assert (panel["layer"], panel["unit"], panel["spread"]) == (layer, unit, "")
     values = {
-        "spread": prediction.std[:, 1], "lower": prediction.q05[:, 1],
-        "upper": prediction.q95[:, 1], "domain": prediction.domain_distance,
+        "std": prediction.std[:, 1], "q05": prediction.q05[:, 1],
+        "q95": prediction.q95[:, 1], "domain": prediction.domain_distance,
     }[shown]  # fmt: skip
     assert values is not None
     limits = np.percentile(values, (1, 99))

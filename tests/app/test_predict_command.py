@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 import zoo.loader
 from app.cli import main
 from app.terminal import CTRL_C
+from stem_core.model.stem_model import DomainReference
 from stem_core.prediction.export import FILE_NAMES
 from stem_core.prediction.predictor import Predictor
 from stem_core.prediction.result import read_prediction
@@ -357,3 +359,35 @@ def test_the_record_names_no_folder_of_this_machine(
     text = Path("deep/run.json").read_text()
     assert str(place) not in text
     assert "stem predict A.png --out=deep -m tiny-test" in json.loads(text)["command"]
+
+
+def test_resuming_with_other_settings_keeps_results_and_their_rows(
+    predict: Callable[..., tuple[int, str, str]],
+) -> None:
+    assert predict("slides", "-o", "results", *BATCH)[0] == 0
+    before, written = summary("results"), times("results")
+    code, out, err = predict("slides", "-o", "results", *BATCH, "--seed", "5", "--resume")
+    assert code == 2
+    assert "0 predicted, 0 skipped, 0 failed, 2 kept with other settings" in out
+    assert "2 of 2 slides have a result with other settings: A.png, B.png." in err
+    after = summary("results")
+    for row, earlier in zip(after, before, strict=True):
+        assert (row["state"], row["spots"]) == ("kept", earlier["spots"])
+        assert row["seconds"] == earlier["seconds"] and "(seed 0, not 5)" in row["error"]
+    assert times("results") == written
+
+
+def test_a_slide_unlike_the_training_tissue_is_warned_of(
+    predict: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distance = 2.0
+
+    def far(self: DomainReference, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.full(len(embeddings), distance, np.float32)
+
+    monkeypatch.setattr(DomainReference, "distance", far)
+    _, _, err = predict("slides/A.png", "-o", "far", *BATCH)
+    assert "A.png: Much of this tissue looks unlike what the model was trained on" in err
+    assert "median 2.00; 100 % of the spots are above 1" in err
+    distance = 0.5
+    assert "unlike" not in predict("slides/A.png", "-o", "near", *BATCH)[2]

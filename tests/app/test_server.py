@@ -149,7 +149,7 @@ def finished_run(app: App) -> JobFolder:
     )
     folder = JobFolder(new_job_id())
     folder.make(
-        JobRequest("0" * 32, "case.svs", "m", None, "", "s", 1, 1, 0, "layout", None, None, None)
+        JobRequest("0" * 32, "case.svs", "m", None, "", "ddim", 2, 2, 0, "layout", None, None, None)
     )
     write_prediction(prediction, folder.result_dir)
     folder.write_progress(Progress("done", created_s=time.time()))

@@ -14,8 +14,8 @@ from app.components import slide_map
 from app.components.gene_choice import gene_figures
 from app.components.wording import duration, own_names, plain
 from app.spots import unlike_training
+from stem_core.model.config import SpotLayout
 from stem_core.slides.spots import Spots
-from zoo.manifest import Layout
 
 
 def decoded(address: str) -> bytes:
@@ -81,7 +81,7 @@ def test_pictures_of_one_place_are_told_apart() -> None:
     ],
 )
 def test_spots_unlike_the_training(spots: Spots, unlike: bool) -> None:
-    trained_on = Layout(kind="st", pitch_um=200.0, spot_diameter_um=100.0)
+    trained_on = SpotLayout(kind="st", pitch_um=200.0, spot_diameter_um=100.0)
     assert (unlike_training(spots, trained_on) is not None) is unlike
 
 

@@ -10,11 +10,11 @@ from PIL import Image
 
 from app.spots import place_spots
 from stem_core.errors import SettingsError
+from stem_core.model.config import SpotLayout
 from stem_core.slides.reading import open_slide
 from stem_core.slides.tissue import find_tissue
-from zoo.manifest import Layout
 
-TRAINED_ON = Layout(kind="st", pitch_um=180.0, spot_diameter_um=90.0)
+TRAINED_ON = SpotLayout(kind="st", pitch_um=180.0, spot_diameter_um=90.0)
 
 
 @pytest.mark.parametrize(

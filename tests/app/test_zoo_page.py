@@ -18,11 +18,11 @@ from streamlit.testing.v1 import AppTest
 from app.jobs import pulls
 from app.jobs.pulls import PullStatus, read_pull
 from app.state import Keys, job_queue
+from stem_core.model.manifest import read_manifest
 from tests.hub.client import ROOT, client_environment
 from tests.hub.server import LoopbackHub
 from tests.tiny import write_tiny_model
 from zoo.entries import HubSource, ModelEntry, describe_files, entry_from_manifest
-from zoo.manifest import read_manifest
 from zoo.records import installed
 
 MAIN = ROOT / "app" / "main.py"

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from stem_core.constants import NOTICE
+
 from .running import RunningApp, map_of, real_section, settled, started_app
 
 expect.set_options(timeout=60_000)
@@ -52,7 +54,7 @@ def app(
     give_sample: Callable[[Path], None],
 ) -> Iterator[RunningApp]:
     """`stem app` on a free port with a home of its own, started in another folder."""
-    from zoo.manifest import read_manifest
+    from stem_core.model.manifest import read_manifest
     from zoo.registry import list_models
 
     elsewhere = tmp_path_factory.mktemp("browser")
@@ -77,7 +79,7 @@ def run_address(browser: Browser, app: RunningApp) -> str:
     context.set_default_timeout(60_000)
     page = context.new_page()
     page.goto(app.address)
-    expect(page.get_by_text("For research use only. Not for diagnosis.")).to_be_visible()
+    expect(page.get_by_text(NOTICE)).to_be_visible()
     section = real_section()
     if section is None:
         page.get_by_role("button", name="Open the synthetic sample").click()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from stem_core.slides.content import slide_content
 from tests.app.maps.conftest import draw_section, make_prediction, pyramid_bytes
 
 SPOTS = 300
@@ -27,8 +28,12 @@ def make_runs(home: Path, model: str, count: int = 1) -> list[str]:
         patch.setenv("STEM_HOME", str(home))
         upload = uploads.store_upload(pyramid_bytes(draw_section()), "case.tif")
         with open_slide(uploads.upload_path(upload.id)) as slide:
-            facts = {"sha256": slide.fingerprint(), "width_px": slide.width_px,
-                     "height_px": slide.height_px}  # fmt: skip
+            facts = {
+                "sha256": slide_content(slide),
+                "fingerprint": slide.fingerprint(),
+                "width_px": slide.width_px,
+                "height_px": slide.height_px,
+            }
         genes = tuple(gene.symbol for gene in find_model(model).manifest.panel)[:GENES]
         prediction = make_prediction(SPOTS, genes, slide=facts, samples=4, model={"name": model})
         for seed in range(count):

@@ -24,6 +24,7 @@ from app.jobs.folder import JobFolder, Progress
 from app.jobs.model import JobRequest, new_job_id
 from stem_core.prediction.export import write_prediction
 from stem_core.prediction.result import Prediction
+from stem_core.slides.content import slide_content
 from stem_core.slides.reading import open_slide
 from stem_core.slides.spots import read_spots
 from tests.space_ranger import write_outs
@@ -283,8 +284,12 @@ def real_run(app: RunningApp, real_data: Path, monkeypatch: pytest.MonkeyPatch) 
     with open_slide(image) as slide:
         spots = read_spots(real_data / "her2st" / "st" / "C5.h5ad", slide, diameter_um=100.0)
         thumbnail = slide.thumbnail(900)
-        made_of = {"sha256": slide.fingerprint(), "width_px": slide.width_px,
-                   "height_px": slide.height_px}  # fmt: skip
+        made_of = {
+            "sha256": slide_content(slide),
+            "fingerprint": slide.fingerprint(),
+            "width_px": slide.width_px,
+            "height_px": slide.height_px,
+        }
         width_px, mpp = slide.width_px, slide.mpp
     places = np.column_stack([spots.x_px, spots.y_px])
     near = np.argsort(np.hypot(*(places[:, None] - places).transpose(2, 0, 1)), 1)[:, 1:5]

@@ -18,6 +18,7 @@ import pytest
 from playwright.sync_api import FloatRect, Locator, Page, Request, expect
 
 from app.components.maps_viewer import _read_drawn, _read_view, maps_viewer
+from app.maps.layers import Layer
 from app.maps.panels import Look, Panel, View
 from stem_core.errors import SettingsError
 
@@ -439,12 +440,12 @@ def test_what_the_browser_tells_is_checked() -> None:
 def test_what_cannot_be_shown_is_refused() -> None:
     colours = ["#000000", "#ffffff"]
     with pytest.raises(SettingsError, match="the lower first"):
-        Panel("mean:A", "A", "", colours, 1.0, 0.0)
+        Panel(Layer.of("mean", "A"), "A", "", colours, 1.0, 0.0)
     with pytest.raises(SettingsError, match="from nan"):
-        Panel("mean:A", "A", "", colours, float("nan"), 0.0)
+        Panel(Layer.of("mean", "A"), "A", "", colours, float("nan"), 0.0)
     with pytest.raises(SettingsError, match="palette of A"):
-        Panel("mean:A", "A", "", ["red", "url(x)"], 0.0, 1.0)
-    panel = Panel("mean:A", "A", "", colours, 0.0, 1.0)
+        Panel(Layer.of("mean", "A"), "A", "", ["red", "url(x)"], 0.0, 1.0)
+    panel = Panel(Layer.of("mean", "A"), "A", "", colours, 0.0, 1.0)
     for count, mode, sentence in ((0, "pan", "1 to 6 maps"), (7, "pan", "not 7"), (1, "x", "'x'")):
         with pytest.raises(SettingsError, match=sentence):
             maps_viewer(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import BrowserContext, expect
 
+from app.maps.layers import Layer
 from app.maps.marks import Badge, Mute
 from app.maps.panels import Detail, Look, Panel
 from app.maps.scene import Map, Scene
@@ -33,22 +34,24 @@ def made_scene() -> Scene:
         "domain": np.where(column > 9, 2.0, 0.5).astype(np.float32),
     }
     first = Panel(
-        "mean:GNAS", f"GNAS {EVIL}", "log2(1 + count)", PALETTE, 0.0, 95.0, spread="std:GNAS",
-        details=(Detail("lower bound", ("q05:GNAS",)),),
+        Layer.of("mean", "GNAS"), f"GNAS {EVIL}", "log2(1 + count)", PALETTE, 0.0, 95.0,
+        spread=Layer.of("std", "GNAS"),
+        details=(Detail("lower bound", (Layer.of("q05", "GNAS"),)),),
+        badge=Badge("good", "● PCC 0.61", ("Held out.",)),
+        mutes=(Mute(Layer("domain"), 1.0, "domain distance"),),
     )  # fmt: skip
-    second = Panel("domain", "Domain distance", "× edge of training", PALETTE, 0.0, 2.0)
+    second = Panel(Layer("domain"), "Domain distance", "× edge of training", PALETTE, 0.0, 2.0)
     ring = np.array([[300.0, 300.0], [900.0, 300.0], [900.0, 900.0]])
     return Scene(
         EVIL, "model m 1.0", 2000, 1500, 1.0, 100.0, positions,
         tuple(f"spot-{i}" for i in range(96)),
         (
-            Map(first, layers["mean:GNAS"], (Mute("domain", 1.0, "domain distance"),),
-                Badge("good", "● PCC 0.61", ("Held out.",))),
+            Map(first, layers["mean:GNAS"]),
             Map(second, layers["domain"]),
         ),
         Look(1.0), None, (Region(f"Front {EVIL}", (ring,)),),
         lambda box: np.full((box.out_height, box.out_width, 3), (236, 170, 205), np.uint8),
-        layers.__getitem__,
+        lambda layer: layers[str(layer)],
     )  # fmt: skip
 
 
@@ -122,6 +125,6 @@ def test_a_page_of_many_spots_holds_no_more_than_it_draws() -> None:
     values = np.zeros(many, np.float32)
     scene = replace(
         scene, positions=np.zeros((many, 2), np.float32), ids=("s",) * many,
-        maps=(replace(scene.maps[0], values=values, mutes=()),), layer=lambda layer: values,
+        maps=(Map(replace(scene.maps[0].panel, mutes=()), values),), layer=lambda layer: values,
     )  # fmt: skip
     assert b"map/values?q05:GNAS" not in share_page(scene, image_px=256)

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
+from stem_core.model.manifest import read_manifest
 from tests.hub.client import client_environment
 from tests.hub.server import LoopbackHub
 from tests.tiny import write_tiny_model
 from zoo.entries import HubSource, ModelEntry, describe_files, entry_from_manifest
-from zoo.manifest import read_manifest
 
 from .running import map_of, settled, started_app
 

@@ -11,6 +11,7 @@ import plotly.colors
 import streamlit as st
 
 from app.components.maps_viewer import maps_viewer
+from app.maps.layers import Layer
 from app.maps.marks import Badge, Mute
 from app.maps.panels import Detail, Look, Panel, View
 
@@ -36,16 +37,22 @@ for place, gene in enumerate(genes):
     )
     panels.append(
         Panel(
-            f"mean:{gene}",
+            Layer.of("mean", gene),
             f"{gene}: prediction",
             "log2(1 + count)",
             ["#" + "".join(f"{round(255 * part):02x}" for part in colour) for colour in colours],
             0.0,
             3.0 + place,
             note="held-out r 0.61",
-            spread=f"std:{gene}" if "facts" in asked else "",
-            details=[Detail("90 % band", [f"q05:{gene}", f"q95:{gene}"])]
+            spread=Layer.of("std", gene) if "facts" in asked else None,
+            details=[Detail("90 % band", [Layer.of("q05", gene), Layer.of("q95", gene)])]
             if "facts" in asked
+            else [],
+            badge=None
+            if place
+            else Badge("good", "● good: held-out PCC 0.61", ("RVD 0.40.", "One section out.")),
+            mutes=[Mute(Layer.of("mean", "KRT19"), float(asked["mute"]), "domain distance")]
+            if "mute" in asked
             else [],
         )
     )
@@ -57,7 +64,13 @@ if asked.get("regions"):
     regions.append({"name": "Two parts", "colour": "#984ea3", "spots": [4000, 4001, 4002],
                     "polygons": [[[700, 1500], [900, 1500], [800, 1700]],
                                  [[700, 1800], [900, 1800], [800, 2000]]]})  # fmt: skip
-state = maps_viewer(
+
+
+def keep_view(seen: View | None) -> None:
+    st.session_state["view"] = seen
+
+
+drawn = maps_viewer(
     "viewer",
     base=base,
     slide={
@@ -74,14 +87,13 @@ state = maps_viewer(
     regions=regions,
     mode=asked.get("mode", "pan"),
     height_px=660,
-    badges=[Badge("good", "● good: held-out PCC 0.61", ("RVD 0.40.", "One section out."))],
-    mutes=[[Mute("mean:KRT19", float(asked["mute"]), "domain distance")] if "mute" in asked else []]
-    * count,
+    on_move=keep_view,
 )  # fmt: skip
+view = st.session_state.get("view")
 if asked.get("echo") == "late":  # one move behind, as a busy server answers
     st.session_state["seen"] = st.session_state.get("told")
-    st.session_state["told"] = state.view and View(*map(round, vars(state.view).values()))
+    st.session_state["told"] = view and View(*map(round, vars(view).values()))
 elif "echo" in asked:
-    st.session_state["seen"] = state.view
-told = {"view": state.view and vars(state.view), "drawn": state.drawn}
+    st.session_state["seen"] = view
+told = {"view": view and vars(view), "drawn": drawn}
 st.html(f"<pre id='told' style='font-size:10px;overflow:hidden'>{json.dumps(told)}</pre>")

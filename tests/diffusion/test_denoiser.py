@@ -1,11 +1,12 @@
 import torch
 
-from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
+from stem_core.diffusion.denoiser import Denoiser
+from stem_core.model.config import DenoiserConfig
 
-SMALL = DenoiserSize(genes=12, condition_width=5, depth=2, width=16, heads=2)
+SMALL = DenoiserConfig(genes=12, condition_width=5, depth=2, width=16, heads=2)
 
 
-def randomised(size: DenoiserSize) -> Denoiser:
+def randomised(size: DenoiserConfig) -> Denoiser:
     torch.manual_seed(0)
     denoiser = Denoiser(size).double().eval()
     for parameter in denoiser.parameters():
@@ -15,7 +16,7 @@ def randomised(size: DenoiserSize) -> Denoiser:
 
 def test_published_size_has_the_published_parameters() -> None:
     with torch.device("meta"):
-        denoiser = Denoiser(DenoiserSize())
+        denoiser = Denoiser(DenoiserConfig())
     assert 33.0e6 < sum(p.numel() for p in denoiser.parameters()) < 36.2e6
     names = set(denoiser.state_dict())
     assert {

@@ -9,7 +9,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from diffusers.schedulers import scheduling_ddpm, scheduling_dpmsolver_multistep
 from torch import Tensor
 
-from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
+from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.samplers import (
     sample_ancestral,
     sample_ddim,
@@ -17,6 +17,7 @@ from stem_core.diffusion.samplers import (
     sample_dpmpp_2m_sde,
 )
 from stem_core.diffusion.schedule import Schedule, spaced_timesteps
+from stem_core.model.config import DenoiserConfig
 
 N, K, G = 2, 3, 5
 
@@ -204,7 +205,7 @@ def by_formula(p: dict[str, Tensor], x: Tensor, t: Tensor, label: Tensor) -> Ten
 def test_published_state_dict_gives_the_published_output() -> None:
     generator = torch.Generator().manual_seed(0)
     state = published_state(generator)
-    denoiser = Denoiser(DenoiserSize()).eval()
+    denoiser = Denoiser(DenoiserConfig()).eval()
     assert 35.5e6 < sum(value.numel() for value in denoiser.parameters()) < 35.7e6  # as published
     denoiser.load_state_dict(state, strict=True)
     x = torch.randn(3, 200, generator=generator, dtype=torch.float64)

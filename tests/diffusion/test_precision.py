@@ -1,35 +1,42 @@
+from pathlib import Path
+
 import pytest
 import torch
 
-from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
+from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.parameterisation import estimate_noise
-from stem_core.diffusion.precision import Trial, choose_precision, in_precision, probe
+from stem_core.diffusion.precision import (
+    choose_precision,
+    in_precision,
+    multiplies_in_bf16,
+    time_evaluation,
+)
 from stem_core.diffusion.schedule import Schedule
 from stem_core.errors import SettingsError
+from stem_core.model.config import DenoiserConfig
 
-SMALL = DenoiserSize(genes=12, condition_width=5, depth=2, width=16, heads=2)
+SMALL = DenoiserConfig(genes=12, condition_width=5, depth=2, width=16, heads=2)
 CPU = torch.device("cpu")
 
 
-def test_the_faster_precision_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    for fast, speeds in (
-        ("bf16", {"fp32": 2.0, "bf16": 1.0}),
-        ("fp32", {"fp32": 1.6, "bf16": 1.0}),  # hardly faster is not worth the lost digits
-        ("fp32", {"fp32": 1.0, "bf16": float("inf")}),
-    ):
+def test_the_processor_and_the_size_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    large = DenoiserConfig()
+    for can, size, chosen in ((True, large, "bf16"), (True, SMALL, "fp32"), (False, large, "fp32")):
         monkeypatch.setattr(
-            "stem_core.diffusion.precision.probe",
-            lambda size, device, speeds=speeds: {n: Trial(9.0, s) for n, s in speeds.items()},
+            "stem_core.diffusion.precision.multiplies_in_bf16", lambda device, can=can: can
         )
-        assert choose_precision(SMALL, CPU) == fast
-        assert choose_precision(SMALL, CPU, "fp32") == "fp32"
+        assert choose_precision(size, CPU) == chosen
+        assert choose_precision(size, CPU, "fp32") == "fp32"
+        assert choose_precision(size, CPU, "bf16") == "bf16"
 
 
-def test_probe_measures_this_machine() -> None:
-    found = probe(SMALL, CPU)
-    assert 0 < found["fp32"].elapsed_s < 1
-    assert 0 < found["fp32"].processor_s < 4
-    assert probe(SMALL, CPU) is found  # remembered
+def test_the_cpu_tells_what_it_can_do() -> None:
+    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    assert multiplies_in_bf16(CPU) == ("amx_bf16" in flags)
+
+
+def test_an_evaluation_is_timed() -> None:
+    assert 0 < time_evaluation(SMALL, CPU, "fp32") < 1
 
 
 def test_unknown_precision_is_refused() -> None:

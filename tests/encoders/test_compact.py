@@ -6,7 +6,6 @@ import pytest
 
 from stem_core.encoders.compact import CompactEncoder, load_compact_encoder
 from stem_core.encoders.condition import (
-    ConditionSpec,
     condition_groups,
     condition_width,
     spot_condition,
@@ -14,12 +13,15 @@ from stem_core.encoders.condition import (
     survey_slide,
 )
 from stem_core.errors import ModelFileError
-from stem_core.slides.patches import read_patches
+from stem_core.model.config import ConditionConfig
+from stem_core.slides.patches import PatchSpec, read_patches
 from stem_core.slides.reading import open_slide
 from stem_core.slides.sample import make_sample_slide
 from stem_core.slides.spots import lay_out_spots
 from stem_core.slides.tissue import find_tissue
 from zoo.loader import ENCODERS_DIR
+
+SPEC = ConditionConfig(side_um=154.0, size_px=128, survey_pitch_um=400.0, context_um=(150.0, 300.0))
 
 WEIGHTS = ENCODERS_DIR / "compact-he.safetensors"
 
@@ -38,7 +40,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def patches(sample: Path) -> np.ndarray:
     with open_slide(sample) as slide:
         spots = lay_out_spots(slide, find_tissue(slide), "st")
-        return read_patches(slide, spots.x_px[:48], spots.y_px[:48], side_um=154.0, size_px=128)
+        return read_patches(slide, spots.x_px[:48], spots.y_px[:48], PatchSpec(128, side_um=154.0))
 
 
 def between(a: np.ndarray, b: np.ndarray, scale: np.ndarray) -> np.ndarray:
@@ -71,14 +73,14 @@ def test_learned_half_hardly_sees_a_stain_shift(
 
 
 def test_condition_of_a_spot_is_its_own(encoder: CompactEncoder, sample: Path) -> None:
-    spec = ConditionSpec(154.0, 128, 400.0, (150.0, 300.0))
+    ConditionConfig(side_um=154.0, size_px=128, survey_pitch_um=400.0, context_um=(150.0, 300.0))
     with open_slide(sample) as slide:
         tissue = find_tissue(slide)
         spots = lay_out_spots(slide, tissue, "st").take(slice(0, 9))
-        survey = survey_slide(slide, tissue, encoder, spec)
-        whole = spot_condition(slide, spots, survey, encoder, spec)
-        alone = spot_condition(slide, spots.take(slice(4, 5)), survey, encoder, spec)
-    assert whole.shape == (9, condition_width(spec, encoder.width))
+        survey = survey_slide(slide, tissue, encoder, SPEC)
+        whole = spot_condition(slide, spots, survey, encoder, SPEC)
+        alone = spot_condition(slide, spots.take(slice(4, 5)), survey, encoder, SPEC)
+    assert whole.shape == (9, condition_width(SPEC, encoder.width))
     assert np.isfinite(whole).all()
     np.testing.assert_allclose(alone[0], whole[4], rtol=1e-3, atol=1e-3)
 
@@ -86,9 +88,9 @@ def test_condition_of_a_spot_is_its_own(encoder: CompactEncoder, sample: Path) -
 def test_condition_of_the_survey_is_that_of_spots_there(
     encoder: CompactEncoder, sample: Path
 ) -> None:
-    spec = ConditionSpec(154.0, 128, 400.0, (150.0, 300.0))
+    ConditionConfig(side_um=154.0, size_px=128, survey_pitch_um=400.0, context_um=(150.0, 300.0))
     with open_slide(sample) as slide:
-        survey = survey_slide(slide, find_tissue(slide), encoder, spec)
+        survey = survey_slide(slide, find_tissue(slide), encoder, SPEC)
         mpp = slide.require_mpp()
         at = slice(3, 6)
         spots = replace(
@@ -96,12 +98,12 @@ def test_condition_of_the_survey_is_that_of_spots_there(
             x_px=np.float64(survey.x_um[at]) / mpp,
             y_px=np.float64(survey.y_um[at]) / mpp,
         )
-        there = spot_condition(slide, spots, survey, encoder, spec)
-    lattice = survey_condition(survey, spec)
+        there = spot_condition(slide, spots, survey, encoder, SPEC)
+    lattice = survey_condition(survey, SPEC)
     assert len(lattice) == len(survey.x_um) <= 1000
     np.testing.assert_allclose(lattice[at], there, rtol=1e-3, atol=1e-3)
     # Relative to the slide, its own lattice has mean 0.
-    relative = lattice[:, condition_groups(spec, encoder.width)["relative"]][:, : encoder.width]
+    relative = lattice[:, condition_groups(SPEC, encoder.width)["relative"]][:, : encoder.width]
     assert np.abs(relative.mean(0)).max() < 1e-3
 
 

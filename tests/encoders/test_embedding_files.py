@@ -11,12 +11,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from stem_core.encoders.embedding import embed_places
 from stem_core.encoders.embedding_cache import EmbeddingCache
 from stem_core.encoders.imported_embeddings import read_embeddings
 from stem_core.encoders.preparation import AsRead, Prepared
-from stem_core.encoders.reading_ahead import embed_places
 from stem_core.errors import OutputError, SpotsError
-from stem_core.slides.patches import read_patches
+from stem_core.slides.patches import PatchSpec, read_patches
 from stem_core.slides.reading import Slide, open_slide
 
 
@@ -57,32 +57,32 @@ def test_reading_ahead_changes_nothing(slide: Slide) -> None:
     x, y = places(slide, 150)
     encoder, told = Colours(), []
     found = embed_places(
-        slide, x, y, encoder, side_um=50.0, size_px=16,
+        slide, x, y, encoder, PatchSpec(16, side_um=50.0),
         progress=lambda done, total: told.append((done, total)),
     )  # fmt: skip
     np.testing.assert_array_equal(
-        found, encoder.encode(read_patches(slide, x, y, side_um=50.0, size_px=16))
+        found, encoder.encode(read_patches(slide, x, y, PatchSpec(16, side_um=50.0)))
     )
     assert encoder.seen == [64, 64, 22, 150]
     assert told == [(64, 150), (128, 150), (150, 150)]
-    none = embed_places(slide, x[:0], y[:0], encoder, side_um=50.0, size_px=16)
+    none = embed_places(slide, x[:0], y[:0], encoder, PatchSpec(16, side_um=50.0))
     assert none.shape == (0, 3)
 
 
 def test_embeddings_are_kept_for_exactly_what_they_depend_on(slide: Slide, tmp_path: Path) -> None:
     cache, encoder = EmbeddingCache(tmp_path / "kept"), Colours()
     x, y = places(slide, 5)
-    first = cache.embed(slide, x, y, encoder, side_um=50.0, size_px=16)
-    again = cache.embed(slide, x, y, encoder, side_um=50.0, size_px=16)
+    first = cache.embed(slide, x, y, encoder, PatchSpec(16, side_um=50.0))
+    again = cache.embed(slide, x, y, encoder, PatchSpec(16, side_um=50.0))
     np.testing.assert_array_equal(first, again)
     assert encoder.seen == [5]
     [entry] = (tmp_path / "kept").iterdir()
-    cache.embed(slide, x + 1, y, encoder, side_um=50.0, size_px=16)
-    cache.embed(slide, x, y, encoder, side_um=60.0, size_px=16)
-    cache.embed(slide, x, y, encoder, side_px=50.0, size_px=16)
-    cache.embed(slide, x, y, encoder, side_um=50.0, size_px=32)
+    cache.embed(slide, x + 1, y, encoder, PatchSpec(16, side_um=50.0))
+    cache.embed(slide, x, y, encoder, PatchSpec(16, side_um=60.0))
+    cache.embed(slide, x, y, encoder, PatchSpec(16, side_px=50.0))
+    cache.embed(slide, x, y, encoder, PatchSpec(32, side_um=50.0))
     other = Colours("1" * 64)
-    cache.embed(slide, x, y, other, side_um=50.0, size_px=16)
+    cache.embed(slide, x, y, other, PatchSpec(16, side_um=50.0))
     assert len(encoder.seen) == 5
     assert other.seen == [5]
     assert len(list((tmp_path / "kept").iterdir())) == 6
@@ -92,13 +92,13 @@ def test_embeddings_are_kept_for_exactly_what_they_depend_on(slide: Slide, tmp_p
         entry.write_bytes(damaged)
         before = len(encoder.seen)
         np.testing.assert_array_equal(
-            cache.embed(slide, x, y, encoder, side_um=50.0, size_px=16), first
+            cache.embed(slide, x, y, encoder, PatchSpec(16, side_um=50.0)), first
         )
-        cache.embed(slide, x, y, encoder, side_um=50.0, size_px=16)
+        cache.embed(slide, x, y, encoder, PatchSpec(16, side_um=50.0))
         assert len(encoder.seen) == before + 1  # made again, once
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot be kept in"):
-        EmbeddingCache(tmp_path / "file").embed(slide, x, y, encoder, side_um=50.0, size_px=16)
+    with pytest.raises(OutputError, match="cannot be written"):
+        EmbeddingCache(tmp_path / "file").embed(slide, x, y, encoder, PatchSpec(16, side_um=50.0))
 
 
 VALUES = np.arange(12, dtype=np.float32).reshape(4, 3)

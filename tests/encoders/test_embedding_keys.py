@@ -13,14 +13,15 @@ from stem_core.encoders import embedding_cache
 from stem_core.encoders.embedding_cache import EmbeddingCache
 from stem_core.encoders.foundation import load_published
 from stem_core.encoders.pair import JoinedEncoder
-from stem_core.encoders.slide_content import slide_content, slide_files
 from stem_core.errors import SettingsError
+from stem_core.slides.content import slide_content, slide_files
+from stem_core.slides.patches import PatchSpec
 from stem_core.slides.reading import Slide, open_slide
 from stem_core.training.views import ViewedEncoder
 from tests.encoders.published import tiny_facts
 from tests.encoders.test_embedding_files import Colours
 from tests.encoders.test_foundation import saved
-from zoo.encoder_files import find_encoder
+from zoo.loader import find_encoder
 
 SIDE_PX = 1100  # an uncompressed file of more than 3 MiB
 PLACE = np.array([SIDE_PX / 2])
@@ -41,7 +42,7 @@ def slide(tmp_path: Path) -> Slide:
 
 
 def embedded(slide: Slide, encoder: Colours, cache: Path) -> bytes:
-    made = EmbeddingCache(cache).embed(slide, PLACE, PLACE, encoder, side_um=16.0, size_px=16)
+    made = EmbeddingCache(cache).embed(slide, PLACE, PLACE, encoder, PatchSpec(16, side_um=16.0))
     return made.tobytes()
 
 
@@ -121,6 +122,6 @@ def test_joined_encoders_are_kept_each_for_itself(slide: Slide, tmp_path: Path) 
     embedded(slide, first, tmp_path / "kept")
     cache = EmbeddingCache(tmp_path / "kept")
     pair = JoinedEncoder((second, first))
-    found = cache.embed(slide, PLACE, PLACE, pair, side_um=16.0, size_px=16)
+    found = cache.embed(slide, PLACE, PLACE, pair, PatchSpec(16, side_um=16.0))
     assert found.shape == (1, 6)
     assert (first.seen, second.seen) == ([1], [1])

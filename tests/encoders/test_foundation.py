@@ -15,8 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from stem_core.encoders.catalogue import CATALOGUE
-from stem_core.encoders.compact import load_compact_encoder
-from stem_core.encoders.foundation import FoundationEncoder, load_encoder, load_published
+from stem_core.encoders.foundation import FoundationEncoder, load_published
 from stem_core.encoders.pair import JoinedEncoder
 from stem_core.encoders.preparation import normalise, resize_patch
 from stem_core.encoders.vit import fit_positions
@@ -31,7 +30,6 @@ from tests.encoders.published import (
     tiny_facts,
     tiny_state,
 )
-from zoo.encoder_files import ENCODERS_DIR
 
 PUBLISHED = [name for name, facts in CATALOGUE.items() if facts.shape is not None]
 
@@ -275,18 +273,11 @@ def test_a_pair_is_joined_in_order(tmp_path: Path) -> None:
     assert JoinedEncoder(parts[::-1]).sha256 != pair.sha256
 
 
-def test_load_encoder_by_name(tmp_path: Path) -> None:
-    shared = ENCODERS_DIR / "compact-he.safetensors"
-    found = load_encoder("compact-he", shared)
-    assert found.sha256 == load_compact_encoder(shared).sha256
-    with pytest.raises(SettingsError, match="no encoder 'magic'"):
-        load_encoder("magic", shared)
-    with pytest.raises(SettingsError, match="'fp8' is not known"):
-        load_encoder("uni", shared, precision="fp8")  # type: ignore[arg-type]
+def test_files_that_are_not_the_published_network_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="not those of UNI as published"):
-        load_encoder("uni", saved("uni", tmp_path))  # the tiny one
+        load_published(CATALOGUE["uni"], saved("uni", tmp_path))  # the tiny one
     with pytest.raises(ModelFileError, match="cannot be read"):
-        load_encoder("uni", tmp_path / "nothing.safetensors")
+        load_published(CATALOGUE["uni"], tmp_path / "nothing.safetensors")
 
 
 def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
@@ -317,7 +308,7 @@ def test_four_patches_at_full_size(name: str, tmp_path: Path) -> None:
         state[key] = repeated.reshape(value.shape).half()
     path = saved(name, tmp_path, state)
     del state
-    found = load_encoder(name, path, precision="bf16").encode(patches(4, 224), batch=4)
+    found = load_published(CATALOGUE[name], path, precision="bf16").encode(patches(4, 224), batch=4)
     path.unlink()
     assert found.shape == (4, CATALOGUE[name].width)
     assert np.isfinite(found).all()

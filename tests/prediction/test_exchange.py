@@ -15,13 +15,11 @@ import numpy as np
 import pytest
 import tifffile
 
+from stem_core.constants import UNITS
 from stem_core.errors import OutputError, SettingsError
-from stem_core.prediction.exchange import write_qupath, write_tissuumaps
-from stem_core.prediction.exchange_zarr import write_spatialdata
+from stem_core.prediction.exchange import write_qupath, write_spatialdata, write_tissuumaps
 from stem_core.prediction.export import write_prediction
 from tests.prediction.test_result import make_prediction
-
-UNIT = "log2(1 + count)"
 
 
 def test_qupath_detections_have_its_structure(tmp_path: Path) -> None:
@@ -48,11 +46,11 @@ def test_qupath_detections_have_its_structure(tmp_path: Path) -> None:
         assert properties["name"] == prediction.spots.ids[row]
         measured = properties["measurements"]
         assert list(measured) == [
-            f"GAPDH: prediction, {UNIT}", f"GAPDH: spread, {UNIT}", f"XBP1: prediction, {UNIT}",
-            f"XBP1: spread, {UNIT}", "Tissue fraction", "Domain distance, edges of training",
+            f"GAPDH: prediction, {UNITS}", f"GAPDH: spread, {UNITS}", f"XBP1: prediction, {UNITS}",
+            f"XBP1: spread, {UNITS}", "Tissue fraction", "Domain distance, edges of training",
         ]  # fmt: skip
         assert all(isinstance(v, int | float) and math.isfinite(v) for v in measured.values())
-        value = measured[f"XBP1: prediction, {UNIT}"]
+        value = measured[f"XBP1: prediction, {UNITS}"]
         assert value == pytest.approx(float(prediction.mean[row, 3]), rel=1e-5)
     assert len(ids) == 12
     again = write_qupath(prediction, path, genes=["GAPDH", "XBP1"])  # replaces, and is the same
@@ -86,7 +84,7 @@ def test_tissuumaps_project_names_what_lies_beside_it(tmp_path: Path) -> None:
         assert sorted(archive.namelist()) == ["run.json", "slide.tif", "spots.csv", "stem.tmap"]
         head = archive.read("spots.csv").decode("utf-8").splitlines()[0]
     assert head == "spot,x,y,x_um,y_um,domain distance,gene 7SK,spread 7SK"
-    with pytest.raises(OutputError, match="there already"):
+    with pytest.raises(OutputError, match="exists already"):
         write_tissuumaps(prediction, folder)
     assert sorted(item.name for item in tmp_path.iterdir()) == ["project", "project.zip"]
 
@@ -96,9 +94,9 @@ def test_genes_and_places_that_cannot_be(tmp_path: Path) -> None:
     for genes, said in ((["NOPE", "XBP1", "NO"], "'NO' \\(nor 1 more"), ([], "No gene was named")):
         with pytest.raises(SettingsError, match=said):
             write_qupath(prediction, tmp_path / "q.geojson", genes=genes)
-    with pytest.raises(OutputError, match="does not exist"):
+    with pytest.raises(OutputError, match="Make the folder"):
         write_qupath(prediction, tmp_path / "no" / "q.geojson")
-    with pytest.raises(OutputError, match="there already"):
+    with pytest.raises(OutputError, match="it is a folder"):
         write_qupath(prediction, tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -123,7 +121,7 @@ def test_spatialdata_reads_it_back(tmp_path: Path) -> None:
     assert to_um[0, 0] == pytest.approx(prediction.mpp)
     to_px = get_transformation(image, "global").to_affine_matrix(axes, axes)
     assert to_px[1, 1] == pytest.approx(1 / prediction.thumbnail_scale)
-    with pytest.raises(OutputError, match="there already"):
+    with pytest.raises(OutputError, match="exists already"):
         write_spatialdata(prediction, path)
 
 

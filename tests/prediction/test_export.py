@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stem_core.constants import NOTICE
 from stem_core.errors import OutputError
 from stem_core.prediction import export
 from stem_core.prediction.export import (
@@ -21,7 +22,7 @@ from stem_core.prediction.export import (
     write_prediction,
     zip_prediction,
 )
-from stem_core.prediction.result import NOTICE, read_prediction
+from stem_core.prediction.result import read_prediction
 from tests.prediction.test_result import make_prediction
 
 

@@ -11,11 +11,11 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
-from stem_core.prediction.exchange import write_qupath, write_tissuumaps
-from stem_core.prediction.exchange_zarr import write_spatialdata
+from stem_core.prediction.exchange import write_qupath, write_spatialdata, write_tissuumaps
 from stem_core.prediction.export import FILE_NAMES, write_prediction
-from stem_core.prediction.predictor import Predictor, SamplingSettings
+from stem_core.prediction.predictor import Predictor
 from stem_core.prediction.result import read_prediction
+from stem_core.prediction.settings import SamplingSettings
 from stem_core.slides.reading import Slide, open_slide
 from stem_core.slides.spots import read_spots
 from stem_core.slides.tissue import TissueMask, find_tissue

@@ -7,7 +7,8 @@ import torch
 from stem_core.diffusion.conditional_mean import SlideLevel
 from stem_core.errors import Cancelled, SettingsError
 from stem_core.prediction.draws import Draws
-from stem_core.prediction.predictor import Predictor, Progress, SamplingSettings
+from stem_core.prediction.predictor import Predictor, Progress
+from stem_core.prediction.settings import SamplingSettings
 from stem_core.slides.reading import open_slide
 from stem_core.slides.spots import lay_out_spots
 from stem_core.slides.tissue import find_tissue

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stem_core.constants import NOTICE
 from stem_core.errors import ModelError, OutputError
 from stem_core.prediction.export import write_prediction
-from stem_core.prediction.result import NOTICE, Prediction, read_prediction, to_anndata
+from stem_core.prediction.result import Prediction, read_prediction, to_anndata
 from stem_core.slides.spots import Spots
 
 matplotlib.use("Agg")

@@ -2,19 +2,20 @@ import numpy as np
 import pytest
 import torch
 
-from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
+from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.schedule import Schedule
+from stem_core.model.config import DenoiserConfig
 from stem_core.prediction import sampling
 from stem_core.prediction.sampling import draw_targets, sequences_at_once
 from stem_core.prediction.settings import SamplingSettings
 
-SIZE = DenoiserSize(genes=12, condition_width=5, depth=1, width=16, heads=2, predicts="velocity")
+SIZE = DenoiserConfig(genes=12, condition_width=5, depth=1, width=16, heads=2, predicts="velocity")
 
 
 class Cramped(Denoiser):
     """A real denoiser on a machine that holds few samples."""
 
-    def __init__(self, size: DenoiserSize, most: int, error: Exception) -> None:
+    def __init__(self, size: DenoiserConfig, most: int, error: Exception) -> None:
         super().__init__(size)
         self.most, self.error, self.refused = most, error, 0
 
@@ -58,7 +59,7 @@ def test_other_errors_are_not_swallowed() -> None:
 
 
 def test_groups_fit_small_caches_and_free_gpu_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    small, published = sequences_at_once(SIZE, torch.device("cpu")), DenoiserSize()
+    small, published = sequences_at_once(SIZE, torch.device("cpu")), DenoiserConfig()
     assert sequences_at_once(published, torch.device("cpu")) < small
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (80e9, 80e9))
     many = sequences_at_once(published, torch.device("cuda"))
@@ -69,7 +70,7 @@ def test_groups_fit_small_caches_and_free_gpu_memory(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("sampler", ["angle", "dpmpp-2m", "dpmpp-2m-sde", "ddim"])
 def test_symmetric_draws_come_in_opposite_pairs(sampler: str) -> None:
     torch.manual_seed(0)
-    size = DenoiserSize(
+    size = DenoiserConfig(
         genes=12, condition_width=5, depth=1, width=16, heads=2, predicts="velocity", symmetric=True
     )
     denoiser = Denoiser(size).eval()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from stem_core.slides.patches import read_patches
+from stem_core.slides.patches import PatchSpec, read_patches
 from stem_core.slides.reading import open_slide
 from stem_core.slides.sample import SAMPLE_MPP, SAMPLE_NAME, make_sample_slide, sample_slide
 from stem_core.slides.spots import lay_out_spots
@@ -52,7 +52,7 @@ def test_regions_differ_as_on_a_section(sample: Path, tissue: TissueMask) -> Non
     """Purple nests, pink stroma and dense lymphocytes: colours and textures vary between spots."""
     with open_slide(sample) as slide:
         spots = lay_out_spots(slide, tissue, "st")
-        patches = read_patches(slide, spots.x_px, spots.y_px, side_um=150, size_px=48)
+        patches = read_patches(slide, spots.x_px, spots.y_px, PatchSpec(48, side_um=150))
     red, green, blue = patches.reshape(len(patches), 3, -1).mean(axis=2).T
     assert (red > blue).mean() > 0.15 and (blue > red).mean() > 0.3
     assert green.std() > 15 and (green < np.minimum(red, blue)).all()

@@ -17,8 +17,9 @@ from PIL import Image
 from scipy.spatial import cKDTree
 
 from stem_core.errors import MppError, NoTissueError, SettingsError, SpotsError
+from stem_core.model.config import LAYOUTS
 from stem_core.slides.reading import Slide, open_slide
-from stem_core.slides.spots import LAYOUTS, MAX_SPOTS, known_pitch, lay_out_spots, read_spots
+from stem_core.slides.spots import MAX_SPOTS, known_pitch, lay_out_spots, read_spots
 from stem_core.slides.tissue import TissueMask, find_tissue
 
 Picture = NDArray[np.uint8]
@@ -321,7 +322,7 @@ def test_layout_has_the_pitch_of_its_platform(tmp_path: Path, kind: str) -> None
     mask = TissueMask(np.ones((90, 110), dtype=bool), 10.0)
     spots = lay_out_spots(slide, mask, kind)  # type: ignore[arg-type]
     usual = LAYOUTS[kind]
-    assert (spots.pitch_um, spots.diameter_um) == (usual.pitch_um, usual.diameter_um)
+    assert (spots.pitch_um, spots.diameter_um) == (usual.pitch_um, usual.spot_diameter_um)
     assert spots.source == kind
     points = np.stack([spots.x_px, spots.y_px], axis=1) * 2.0
     distance, _ = cKDTree(points).query(points, k=5)

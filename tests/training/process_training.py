@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
+from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.schedule import Schedule
-from stem_core.training.ranks import joined_ranks
+from stem_core.model.config import DenoiserConfig
+from stem_core.training.distributed import joined_ranks
 from stem_core.training.settings import DenoiserTraining
 from stem_core.training.trainer import TrainingRun, train_denoiser
 
@@ -25,7 +26,7 @@ def train(folder: Path) -> None:
     )
     with joined_ranks("cpu") as ranks:
         torch.manual_seed(0)
-        denoiser = Denoiser(DenoiserSize(12, 8, 1, 16, 2))
+        denoiser = Denoiser(DenoiserConfig(genes=12, condition_width=8, depth=1, width=16, heads=2))
         run = TrainingRun(folder, ranks=ranks)
         train_denoiser(denoiser, Schedule(), target, condition, None, settings, run)
 

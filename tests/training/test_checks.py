@@ -12,8 +12,9 @@ import torch
 from anndata import AnnData
 
 from app.cli import main
-from stem_core.encoders.condition import ConditionSpec, condition_groups
+from stem_core.encoders.condition import condition_groups
 from stem_core.errors import SettingsError, TrainingError
+from stem_core.model.config import ConditionConfig
 from stem_core.training.conditional_mean import TrainingSection
 from stem_core.training.fit import FitSettings, fit
 from stem_core.training.settings import DenoiserTraining
@@ -197,7 +198,9 @@ def test_folders_in_each_others_way_are_refused(
     assert not list(Path.cwd().iterdir())
 
 
-GROUPS = condition_groups(ConditionSpec(100.0, 64, 100.0, (100.0,)), 4)
+GROUPS = condition_groups(
+    ConditionConfig(side_um=100.0, size_px=64, survey_pitch_um=100.0, context_um=(100.0,)), 4
+)
 WIDTH = GROUPS["geometry"].start + 5
 
 

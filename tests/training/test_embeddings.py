@@ -15,19 +15,18 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from app.cli import main
-from stem_core.encoders.condition import Encoder
+from stem_core.encoders.embedding import Encoder
 from stem_core.encoders.preparation import Prepared
 from stem_core.training.hest import read_section
 from stem_core.training.recipe import Recipe
 from stem_core.training.recipe_file import read_recipe
+from stem_core.training.section_store import SectionCondition, section_condition
+from stem_core.training.train import train_model
+from stem_core.training.training_order import TrainingOrder
 from tests.training.sections import MPP, positions
 from tests.training.tiny_training import HER2ST, options, training_slides, write_her2st
-from zoo.conditions import SectionCondition, recipe_encoder, section_condition
-from zoo.encoder_files import find_encoder
-from zoo.loader import load_model
+from zoo.loader import find_encoder, load_model, recipe_encoder
 from zoo.publish import publish
-from zoo.train import train_model
-from zoo.training_order import TrainingOrder
 
 SECTIONS = ["SPA123", "SPA142"]
 SIDE_PX = 224  # in patch mode `paper`

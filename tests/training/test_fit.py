@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
+from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.schedule import Schedule
 from stem_core.errors import SettingsError
+from stem_core.model.config import DenoiserConfig
 from stem_core.prediction.sampling import draw_expression
 from stem_core.prediction.settings import SamplingSettings
 from stem_core.training.conditional_mean import (
-    MeanTraining,
+    RegressionTraining,
     TrainingSection,
     fit_conditional_mean,
 )
-from stem_core.training.fit import FitSettings, Fitted, fit
+from stem_core.training.fit import FitSettings, TrainedModel, fit
 from stem_core.training.loss import diffusion_loss
 from stem_core.training.settings import DenoiserTraining
 from stem_core.training.trainer import TrainingRun
@@ -26,7 +27,7 @@ from stem_core.training.trainer import TrainingRun
 GENES, WIDTH, SPOTS = 12, 30, 120
 GROUPS = {"raw": slice(0, 14), "relative": slice(14, 28), "geometry": slice(28, None)}
 SETTINGS = FitSettings(
-    mean=MeanTraining(ridge_alpha=1.0, networks=2, hidden=32, bottleneck=16, epochs=60),
+    mean=RegressionTraining(ridge_alpha=1.0, networks=2, hidden=32, bottleneck=16, epochs=60),
     denoiser=DenoiserTraining(steps=60, batch=16, noises=2),
     depth=1,
     width=16,
@@ -55,11 +56,11 @@ def training_sections(
 
 
 @pytest.fixture(scope="module")
-def fitted(data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Fitted:
+def fitted(data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> TrainedModel:
     return fit(training_sections(data, (0, 1)), GROUPS, 10, SETTINGS)
 
 
-def draws(fitted: Fitted, condition: np.ndarray, how: SamplingSettings) -> np.ndarray:
+def draws(fitted: TrainedModel, condition: np.ndarray, how: SamplingSettings) -> np.ndarray:
     generator = fitted.generator
     given = torch.from_numpy(condition)
     mean = generator.regression_mean(given, generator.slide_level(given[::5]))
@@ -67,7 +68,16 @@ def draws(fitted: Fitted, condition: np.ndarray, how: SamplingSettings) -> np.nd
     return draw_expression(generator, fitted.schedule, given, mean, ids, how).numpy()
 
 
-def test_held_out_spots_are_predicted(fitted: Fitted, data: tuple[np.ndarray, ...]) -> None:
+def test_training_leaves_the_random_state_alone(
+    data: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    fit(training_sections(data, (0, 1)), GROUPS, 10, SETTINGS)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_held_out_spots_are_predicted(fitted: TrainedModel, data: tuple[np.ndarray, ...]) -> None:
     condition, target, section = data
     held_out = section == 2
     samples = draws(fitted, condition[held_out], SamplingSettings("angle", 4, 4))
@@ -88,7 +98,7 @@ def test_held_out_spots_are_predicted(fitted: Fitted, data: tuple[np.ndarray, ..
 
 
 def test_validation_sections_teach_nothing(
-    fitted: Fitted, data: tuple[np.ndarray, ...], tmp_path: Path
+    fitted: TrainedModel, data: tuple[np.ndarray, ...], tmp_path: Path
 ) -> None:
     """They are looked at while the denoiser learns residuals, and change no weight."""
     settings = replace(SETTINGS, denoiser=replace(SETTINGS.denoiser, validate_every=20))
@@ -103,7 +113,7 @@ def test_validation_sections_teach_nothing(
     assert all(0 < float(row["crps"]) < 2 and float(row["pcc_all"]) > 0.8 for row in rows)
 
 
-def test_strange_spots_are_far(fitted: Fitted, data: tuple[np.ndarray, ...]) -> None:
+def test_strange_spots_are_far(fitted: TrainedModel, data: tuple[np.ndarray, ...]) -> None:
     own = data[0][:, :10]
     assert np.quantile(fitted.domain.distance(own[data[2] < 2]), 0.95) == pytest.approx(1, abs=1e-3)
     assert np.median(fitted.domain.distance(own + 5)) > 2
@@ -118,7 +128,7 @@ def test_loss_of_a_perfect_denoiser_is_least() -> None:
 
     class Exact(Denoiser):
         def __init__(self, right: bool) -> None:
-            super().__init__(DenoiserSize(5, 2, 1, 8, 2))
+            super().__init__(DenoiserConfig(genes=5, condition_width=2, depth=1, width=8, heads=2))
             self.right = right
 
         def forward(self, x, t, condition, gene_mean=None):  # type: ignore[no-untyped-def]
@@ -141,7 +151,7 @@ def test_published_target_stays_available(data: tuple[np.ndarray, ...]) -> None:
     )
     fitted = fit(training_sections(data, (0, 1, 2)), GROUPS, 10, settings)
     assert fitted.generator.target == "published"
-    assert fitted.generator.denoiser.size.predicts == "noise"
+    assert fitted.generator.denoiser.config.predicts == "noise"
     samples = draws(fitted, condition[:50], SamplingSettings("ancestral", 50, 4))
     assert np.isfinite(samples).all()
     # Trained this briefly it knows the level and little more.

@@ -11,9 +11,9 @@ import yaml
 from stem_core.errors import SectionError, SettingsError
 from stem_core.training.plan import FINAL, make_plan
 from stem_core.training.recipe import Recipe
+from stem_core.training.recipe_check import check_recipe
 from stem_core.training.recipe_file import parse_recipe, read_recipe
 from tests.training.tiny_training import HER2ST, PATIENTS, ROOT
-from zoo.recipe_check import check_recipe
 
 RECIPES = sorted(p for p in (ROOT / "zoo/recipes").glob("*.yaml") if p.stem != "compact-he")
 BUNDLED = ROOT / "zoo/recipes/her2st-breast.yaml"
@@ -53,7 +53,7 @@ def test_bundled_recipes_say_what_their_models_say() -> None:
         made = json.loads((ROOT / f"zoo/models/{name}/config.json").read_text())
         assert list(recipe.data.sections) == made["training_slides"]
         assert list(recipe.folds) == [f["held_out"] for f in made["held_out"]["folds"]]
-        assert recipe.condition.side_um == made["view"]["side_um"]
+        assert recipe.condition.side_um == made["condition"]["side_um"]
         assert recipe.presets.model_dump() == made["presets"]
         for fold, split in zip(
             made["held_out"]["folds"], make_plan(recipe, None).splits, strict=False

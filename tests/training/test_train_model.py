@@ -56,8 +56,8 @@ def test_the_paper_protocol_makes_a_model_that_predicts(
     model = load_model(out)
     assert model.generator.target == "published"
     assert model.manifest.condition_width == model.manifest.denoiser.condition_width == 141
-    assert model.manifest.patch_mode == "paper"
-    assert model.manifest.view.side_um == 448  # 224 px of 2 µm, as those slides were
+    assert model.manifest.condition.patch_mode == "paper"
+    assert model.manifest.condition.side_um == 448  # 224 px of 2 µm, as those slides were
     assert "chosen from all sections" in model.manifest.held_out.protocol
     assert publish(out, "someone/tiny", dry_run=True).files
     assert (tmp_path / "model.training/report/report.html").is_file()

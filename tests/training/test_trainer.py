@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 import torch
 
-from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
+from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.schedule import Schedule
 from stem_core.errors import ModelFileError, OutputError, SettingsError, TrainingError
-from stem_core.training.journal import TrainingProgress
+from stem_core.model.config import DenoiserConfig
 from stem_core.training.settings import DenoiserTraining
 from stem_core.training.trainer import TrainingRun, train_denoiser
+from stem_core.training.training_log import TrainingProgress
 from stem_core.training.views import dihedral, restain
 
 GENES, WIDTH = 12, 8
@@ -37,7 +38,11 @@ def train(
     condition = random.normal(size=(views, 40, WIDTH)).astype(np.float32)
     target = random.normal(size=(40, GENES)).astype(np.float32)
     torch.manual_seed(0)
-    denoiser = Denoiser(DenoiserSize(GENES, WIDTH, 1, 16, 2, symmetric=True))
+    denoiser = Denoiser(
+        DenoiserConfig(
+            genes=GENES, condition_width=WIDTH, depth=1, width=16, heads=2, symmetric=True
+        )
+    )
     made = train_denoiser(
         denoiser, Schedule(), target, condition if views > 1 else condition[0], None, settings,
         run, validate,  # type: ignore[arg-type]
@@ -131,7 +136,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
     with largest_file(len(good) // 2), pytest.raises(OutputError) as caught:
         train(TrainingRun(tmp_path, "x"), longer)
     said = str(caught.value)
-    assert "step 30 cannot be written" in said and "step 20 is whole" in said
+    assert "step-000000030 cannot be written" in said and "step 20 is whole" in said
     assert "--resume" in said and "\n" not in said
     names = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
     assert names == ["step-000000010", "step-000000020"]

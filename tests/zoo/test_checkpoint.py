@@ -20,13 +20,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
+from stem_core.diffusion.denoiser import Denoiser
 from stem_core.errors import ModelFileError
+from stem_core.model.config import DenoiserConfig
 from tests.zoo.published import write_training_checkpoint, write_whole_model
 from zoo.checkpoint import read_checkpoint
 
 TINY = {"genes": 7, "condition_width": 10, "depth": 2, "width": 8, "heads": 2}
-SIZE = DenoiserSize(**TINY)
+SIZE = DenoiserConfig(**TINY)
 
 
 def assert_same(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

@@ -7,7 +7,6 @@ import json
 import pickle
 import zipfile
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from stem_core.diffusion.denoiser import Denoiser, DenoiserSize
+from stem_core.diffusion.denoiser import Denoiser
 from stem_core.encoders.preparation import AsRead, Prepared
 from stem_core.errors import EncoderMissingError, ModelFileError, SettingsError
+from stem_core.model.config import DenoiserConfig
 from stem_core.prediction.predictor import Predictor
 from stem_core.prediction.settings import SamplingSettings
 from stem_core.slides.reading import open_slide
@@ -30,7 +30,7 @@ from zoo.convert import ModelFacts, convert_checkpoint, read_genes
 from zoo.loader import load_model
 
 TINY = {"genes": 12, "condition_width": 24, "depth": 2, "width": 32, "heads": 2}
-FACTS = ModelFacts("tiny-converted", encoders=("compact-he",))
+FACTS = ModelFacts(name="tiny-converted", encoders=("compact-he",))
 
 
 class Invented:
@@ -71,7 +71,7 @@ def test_a_published_size_checkpoint_converts_and_predicts(
     else:
         _, state = write_training_checkpoint(path)
     out = tmp_path / "out"
-    manifest = convert_checkpoint(path, genes, out, ModelFacts("published-size"))
+    manifest = convert_checkpoint(path, genes, out, ModelFacts(name="published-size"))
     size = manifest.denoiser
     assert (size.depth, size.width, size.heads, size.condition_width) == (12, 384, 6, 1536)
     assert [e.name for e in manifest.encoders] == ["uni", "conch"]
@@ -85,7 +85,7 @@ def test_a_published_size_checkpoint_converts_and_predicts(
     model = load_model(out, Invented(1536), allow_other_encoder=True)
     assert model.identity["encoder"] == "invented"
     # The converted network is the checkpoint's: same output on the same input.
-    plain = Denoiser(DenoiserSize()).eval()
+    plain = Denoiser(DenoiserConfig()).eval()
     plain.load_state_dict(state)
     x, given = torch.randn(2, 3, 200), 8 * torch.randn(2, 1536)
     with torch.inference_mode():
@@ -129,7 +129,9 @@ def test_what_does_not_fit(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"takes 24 values.*give 141"):
         convert_checkpoint(path, genes, tmp_path / "o", FACTS)
     with pytest.raises(SettingsError, match="no encoder 'magic'"):
-        convert_checkpoint(path, genes, tmp_path / "o", replace(FACTS, encoders=("magic",)))
+        convert_checkpoint(
+            path, genes, tmp_path / "o", FACTS.model_copy(update={"encoders": ("magic",)})
+        )
     with pytest.raises(SettingsError, match="5 attention heads"):
         convert_checkpoint(path, genes, tmp_path / "o", FACTS, heads=5)
     torch.save({"weight": torch.ones(3)}, tmp_path / "other.pt")

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from stem_core.evaluation.evaluate import evaluate_section
+from stem_core.training.held_out import keep_report, kept_report
 from tests.evaluation.made_section import made_input
-from zoo.held_out import keep_report, kept_report
 
 
 def test_a_kept_report_says_how_baselines_were_set(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 import numpy as np
 
 from stem_core.evaluation.evaluate import evaluate_section
+from stem_core.training.held_out import _of_genes, describe_report
 from tests.evaluation.made_section import GENES, made_input
-from zoo.measure import _of_genes, describe_report
 
 SD = np.linspace(0.5, 1.0, GENES, dtype=np.float32)
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import torch
 
 from stem_core.training.recipe_file import read_recipe
-from zoo.provenance import training_provenance
-from zoo.training_order import TrainingOrder
+from stem_core.training.train import training_provenance
+from stem_core.training.training_order import TrainingOrder
 
 RECIPES = Path(__file__).parents[2] / "zoo/recipes"
 

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from stem_core.encoders.condition import Encoder
+from stem_core.encoders.embedding import Encoder
+from stem_core.slides.patches import PatchSpec
 from tests.encoders.published import add_tiny_encoders
 
 
 def embed(slides: list[Path], names: list[str]) -> dict[str, object]:
-    from zoo.encoder_files import find_encoder
     from zoo.encoder_pull import pull_encoder
+    from zoo.loader import find_encoder
 
     for name in names:
         pull_encoder(name)
@@ -33,7 +34,7 @@ def embed(slides: list[Path], names: list[str]) -> dict[str, object]:
 
 
 def embed_slide(path: Path, encoder: Encoder) -> np.ndarray:
-    from stem_core.encoders.reading_ahead import embed_places
+    from stem_core.encoders.embedding import embed_places
     from stem_core.slides.reading import open_slide
     from stem_core.slides.tissue import find_tissue
 
@@ -42,7 +43,7 @@ def embed_slide(path: Path, encoder: Encoder) -> np.ndarray:
         row, column = np.nonzero(tissue.mask)
         chosen = np.linspace(0, len(row) - 1, 20).astype(int)
         x, y = ((at[chosen] + 0.5) * tissue.scale_px for at in (column, row))
-        return embed_places(slide, x, y, encoder, side_um=112.0, size_px=224)
+        return embed_places(slide, x, y, encoder, PatchSpec(224, side_um=112.0))
 
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stem_core.model.manifest import read_manifest
 from tests.hub.client import client_environment
 from tests.hub.server import LoopbackHub
 from zoo.entries import MODEL_FILES, HubSource, ModelEntry, describe_files, entry_from_manifest
-from zoo.manifest import read_manifest
 
 STEM = Path(sys.executable).with_name("stem")
 

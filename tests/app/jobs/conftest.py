@@ -12,7 +12,7 @@ from PIL import Image
 from app import uploads
 from app.jobs.model import JobRequest
 from app.jobs.queue import JobQueue
-from zoo.manifest import read_manifest
+from stem_core.model.manifest import read_manifest
 
 from .running import Worker, make_request
 

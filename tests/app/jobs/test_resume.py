@@ -94,8 +94,9 @@ def _holds_single_draws(folder: JobFolder, mean: NDArray[np.float32]) -> None:
     first = np.arange(CHUNK_SPOTS)
     spots = run.spots.take(first)
     condition = run.predictor.condition(run.slide, spots, run.survey)
-    samples = run.predictor.samples(condition, run.slide_level, spots.ids, run.settings)
-    order = singles_to_keep(run.settings, *mean.shape)
+    settings = run.request.settings
+    samples = run.predictor.samples(condition, run.slide_level, spots.ids, settings)
+    order = singles_to_keep(settings, *mean.shape)
     half = {"rtol": 1e-3, "atol": 2e-3}
     drawn = np.zeros(mean.shape)
     for gene in range(mean.shape[1]):

@@ -10,8 +10,8 @@ import pytest
 from app import paths
 from app.jobs.model import JobRequest
 from app.jobs.queue import JobQueue
-from app.jobs.supervisor import Supervisor
 from app.jobs.worker import NUMBER_VARIABLE, worker_name
+from app.launch import Supervisor
 
 from .running import Worker, state_on_disk, wait_until
 

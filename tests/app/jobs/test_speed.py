@@ -1,13 +1,17 @@
 """The time a run will take: from a probe, in proportion to the work."""
 
 import json
+import os
+import shutil
+from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from app import paths
 from app.components.quality import Quality, expected_quality
-from app.jobs.speed import ModelSpeed, expected_s, measure_model, read_speed
+from app.jobs.speed import ModelSpeed, expected_s, measure_all, measure_model, read_speed
 from stem_core.prediction.predictor import Predictor
 from zoo.loader import load_model
 from zoo.registry import find_model
@@ -46,10 +50,34 @@ def test_what_was_not_measured_is_not_made_up(
     paths.speed_file().write_text("{ damaged")
     assert read_speed("her2st-breast") is None
     paths.speed_file().write_text(
-        json.dumps({"m": {"patch_s": 1, "spot_s": 1, "evaluation_s": 1, "precision": "bf16"}})
+        json.dumps({"m": {"state": "", "speed": asdict(ModelSpeed(1, 1, 1, "bf16"))}})
     )
     assert read_speed("m") == ModelSpeed(1, 1, 1, "bf16")
     assert read_speed("other") is None
+
+
+def test_a_model_is_timed_once_until_its_files_change(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEM_HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    timed: list[ModelSpeed] = []
+
+    def measure(predictor: Predictor) -> ModelSpeed:
+        timed.append(ModelSpeed(len(timed), 1, 1, "fp32"))
+        return timed[-1]
+
+    monkeypatch.setattr("app.jobs.speed.measure_model", measure)
+    monkeypatch.setattr(
+        "zoo.registry.list_models", lambda: [SimpleNamespace(name="m", folder=folder)]
+    )
+    measure_all()
+    measure_all()
+    assert timed == [read_speed("m")]
+    os.utime(folder / "config.json", (1, 1))
+    measure_all()
+    assert len(timed) == 2 and read_speed("m") == timed[1]
 
 
 def test_quality_is_said_where_it_was_measured() -> None:

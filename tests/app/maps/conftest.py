@@ -25,6 +25,7 @@ from app.jobs.model import JobRequest, new_job_id
 from app.maps.routes import MAP_ROUTES
 from stem_core.prediction.export import write_prediction
 from stem_core.prediction.result import Prediction
+from stem_core.slides.content import slide_content
 from stem_core.slides.reading import open_slide
 from stem_core.slides.spots import Spots
 
@@ -123,11 +124,12 @@ def make_run(slide_bytes: tuple[NDArray[np.uint8], bytes]) -> Callable[..., Run]
             upload_id = uploads.store_upload(content or slide_bytes[1], name).id
         folder = JobFolder(new_job_id())
         folder.make(
-            JobRequest(upload_id, name, "m", mpp, "", "s", 1, 1, 0, "layout", None, None, None)
+            JobRequest(upload_id, name, "m", mpp, "", "ddim", 2, 2, 0, "layout", None, None, None)
         )
         with open_slide(uploads.upload_path(upload_id), mpp=mpp) as slide:
             record = {
-                "sha256": slide.fingerprint(),
+                "sha256": slide_content(slide),
+                "fingerprint": slide.fingerprint(),
                 "width_px": slide.width_px,
                 "height_px": slide.height_px,
             }

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from starlette.testclient import TestClient
 
 from app.jobs.draws_file import find_draws, save_draws
-from app.maps.panels import layer_title, panels_of
+from app.maps.layers import Layer
+from app.maps.panels import panels_of
 from app.maps.runs import open_values
 from stem_core.errors import OutputError, SettingsError
 from stem_core.prediction.draws import MOST_SINGLES, Draws, singles_to_keep
@@ -43,7 +44,9 @@ def test_layers_are_what_was_kept(run: Run, client: TestClient) -> None:
     def told(layer: str) -> NDArray[np.float32]:
         answer = client.get(f"{run.base}/map/values", params={"layer": layer})
         assert answer.status_code == 200
-        np.testing.assert_array_equal(np.frombuffer(answer.content, "<f4"), values.layer(layer))
+        np.testing.assert_array_equal(
+            np.frombuffer(answer.content, "<f4"), values.layer(values.parse(layer))
+        )
         return np.frombuffer(answer.content, "<f4")
 
     for gene in ("GNAS", "A:B", "7SK"):
@@ -57,15 +60,14 @@ def test_layers_are_what_was_kept(run: Run, client: TestClient) -> None:
 
 def test_titles_say_which_draw_it_is(run: Run) -> None:
     keep(run)
-    [mean, draw, base] = panels_of(
-        open_values(run.id), ["mean:A:B", "draw:A:B:2", "baseline:GNAS"], "Viridis", (1, 99),
-        shared=True,
-    )  # fmt: skip
+    values = open_values(run.id)
+    layers = [values.parse(text) for text in ("mean:A:B", "draw:A:B:2", "baseline:GNAS")]
+    [mean, draw, base] = panels_of(values, layers, "Viridis", (1, 99), shared=True)
     assert (draw.title, draw.note) == ("A:B, draw 2 of 3", "kept of 10 made")
     assert base.title == "GNAS, ridge baseline" and not base.note
     assert draw.unit == base.unit == mean.unit == "log2(1 + count)"
     assert (draw.low, draw.high) == (mean.low, mean.high)
-    assert layer_title("draw:GNAS:4") == "GNAS, draw 4"
+    assert Layer("draw", ("GNAS",), number=4).title() == "GNAS, draw 4"
 
 
 @pytest.mark.parametrize(
@@ -94,15 +96,15 @@ def test_older_runs_and_models_without_baseline_do_not_offer_them(
 ) -> None:
     values = open_values(run.id)
     with pytest.raises(SettingsError, match="kept no single draws, since it is older"):
-        values.layer("draw:GNAS:1")
+        values.layer(values.parse("draw:GNAS:1"))
     with pytest.raises(SettingsError, match="kept no ridge baseline"):
-        values.layer("baseline:GNAS")
+        values.layer(values.parse("baseline:GNAS"))
     at = open_maps(run, "draw:GNAS:1")
     assert "".join(at.query_params["maps"]).startswith("mean:")
     assert not {"Single draw", "Ridge baseline"} & set(at.selectbox(key="kind_0").options)
     other = make_run()
     keep(other, baseline=False)
-    assert open_values(other.id).layer("draw:GNAS:1").shape == (40,)
+    assert open_values(other.id).layer(Layer("draw", ("GNAS",), number=1)).shape == (40,)
     with pytest.raises(SettingsError, match="its model has none"):
         open_values(other.id).baseline()
 
@@ -119,7 +121,9 @@ def test_a_damaged_file_does_not_hide_the_prediction(run: Run, damage: str) -> N
         find_draws(file)
     values = open_values(run.id)
     assert values.n_draws == 0 and not values.has_baseline
-    np.testing.assert_array_equal(values.layer("mean:GNAS"), run.prediction.mean[:, 0])
+    np.testing.assert_array_equal(
+        values.layer(values.parse("mean:GNAS")), run.prediction.mean[:, 0]
+    )
 
 
 def test_a_file_that_goes_away_is_told(run: Run) -> None:
@@ -127,7 +131,7 @@ def test_a_file_that_goes_away_is_told(run: Run) -> None:
     values = open_values(run.id)
     run.folder.draws_file.unlink()
     with pytest.raises(OutputError, match="single draws of this run cannot be read"):
-        values.layer("draw:GNAS:1")
+        values.layer(values.parse("draw:GNAS:1"))
 
 
 def test_the_page_draws_again(run: Run) -> None:

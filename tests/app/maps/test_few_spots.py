@@ -68,7 +68,9 @@ def test_routes_answer(few: Run, client: TestClient) -> None:
 
 def test_a_picture_and_a_page_are_drawn(few: Run) -> None:
     values = open_values(few.id)
-    panels = panels_of(values, LAYERS[:3], "Viridis", (1, 99), shared=False)
+    panels = panels_of(
+        values, [values.parse(layer) for layer in LAYERS[:3]], "Viridis", (1, 99), shared=False
+    )
     assert all(panel.low < panel.high for panel in panels)
     scene = scene_of_run(few.id, few.prediction, panels, Look(), None)
     frame = frame_of(scene)

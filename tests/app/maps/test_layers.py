@@ -28,11 +28,13 @@ def test_any_symbol_is_taken(kind: str, gene: str) -> None:
         ("difference:GNAS:ERBB2", Layer("difference", ("GNAS", "ERBB2"))),
         ("difference:A:B:GNAS", Layer("difference", ("A:B", "GNAS"))),
         ("difference:A:B:C", Layer("difference", ("A", "B:C"))),
-        ("score:GNAS,X1,A:B,GNAS", Layer("score", ("GNAS", "A:B"), ("X1",))),
+        ("score:GNAS,X1,A:B,GNAS", Layer("score", ("GNAS", "A:B"), missing=("X1",))),
     ],
 )
 def test_layers_of_more_or_fewer_genes(text: str, layer: Layer) -> None:
-    assert parse_layer(text, PANEL) == layer
+    read = parse_layer(text, PANEL)
+    assert (read, read.missing) == (layer, layer.missing)
+    assert parse_layer(str(read), PANEL) == read
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from app.maps.layers import Layer
 from app.maps.marks import Mute
 from app.maps.panels import (
     COLOUR_SCALES,
@@ -49,11 +50,13 @@ def made_scene(
 ) -> Scene:  # fmt: skip
     """A white slide of 4,000 × 3,000 µm with a few spots."""
     shown = np.array(values, np.float32)
-    panel = Panel("mean:GNAS", "GNAS", "log2(1 + count)", PALETTE, 0.0, 32.0)
+    panel = Panel(
+        Layer.of("mean", "GNAS"), "GNAS", "log2(1 + count)", PALETTE, 0.0, 32.0, mutes=mutes
+    )
     return Scene(
         name, "model m 1", 8000, 6000, MPP, DIAMETER_UM,
         np.column_stack([x_um, y_um]).astype(np.float32) / np.float32(MPP),
-        tuple(f"s{i}" for i in range(len(values))), (Map(panel, shown, mutes),) * maps,
+        tuple(f"s{i}" for i in range(len(values))), (Map(panel, shown),) * maps,
         look or Look(1.0), view, regions,
         lambda box: np.full((box.out_height, box.out_width, 3), 255, np.uint8),
         lambda layer: shown,
@@ -102,7 +105,7 @@ def test_spots_have_their_colour_place_and_size_and_the_bar_its_length() -> None
 
 def test_a_view_shows_that_part_and_the_slide_lies_where_it_should(run: Run) -> None:
     values = open_values(run.id)
-    panels = panels_of(values, ["mean:GNAS"], "Viridis", (1, 99), shared=True)
+    panels = panels_of(values, [Layer.of("mean", "GNAS")], "Viridis", (1, 99), shared=True)
     width_px = 900
     view = View(300.0, 250.0, 300.0)
     scene = scene_of_run(run.id, run.prediction, panels, Look(0.0), view)
@@ -185,7 +188,7 @@ def test_very_many_spots_become_an_image_in_an_svg() -> None:
 def test_grey_spots_and_outlines_are_drawn() -> None:
     ring = np.array([[1400.0, 1200.0], [5600.0, 1200.0], [5600.0, 2600.0], [1400.0, 2600.0]])
     scene = made_scene(
-        *THREE, mutes=(Mute("mean:GNAS", 30.0, "spread", "log2"),),
+        *THREE, mutes=(Mute(Layer.of("mean", "GNAS"), 30.0, "spread", "log2"),),
         regions=(Region("Front", (ring,), colour="#e66101"),),
     )  # fmt: skip
     pixels = pixels_of(draw_picture(scene, width_px=1000).content)
@@ -243,14 +246,16 @@ def test_numbers_and_lengths() -> None:
     assert [round_length_um(um) for um in (0.99, 1.0, 4.9, 5.0, 20.0, 999.0)] == [
         0.5, 1, 2, 5, 20, 500,
     ]  # fmt: skip
-    panel = Panel("mean:A", "A", "u", PALETTE, 0.0, 4.0)
+    panel = Panel(Layer.of("mean", "A"), "A", "u", PALETTE, 0.0, 4.0)
     assert end_words(panel, np.array([-1.0, 9.0], np.float32)) == ("≤ 0.00", "2.00", "≥ 4.00")
     assert end_words(panel, np.array([np.nan], np.float32)) == ("0.00", "2.00", "4.00")
 
 
 def test_a_page_carries_all_it_shows_and_nothing_of_it_can_run(run: Run) -> None:
     values = open_values(run.id)
-    panels = panels_of(values, ["mean:A:B", "std:GNAS"], "Viridis", (1, 99), shared=True)
+    panels = panels_of(
+        values, [Layer.of("mean", "A:B"), Layer.of("std", "GNAS")], "Viridis", (1, 99), shared=True
+    )
     scene = replace(scene_of_run(run.id, run.prediction, panels, Look(), None), slide_name=AWKWARD)
     text = share_page(scene, notes=["<i>note</i>"], address="http://h/?a=<").decode("utf-8")
     assert "default-src 'none'" in text and "<i>" not in text and "<b>" not in text
@@ -259,7 +264,7 @@ def test_a_page_carries_all_it_shows_and_nothing_of_it_can_run(run: Run) -> None
     carried = re.search(r'"map/values\?mean:A:B":"([^"]+)"', text)
     assert carried is not None
     np.testing.assert_array_equal(
-        np.frombuffer(base64.b64decode(carried[1]), "<f4"), values.layer("mean:A:B")
+        np.frombuffer(base64.b64decode(carried[1]), "<f4"), values.layer(values.parse("mean:A:B"))
     )
     with pytest.raises(SettingsError, match="4,001 px"):
         share_page(scene, image_px=4001)

@@ -163,7 +163,7 @@ def test_what_cannot_be_kept_stays_in_the_page(run: Run, regions: tuple[Region, 
     block.unlink()
     block.mkdir()  # nothing can be written there
     draw(at, run, LEFT)
-    assert "cannot be kept" in faults(at) and "in this page" in faults(at)
+    assert "cannot be written" in faults(at) and "in this page" in faults(at)
     assert any(field.value == "Region 1" for field in at.text_input)
     block.rmdir()
     at.button(key="regions_again").click()

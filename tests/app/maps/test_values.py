@@ -11,6 +11,7 @@ import pytest
 from anndata import read_h5ad
 
 from app.maps.kept import Kept
+from app.maps.layers import Layer
 from app.maps.runs import forget_deleted_runs, measured_file, open_values, set_measured
 from app.maps.values import MapValues
 from stem_core.errors import JobError, SettingsError
@@ -22,17 +23,19 @@ def test_values_are_those_of_the_file(run: Run) -> None:
     assert values.symbols == GENES
     np.testing.assert_array_equal(values.positions(), adata.obsm["spatial"].astype(np.float32))
     for place, gene in enumerate(GENES):
-        np.testing.assert_array_equal(values.layer(f"mean:{gene}"), adata.X[:, place])
+        np.testing.assert_array_equal(values.layer(values.parse(f"mean:{gene}")), adata.X[:, place])
         for name in ("std", "q05", "q95"):
-            layer = values.layer(f"{name}:{gene}")
+            layer = values.layer(values.parse(f"{name}:{gene}"))
             np.testing.assert_array_equal(layer, adata.layers[name][:, place])
             assert layer.dtype == np.float32 and not layer.flags.writeable
-    np.testing.assert_array_equal(values.layer("domain"), adata.obs["domain_distance"])
     np.testing.assert_array_equal(
-        values.layer("difference:GNAS:7SK"), adata.X[:, 0] - adata.X[:, 6]
+        values.layer(values.parse("domain")), adata.obs["domain_distance"]
+    )
+    np.testing.assert_array_equal(
+        values.layer(values.parse("difference:GNAS:7SK")), adata.X[:, 0] - adata.X[:, 6]
     )
     with pytest.raises(SettingsError, match="No measured values"):
-        values.layer("measured:GNAS")
+        values.layer(values.parse("measured:GNAS"))
 
 
 def test_a_score_is_the_mean_of_z_scores() -> None:
@@ -45,8 +48,7 @@ def test_a_score_is_the_mean_of_z_scores() -> None:
     spread = mean.std(axis=0)
     z = (mean - mean.mean(axis=0)) / np.where(spread > 0, spread, 1)
     spec = "score:" + ",".join(GENES[place] for place in of) + ",ABSENT"
-    np.testing.assert_allclose(values.layer(spec), z.mean(axis=1), atol=2e-4)
-    assert values.missing_in_score(spec) == ("ABSENT",)
+    np.testing.assert_allclose(values.layer(values.parse(spec)), z.mean(axis=1), atol=2e-4)
 
 
 def test_limits_leave_out_what_has_no_value() -> None:
@@ -55,17 +57,19 @@ def test_limits_leave_out_what_has_no_value() -> None:
     measured = np.full(prediction.mean.shape, np.nan, np.float32)
     measured[:200, 0] = np.arange(200)
     values = MapValues(prediction, measured)
-    assert values.limits("measured:GNAS", 0, 100) == (0.0, 199.0)
+    assert values.limits(values.parse("measured:GNAS"), 0, 100) == (0.0, 199.0)
     expected = np.percentile(prediction.mean[:, 1], [2, 98])
-    np.testing.assert_allclose(values.limits("mean:ERBB2", 2, 98), expected, rtol=1e-5)
-    assert values.limits("mean:HLA-DRB1") == (4.0, 5.0)
-    assert values.limits("error:ERBB2") == (0.0, 1.0)
+    np.testing.assert_allclose(
+        values.limits(values.parse("mean:ERBB2"), 2, 98), expected, rtol=1e-5
+    )
+    assert values.limits(values.parse("mean:HLA-DRB1")) == (4.0, 5.0)
+    assert values.limits(values.parse("error:ERBB2")) == (0.0, 1.0)
     assert values.measured_genes == ("GNAS",)
     for wrong in ((-1, 99), (5, 5), (0, 101), (np.nan, 99)):
         with pytest.raises(SettingsError, match="no range"):
-            values.limits("mean:GNAS", *wrong)
+            values.limits(values.parse("mean:GNAS"), *wrong)
     with pytest.raises(SettingsError, match="without a domain distance"):
-        values.layer("domain")
+        values.layer(values.parse("domain"))
 
 
 def test_measured_values_come_and_go(run: Run) -> None:
@@ -73,12 +77,14 @@ def test_measured_values_come_and_go(run: Run) -> None:
     measured[3:, 1] = np.nan
     set_measured(run.id, measured)
     values = open_values(run.id)
-    np.testing.assert_array_equal(values.layer("measured:ERBB2"), measured[:, 1])
-    error = values.layer("error:ERBB2")
+    np.testing.assert_array_equal(values.layer(values.parse("measured:ERBB2")), measured[:, 1])
+    error = values.layer(values.parse("error:ERBB2"))
     np.testing.assert_allclose(error[:3], -1, atol=1e-5)
     assert np.isnan(error[3:]).all()
     set_measured(run.id, measured * 2)
-    np.testing.assert_array_equal(open_values(run.id).layer("measured:GNAS"), measured[:, 0] * 2)
+    np.testing.assert_array_equal(
+        open_values(run.id).layer(Layer.of("measured", "GNAS")), measured[:, 0] * 2
+    )
     for wrong in (measured[:-1], measured[:, :2], np.ones(measured.shape, int)):
         with pytest.raises(SettingsError, match="add a section that fits"):
             set_measured(run.id, wrong)
@@ -92,9 +98,11 @@ def test_measured_values_come_and_go(run: Run) -> None:
 def test_damaged_measured_values_do_not_hide_the_prediction(run: Run) -> None:
     measured_file(run.folder).write_bytes(b"nonsense")
     values = open_values(run.id)
-    np.testing.assert_array_equal(values.layer("mean:GNAS"), run.prediction.mean[:, 0])
+    np.testing.assert_array_equal(
+        values.layer(values.parse("mean:GNAS")), run.prediction.mean[:, 0]
+    )
     with pytest.raises(SettingsError, match="No measured values"):
-        values.layer("measured:GNAS")
+        values.layer(values.parse("measured:GNAS"))
 
 
 def test_a_result_is_opened_once_and_forgotten_with_its_run(
@@ -119,10 +127,10 @@ def test_a_layer_of_100_000_spots_is_quick() -> None:
     specs = ["mean:G7", "std:G49", "domain", "difference:G1:G2"]
     for spec in specs:
         started_s = time.perf_counter()
-        values.layer(spec)
+        values.layer(values.parse(spec))
         assert time.perf_counter() - started_s < 0.1, spec
     started_s = time.perf_counter()
-    values.layer("score:" + ",".join(values.symbols))
+    values.layer(values.parse("score:" + ",".join(values.symbols)))
     assert time.perf_counter() - started_s < 1.0
 
 
