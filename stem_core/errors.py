@@ -145,7 +145,7 @@ class SectionError(StemError, ValueError):
 
 
 class TrainingError(StemError, RuntimeError):
-    """A training cannot go on: another of its processes ended, or its loss is no number."""
+    """A training cannot go on: another of its processes ended, or its loss is not a number."""
 
 
 class EvaluationError(StemError, ValueError):

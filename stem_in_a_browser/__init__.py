@@ -289,7 +289,7 @@ def plot_map(
     Raises
     ------
     SettingsError, SlideError, OutputError
-        There is no such layer, the slide is another one, or `adata` is no prediction.
+        There is no such layer, the slide is another one, or `adata` is not a prediction.
 
     >>> adata = predict(
     ...     load_model("her2st-breast"), sample_slide(), preset="preview", pitch_um=1000
@@ -332,7 +332,7 @@ def compare(adata: AnnData, measured: AnnData | str | Path) -> pd.DataFrame:
     Raises
     ------
     EvaluationError, OutputError
-        The two cannot be compared, or `adata` is no prediction.
+        The two cannot be compared, or `adata` is not a prediction.
 
     >>> adata = predict(
     ...     load_model("her2st-breast"), sample_slide(), preset="preview", pitch_um=1000

@@ -190,3 +190,38 @@ def test_the_python_example_of_the_readme_runs(
             measured.write_h5ad("measured.h5ad")
         exec(compile(line, "README.md", "exec"), names)
     assert names["adata"].n_vars == 200
+
+
+# Phrases that STYLE's English avoids in what people read: error messages and page texts.
+AVOIDED = re.compile(
+    r"\b(is told|gone on with|anew|as it is|lacks?|lacked|doors?|take it away"
+    r"|(?<!there )is no (?!longer|more|guarantee)|(?<!there )are no (?!longer|more|guarantee))\b",
+    re.IGNORECASE,
+)
+
+
+def shown_texts(path: Path) -> Iterator[str]:
+    """Text literals of a module other than docstrings; an f-string is one text."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    parts = {
+        id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)
+        for part in node.values
+    } | {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # fmt: skip
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(v.value if isinstance(v, ast.Constant) else "X" for v in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if id(node) not in parts:
+                yield node.value
+
+
+def test_messages_are_in_plain_english() -> None:
+    assert AVOIDED.search("The file is no slide.") and not AVOIDED.search("There is no slide.")
+    found = [
+        f"{path.relative_to(ROOT)}: {text}"
+        for package in PACKAGES
+        for path in sources(package)
+        for text in shown_texts(path)
+        if AVOIDED.search(text)
+    ]
+    assert not found, "\n".join(found)

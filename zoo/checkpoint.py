@@ -198,7 +198,7 @@ def _values(archive: zipfile.ZipFile, member: str, name: str, storage: Storage) 
     dtype = DTYPES[storage.kind]
     needed = storage.numel * dtype.itemsize
     if member not in archive.NameToInfo:
-        refuse(f"lacks the values of {shown_text(name)}")
+        refuse(f"has no values of {shown_text(name)}")
     raw = bytearray(archive.read(member))
     if len(raw) < needed:
         refuse(f"has {len(raw):,} bytes for {shown_text(name)} where {needed:,} are needed")
@@ -237,7 +237,7 @@ def _open(file: IO[bytes], file_bytes: int) -> tuple[zipfile.ZipFile, str]:
     if start == LEGACY_START:
         refuse("has the format of PyTorch before 1.6", "save it again with a newer PyTorch")
     if not start.startswith(b"PK\x03\x04"):
-        refuse("is no PyTorch checkpoint", "choose a file written with torch.save")
+        refuse("is not a PyTorch checkpoint", "choose a file written with torch.save")
     archive = zipfile.ZipFile(file)
     members = {info.filename: info for info in archive.infolist()}
     if any(name.endswith("/constants.pkl") or "/code/" in name for name in members):
@@ -260,7 +260,7 @@ def _open(file: IO[bytes], file_bytes: int) -> tuple[zipfile.ZipFile, str]:
 
 def _read(path: Path, weights: Literal["auto", "ema", "model"]) -> Checkpoint:
     if not path.is_file():
-        refuse("is not there or is no file", "check its path")
+        refuse("is missing or not a file", "check its path")
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         file_bytes = file.tell()
@@ -295,7 +295,7 @@ def read_checkpoint(path: Path, *, weights: Literal["auto", "ema", "model"] = "a
     Raises
     ------
     ModelFileError
-        The file is no such checkpoint, is damaged, lacks the weights asked for, or names
+        The file is not such a checkpoint, is damaged, does not have the weights asked for, or names
         something weights do not need.
     """
     try:

@@ -112,7 +112,7 @@ def convert_checkpoint(
     Raises
     ------
     ModelFileError
-        The checkpoint cannot be read safely, is no denoiser of this kind, or does not fit the
+        The checkpoint cannot be read safely, is not a denoiser of this kind, or does not fit the
         gene list.
     SettingsError
         The encoders are unknown or do not fit.
@@ -136,7 +136,7 @@ def convert_checkpoint(
         denoiser.load_state_dict(read.tensors, strict=True)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
-        msg = f"The checkpoint {checkpoint.name} is no denoiser of the published kind: {reason}."
+        msg = f"The checkpoint {checkpoint.name} is not a denoiser of the published kind: {reason}."
         raise ModelFileError(msg) from error
     manifest = _manifest(facts, symbols, size, _encoders(facts, size), checkpoint, read)
     generator = Generator(
@@ -166,7 +166,7 @@ def read_genes(path: Path) -> list[str]:
     if not symbols or len(symbols) > _MOST_GENES or twice or odd:
         why = (
             f"it names {twice[0]} twice" if twice
-            else f"'{odd[0][:40]}' is no gene symbol" if odd
+            else f"'{odd[0][:40]}' is not a gene symbol" if odd
             else f"it has {len(symbols)} lines"
         )  # fmt: skip
         msg = f"The gene list {path.name} cannot be used: {why}; give one symbol a line."
@@ -181,7 +181,7 @@ def _size_of(read: Checkpoint, name: str, heads: int | None) -> DenoiserConfig:
         tensor: Tensor | None = read.tensors.get(key)
         if tensor is None or tensor.dim() != dimensions:
             msg = (
-                f"The checkpoint {name} is no denoiser of the published kind: it lacks a tensor "
+                f"The checkpoint {name} is not a denoiser of the published kind: it has no tensor "
                 f"{key} of {dimensions} dimensions; give the file of the model itself."
             )
             raise ModelFileError(msg)

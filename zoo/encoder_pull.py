@@ -109,7 +109,7 @@ def _list(facts: EncoderFacts, pin: Pin | None) -> tuple[Listing, str]:
         if path in listed.files:
             return listed, path
     msg = (
-        f"The repository {facts.repo} at revision {listed.revision[:12]} lacks "
+        f"The repository {facts.repo} at revision {listed.revision[:12]} does not have "
         f"{' and '.join(wanted)}, which the weights of {facts.title} are published as; tell its "
         "authors."
     )

@@ -64,7 +64,7 @@ class FileEntry(Config):
     def _stays_inside(cls, value: str) -> str:
         parts = PurePosixPath(value).parts
         if not parts or value.startswith("/") or ".." in parts or "\\" in value or ":" in value:
-            msg = f"'{value}' is no path inside a repository"
+            msg = f"'{value}' is not a path inside a repository"
             raise ValueError(msg)
         return value
 
@@ -161,7 +161,7 @@ def read_registry(path: Path, shown: str = "") -> Registry:
     Raises
     ------
     RegistryError
-        The file cannot be read, is no JSON, too large, of another version, or a field is wrong.
+        The file cannot be read, is not JSON, too large, of another version, or a field is wrong.
     """
     where = shown or str(path)
     try:

@@ -51,7 +51,7 @@ def download_sections(
     """
     for name in ids:
         if not _ID.fullmatch(name):
-            msg = f"{name!r} is no HEST id; give one such as NCBI697."
+            msg = f"{name!r} is not a HEST id; give one such as NCBI697."
             raise SectionError(msg)
     patterns = [
         pattern

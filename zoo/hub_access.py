@@ -123,7 +123,7 @@ def _translated(error: BaseException | None, repo: str, revision: str | None) ->
         )
     if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
         return HubMissingError(
-            f"The repository {repo} lacks a file of the model at revision "
+            f"The repository {repo} does not have a file of the model at revision "
             f"{(revision or 'main')[:12]}; tell its authors, or choose another model."
         )
     if isinstance(error, DisabledRepoError):

@@ -265,7 +265,7 @@ def _wanted(entry: ModelEntry, listed: hub.Listing) -> list[str]:
     missing = [path for path in needed if path not in listed.files]
     if missing:
         msg = (
-            f"The repository {listed.repo} at revision {listed.revision[:12]} lacks "
+            f"The repository {listed.repo} at revision {listed.revision[:12]} does not have "
             f"{' and '.join(missing)}, so it holds no model of this kind; tell its authors."
         )
         raise HubMissingError(msg)

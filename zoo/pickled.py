@@ -96,7 +96,7 @@ def _thing(module: object, name: object) -> Thing:
 def _call(called: object, args: object) -> Any:
     """Stand in for a call. Arguments are kept, never copied: a few bytes can name large ones."""
     if not isinstance(called, Thing):
-        refuse("calls what is no function")
+        refuse("calls something that is not a function")
     match called.name, args:
         case "torch._utils._rebuild_tensor_v2", (storage, offset, size, stride, _, _):
             return Described(storage, offset, size, stride)

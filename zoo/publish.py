@@ -53,7 +53,7 @@ def publish(folder: Path, repo: str, *, private: bool = False, dry_run: bool = F
         See its kinds.
     """
     if not (folder / "config.json").is_file():
-        msg = f"{folder} is no model folder: it has no config.json; name the folder of a model."
+        msg = f"{folder} is not a model folder: it has no config.json; name the folder of a model."
         raise ModelFileError(msg)
     manifest = check_model(folder)
     try:

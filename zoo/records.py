@@ -127,7 +127,7 @@ def read_pins() -> dict[str, Pin]:
     except (OSError, ValueError, AttributeError) as error:
         msg = (
             f"The file {home() / 'zoo' / 'pins.json'}, which records the revisions of first pulls, "
-            f"cannot be read ({error}); correct it, or delete it to record them anew."
+            f"cannot be read ({error}); correct it, or delete it to record them again."
         )
         raise OutputError(msg) from error
 

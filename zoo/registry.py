@@ -157,8 +157,8 @@ def open_model(name_or_folder: str) -> InstalledModel:
     folder = Path(name_or_folder).expanduser().absolute()
     if not (folder / "config.json").is_file():
         msg = (
-            f"{folder} is no model folder (it has no config.json); name the folder that stem train "
-            "or stem zoo convert wrote, or a model of stem zoo list."
+            f"{folder} is not a model folder (it has no config.json); name the folder that stem "
+            "train or stem zoo convert wrote, or a model of stem zoo list."
         )
         raise ModelFileError(msg)
     manifest = read_manifest(folder / "config.json")

@@ -20,7 +20,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 def _port(_type: object, value: int) -> None:
     if not 0 <= value <= 65535:
-        msg = f"{value} is no port; choose one from 1 to 65535, or 0 for a free one."
+        msg = f"{value} is not a port; choose one from 1 to 65535, or 0 for a free one."
         raise ValueError(msg)
 
 

@@ -83,7 +83,7 @@ def read_run(path: Path) -> RunRecord:
     Raises
     ------
     SettingsError
-        The file cannot be read, or is no run record.
+        The file cannot be read, or is not a run record.
     """
     path = path.expanduser()
     path = path / "run.json" if path.is_dir() else path

@@ -112,7 +112,7 @@ def _limit(
 
 
 def _of_address() -> Limits:
-    """Return what the address names; parts that are no number above 0 do not count."""
+    """Return what the address names; parts that are not numbers above 0 do not count."""
     found: dict[str, float] = {}
     for part in st.query_params.get(_PARAMETER, "").split(","):
         name, _, text = part.partition(":")

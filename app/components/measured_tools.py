@@ -96,7 +96,7 @@ def _show_given(run_id: str, measured: np.ndarray, values: MapValues) -> None:
             "chosen above.",
             width="stretch",
         )
-        if st.button("Take it away", icon=":material/close:", key="drop_measured"):
+        if st.button("Remove measured data", icon=":material/close:", key="drop_measured"):
             set_measured(run_id, None)
             st.rerun()
 

@@ -240,7 +240,7 @@ def _show_faults(run_id: str, regions: tuple[Region, ...]) -> None:
     if unread := st.session_state.get(_UNREAD):
         st.error(unread, icon=":material/error:")
         st.download_button(
-            "The file as it is", regions_file(run_id).read_bytes, file_name="regions.geojson",
+            "Original file", regions_file(run_id).read_bytes, file_name="regions.geojson",
             mime="application/geo+json", icon=":material/download:", on_click="ignore",
         )  # fmt: skip
 

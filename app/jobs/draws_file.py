@@ -4,7 +4,7 @@
     baseline   float16 (G, N): the ridge baseline's prediction; not there for a model without one
 
 Both in log2(1 + count) and not clipped at 0. A map lies in one piece, so that it is read alone;
-the file is no part of the download.
+the file is not a part of the download.
 """
 
 from __future__ import annotations

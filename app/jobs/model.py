@@ -43,7 +43,7 @@ def check_job_id(text: object) -> str:
     Raises
     ------
     JobError
-        It is no job id.
+        It is not a job id.
     """
     if isinstance(text, str) and _ID.fullmatch(text):
         return text
@@ -57,7 +57,7 @@ def check_upload_id(text: object) -> str:
     Raises
     ------
     JobError
-        It is no upload id.
+        It is not an upload id.
     """
     if isinstance(text, str) and (text == SAMPLE_UPLOAD_ID or _ID.fullmatch(text)):
         return text
@@ -159,7 +159,7 @@ class JobRequest:
         Raises
         ------
         JobError
-            The text is no request of this version of the program.
+            The text is not a request of this version of the program.
         """
         try:
             values: dict[str, Any] = json.loads(text)

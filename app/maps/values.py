@@ -183,8 +183,8 @@ class MapValues:
         """
         if not 0 <= low_percentile < high_percentile <= 100:
             msg = (
-                f"Percentiles from {low_percentile:g} to {high_percentile:g} are no range; choose "
-                "two numbers from 0 to 100, the lower first."
+                f"Percentiles from {low_percentile:g} to {high_percentile:g} are not a range; "
+                "choose two numbers from 0 to 100, the lower first."
             )
             raise SettingsError(msg)
         values = self.layer(layer)
@@ -256,7 +256,7 @@ def check_measured(measured: Values, shape: tuple[int, ...]) -> None:
     Raises
     ------
     SettingsError
-        Their shape is another, or they are no floating point numbers.
+        Their shape is another, or they are not floating point numbers.
     """
     if measured.shape != shape or not np.issubdtype(measured.dtype, np.floating):
         msg = (

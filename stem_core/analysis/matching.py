@@ -23,7 +23,7 @@ __all__ = ["Measured", "are_counts", "match_measured", "section_name"]
 _HUMAN = re.compile(r"(?:[A-Z0-9]+[-.])*[A-Z][A-Z0-9]{2,}")
 _MOUSE = re.compile(r"[A-Z][a-z0-9]*[a-z][a-z0-9]*")
 _SPECIES = re.compile(r"(ENS[A-Z]*?)G\d{6,}")
-_FRACTIONS = 0.01  # share of values that may be no whole numbers before they are no counts
+_FRACTIONS = 0.01  # share of values that may be no whole numbers before they are not counts
 
 
 @dataclass(frozen=True)
@@ -122,12 +122,12 @@ def match_measured(
     dense = np.asarray(table.toarray() if issparse(table) else table, dtype=np.float64)
     if not np.isfinite(dense).all() or (dense < 0).any():
         msg = (
-            f"{source} holds values below 0 or not finite, so they are no counts; give raw counts."
+            f"{source} holds values below 0 or not finite, so they are not counts; give raw counts."
         )
         raise EvaluationError(msg)
     if not are_counts(dense):
         msg = (
-            f"{source} holds values that are no whole numbers, so they were normalised or "
+            f"{source} holds values that are not whole numbers, so they were normalised or "
             "transformed; give raw counts, in X or in layers['counts']."
         )
         raise EvaluationError(msg)

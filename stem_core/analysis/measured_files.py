@@ -137,8 +137,8 @@ def match_table(table: AnnData, prediction: Prediction, source: str = "") -> Mea
         places = np.asarray(spatial)
         if places.ndim != 2 or places.shape[1] < 2 or places.dtype.kind not in "iuf":
             msg = (
-                f"{source or _UNNAMED} has positions that are no numbers (x, y); write "
-                "obsm['spatial'] anew."
+                f"{source or _UNNAMED} has positions that are not numbers (x, y); write "
+                "obsm['spatial'] again."
             )
             raise EvaluationError(msg)
         x_px, y_px = places[:, :2].astype(np.float64).T

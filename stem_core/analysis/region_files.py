@@ -87,8 +87,8 @@ def read_regions(
     Raises
     ------
     SettingsError
-        Not JSON, no features, more than 1,000, a geometry that is no polygon, coordinates that
-        are no numbers, or a region outside the slide.
+        Not JSON, no features, more than 1,000, a geometry that is not a polygon, coordinates that
+        are not numbers, or a region outside the slide.
     """
     try:
         content = json.loads(text)
@@ -149,8 +149,8 @@ def _rings(feature: dict[str, Any], name: str, source: str) -> tuple[Any, ...]:
     parts = geometry.get("coordinates")
     polygons = [parts] if kind == "Polygon" else parts
     wrong = (
-        f"{source} has the region {name!r} with coordinates that are no rings of at least 3 points "
-        f"(x, y); {_EXPECTED}."
+        f"{source} has the region {name!r} with coordinates that are not rings of at least 3 "
+        f"points (x, y); {_EXPECTED}."
     )
     if not isinstance(polygons, list) or not all(isinstance(part, list) for part in polygons):
         raise SettingsError(wrong)

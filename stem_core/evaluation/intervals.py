@@ -111,7 +111,7 @@ def resampled_figures(
         Of these N spots.
     chosen
         Key -> columns of the genes whose Pearson correlation is averaged under it. They stay the
-        same in all replicates, also where they are the best of the section: choosing anew would
+        same in all replicates, also where they are the best of the section: choosing again would
         find ever better ones by chance.
 
     Returns

@@ -204,7 +204,7 @@ class SectionReport:
         What was compared; constant genes are those that do not vary in the measurement.
     block_um
         Side of the blocks of the bootstrap, in microns; None with fewer than 3 spots, where there
-        is no bootstrap, and where all spots lie in one place.
+        is not a bootstrap, and where all spots lie in one place.
     methods
         The model first, then baselines, then other uses of the draws.
     differences

@@ -303,7 +303,7 @@ def _read_reference(folder: Path, manifest: Manifest) -> Reference:
     for name, shape in expected.items():
         if name not in tensors:
             msg = (
-                f"The file reference.safetensors of model {folder.name} lacks '{name}'; "
+                f"The file reference.safetensors of model {folder.name} has no '{name}'; "
                 "install the model again."
             )
             raise ModelFileError(msg)

@@ -244,7 +244,7 @@ def read_manifest(path: Path) -> Manifest:
     Raises
     ------
     ModelFileError
-        The file is missing, is no JSON, has an unknown schema version, or a field is wrong.
+        The file is missing, is not JSON, has an unknown schema version, or a field is wrong.
     """
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))

@@ -308,7 +308,7 @@ def from_anndata(adata: AnnData) -> Prediction:
     Raises
     ------
     OutputError
-        The table is no prediction of this program, or parts of it are gone.
+        The table is not a prediction of this program, or parts of it are gone.
     """
     try:
         return _prediction_of(adata)

@@ -39,7 +39,7 @@ class Pixels:
     properties: dict[str, str]
 
     def best_level(self, downsample: float) -> tuple[int, tuple[int, int]]:
-        """Return the smallest level that is no coarser than wanted, and its size."""
+        """Return the smallest level that is not coarser than wanted, and its size."""
         full = self.level_sizes[0][0]
         level = max(
             (

@@ -338,7 +338,7 @@ def _colour_sample(slide: Slide, grid: int = 16, side_px: int = 32) -> NDArray[n
 
 
 def _stated_mpp(pixels: Pixels, facts: FileFacts) -> float | None:
-    """Microns per pixel that the file states; a print resolution is no statement."""
+    """Microns per pixel that the file states; a print resolution is not a statement."""
     texts = [pixels.properties.get(f"openslide.mpp-{axis}") for axis in "xy"]
     values = []
     for text in texts:

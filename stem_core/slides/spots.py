@@ -137,7 +137,7 @@ def read_spots(path: str | Path, slide: Slide, *, diameter_um: float) -> Spots:
     Raises
     ------
     SpotsError
-        Not a file of these kinds, columns missing, values that are no numbers, names that repeat,
+        Not a file of these kinds, columns missing, values that are not numbers, names that repeat,
         or spots outside the image.
     """
     path = Path(path)
@@ -295,7 +295,8 @@ def _check_table(table: SpotTable, path: Path, slide: Slide) -> None:
     wrong = int((~np.isfinite(x) | ~np.isfinite(y)).sum())
     if wrong:
         msg = (
-            f"{path.name} has {wrong:,} spots whose position is no number; correct or remove them."
+            f"{path.name} has {wrong:,} spots whose position is not a number; correct or remove "
+            "them."
         )
         raise SpotsError(msg)
     outside = int(((x < 0) | (y < 0) | (x > slide.width_px) | (y > slide.height_px)).sum())

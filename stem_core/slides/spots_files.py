@@ -165,14 +165,14 @@ def _numbers(frame: pd.DataFrame, column: str, path: Path) -> NDArray[np.float64
     if len(wrong):
         msg = (
             f"{path.name} has {frame[column].iloc[wrong[0]]!r} in column {column!r} of spot "
-            f"{wrong[0] + 1:,}, which is no number; correct or remove that row."
+            f"{wrong[0] + 1:,}, which is not a number; correct or remove that row."
         )
         raise SpotsError(msg)
     return values
 
 
 def _whole(values: NDArray[Any]) -> NDArray[np.int32] | None:
-    """Round array places; None where they are no usable numbers."""
+    """Round array places; None where they are not usable numbers."""
     try:
         numbers = np.asarray(values, dtype=np.float64)
     except (ValueError, TypeError):

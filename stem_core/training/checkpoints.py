@@ -131,7 +131,7 @@ class CheckpointFolder:
             return None
         msg = (
             f"Every checkpoint in {self.folder} is damaged ({fault}); remove that folder and "
-            "train anew."
+            "start again."
         )
         raise ModelFileError(msg)
 
@@ -152,7 +152,7 @@ class CheckpointFolder:
         if state["identity"] != self.identity:
             msg = (
                 f"The training in {self.folder} was begun with another recipe, other settings or "
-                "other data; take those again, or remove that folder to train anew."
+                "other data; take those again, or remove that folder to start again."
             )
             raise SettingsError(msg)
         return Checkpoint(step, load(data), json.loads(facts))

@@ -126,7 +126,7 @@ def lost_rank(error: BaseException) -> bool:
 
 def _told_to_end(number: int, frame: FrameType | None) -> NoReturn:
     """`torchrun` ends the others when one has died."""
-    msg = f"The training was told to end, as it is when another of its processes has; {_ADVICE}"
+    msg = f"The training was asked to end, mostly since another of its processes did; {_ADVICE}"
     raise TrainingError(msg)
 
 

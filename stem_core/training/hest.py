@@ -112,7 +112,7 @@ def read_section(folder: Path, name: str) -> MeasuredSection:
         A file is missing, damaged, or of another kind.
     """
     if not re.fullmatch(r"[\w.+-]{1,100}", name) or name.startswith("."):
-        msg = f"{name!r} is no name of a section; use letters, digits, '_', '-', '+' and '.'."
+        msg = f"{name!r} is not a section name; use letters, digits, '_', '-', '+' and '.'."
         raise SectionError(msg)
     metadata = read_metadata(folder, name)
     files = find_files(folder, name)

@@ -37,7 +37,8 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises
     ------
     SettingsError
-        The file cannot be read, is no YAML, or a key or value of it or of the overrides is wrong.
+        The file cannot be read, is not valid YAML, or a key or value of it or of the
+        overrides is wrong.
     """
     import yaml
 
@@ -51,7 +52,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         msg = f"The recipe {path} cannot be read ({reason}); name a recipe's YAML file."
         raise SettingsError(msg) from error
     if not isinstance(raw, dict):
-        msg = f"The recipe {path.name} is no list of keys and values; see zoo/recipes for some."
+        msg = f"The recipe {path.name} is not a list of keys and values; see zoo/recipes for some."
         raise SettingsError(msg)
     if "slides" in raw and "data" not in raw:
         msg = (
@@ -90,7 +91,7 @@ def _put_over(raw: dict[str, Any], override: str) -> None:
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        msg = f"The value of --set {override} is no YAML; put it in quotes."
+        msg = f"The value of --set {override} is not valid YAML; put it in quotes."
         raise SettingsError(msg) from error
     place = raw
     for part in parts[:-1]:
@@ -114,7 +115,7 @@ def _sentence(error: ValidationError, name: str) -> str:
         advice = f"did you mean '{near[0]}'?" if near else "see docs/training.md for all keys."
         return f"The recipe {name} has the unknown key '{key}'; {advice}"
     if first["type"] == "missing":
-        return f"The recipe {name} lacks the key '{key}'; see docs/training.md for what it says."
+        return f"The recipe {name} has no key '{key}'; see docs/training.md for what it says."
     why = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
     if first["type"] == "value_error":
         where = "" if key == "it" or key in why else f" ({key})"

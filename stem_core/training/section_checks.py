@@ -126,12 +126,12 @@ def _check_counts(section: MeasuredSection) -> None:
     x = section.counts.X
     values = np.asarray(x.data if hasattr(x, "tocsr") else x).ravel()
     if not np.isfinite(values).all():
-        wrong = f"{int((~np.isfinite(values)).sum()):,} values that are no finite numbers"
+        wrong = f"{int((~np.isfinite(values)).sum()):,} values that are not finite"
     elif (values < 0).any():
         wrong = f"negative values (down to {values.min():.3g})"
     elif (values != np.round(values)).any():
         fraction = values[values != np.round(values)][0]
-        wrong = f"values that are no whole numbers (such as {fraction:.4g})"
+        wrong = f"values that are not whole numbers (such as {fraction:.4g})"
     else:
         wrong = ""
     if wrong:

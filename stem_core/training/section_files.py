@@ -119,7 +119,7 @@ def find_sections(
     Raises
     ------
     SectionError
-        There are no metadata, or none that say so; or `exclude` names what is no section there.
+        There are no metadata, or none that say so; or `exclude` names what is not a section there.
     """
     unwanted, found = set(exclude), []
     files = sorted((folder / "metadata").glob("*.json"))

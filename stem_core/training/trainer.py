@@ -88,7 +88,7 @@ def train_denoiser(
     Raises
     ------
     TrainingError
-        The loss is no number any more, or another process ended.
+        The loss is not a number any more, or another process ended.
     OutputError
         A checkpoint or the log cannot be written.
     ModelFileError
@@ -157,7 +157,7 @@ def _require_shorter(done: int, steps: int) -> None:
     if done > steps:
         msg = (
             f"The training has {done:,} steps behind it, and the recipe asks for {steps:,}; ask "
-            "for no fewer, or train anew in another folder (--work)."
+            "for no fewer, or start again in another folder (--work)."
         )
         raise SettingsError(msg)
 

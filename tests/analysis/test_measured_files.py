@@ -226,7 +226,7 @@ def test_genes_of_another_species(prediction: Prediction, tmp_path: Path) -> Non
     with pytest.raises(EvaluationError, match=r"another species.*\(Gnas, GNAS\)"):
         read_measured(path, prediction)
     path = written(prediction, tmp_path / "low.h5ad", COUNTS, [s.lower() for s in SYMBOLS])
-    assert read_measured(path, prediction).genes.all()  # careless writing is no species
+    assert read_measured(path, prediction).genes.all()  # careless writing makes no other species
 
 
 def test_files_that_are_no_section(prediction: Prediction, tmp_path: Path) -> None:

@@ -279,7 +279,7 @@ def test_resume_compares_what_decides_the_values(
         assert times("one") == written
     assert predict(*one, "--seed", "1", "--resume", "--overwrite")[0] == 0
     assert json.loads(Path("one/run.json").read_text())["seed"] == 1
-    # what a killed run left is no finished result
+    # what a killed run left is not a finished result
     Path("one/run.json").unlink()
     Path("one/.partial-left").mkdir()
     assert predict(*one, "--resume")[0] == 0

@@ -265,7 +265,7 @@ def test_a_measured_section_is_compared(
     [run] = parse_qs(urlsplit(run_address).query)["run"]
     answer = page.request.get(f"{app.address}/api/runs/{run}/map/values?layer=error:{gene}")
     np.testing.assert_allclose(np.frombuffer(answer.body(), "<f4"), predicted - measured, atol=1e-4)
-    page.get_by_role("button", name="Take it away").click()
+    page.get_by_role("button", name="Remove measured data").click()
     expect(page.get_by_text("Measured section of this slide")).to_be_visible()
 
 
@@ -349,7 +349,7 @@ def test_a_real_section_is_compared_from_h5ad_and_space_ranger(
         words = f"Show prediction, measured and difference of {gene}"
         page.get_by_role("button", name=words).click()
         painted(page, f"mean:{gene}", f"measured:{gene}", f"error:{gene}")
-        page.get_by_role("button", name="Take it away").click()
+        page.get_by_role("button", name="Remove measured data").click()
         expect(page.get_by_text("Measured section of this slide")).to_be_visible()
 
 

@@ -140,7 +140,7 @@ def test_from_the_hub_to_a_map(
     expect(tiny).to_contain_text("files are what they were")
     button(tiny, "Use on the Predict page").click()
     page.wait_for_url(re.compile("/(predict)?$"))
-    # The page was loaded anew since, so this session has not seen the licences yet.
+    # The page was loaded again since, so this session has not seen the licences yet.
     button(page, "Accept and choose").click()
     expect(page.get_by_text("Still to choose: a slide.")).to_be_visible()
     page.get_by_role("button", name="Open the synthetic sample").click()

@@ -104,7 +104,7 @@ def test_check_tells_panels_that_cannot_be_had(data: Path, tmp_path: Path, refus
 
 def test_check_opens_what_is_held_out(data: Path, refused: Said) -> None:
     written(data, "SPA148", logarithms)
-    assert "SPA148 have values that are no whole numbers" in refused("--check", protocol="strict")
+    assert "SPA148 have values that are not whole numbers" in refused("--check", protocol="strict")
 
 
 def test_check_tells_a_projection_that_the_spots_do_not_allow(data: Path, refused: Said) -> None:

@@ -124,7 +124,7 @@ def test_a_second_training_embeds_nothing(data: Path, direct: Path, tmp_path: Pa
 def test_places_and_views_are_kept_each_for_itself(
     data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A change embeds what it concerns; a damaged entry is made anew."""
+    """A change embeds what it concerns; a damaged entry is made again."""
     changes = {
         "condition__survey_pitch_um": "200", "condition__context_um": "[400]",
         "condition__patch_mode": "physical", "condition__size_px": "48",

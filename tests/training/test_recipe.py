@@ -162,7 +162,7 @@ def test_what_is_no_recipe_is_refused(tmp_path: Path) -> None:
             read_recipe(path)
     with pytest.raises(SettingsError, match="cannot be read"):
         read_recipe(tmp_path / "none.yaml")
-    with pytest.raises(SettingsError, match="lacks the key"):
+    with pytest.raises(SettingsError, match="has no key"):
         parse_recipe({"name": "ab"}, "short.yaml")
 
 

@@ -239,16 +239,16 @@ def test_blocks_that_disagree_about_heads(tmp_path: Path) -> None:
 
 
 def test_no_file(tmp_path: Path) -> None:
-    assert "is not there or is no file; check its path" in refused(tmp_path / "model.pt")
-    assert "is not there or is no file" in refused(tmp_path)
+    assert "is missing or not a file; check its path" in refused(tmp_path / "model.pt")
+    assert "is missing or not a file" in refused(tmp_path)
     os.mkfifo(tmp_path / "pipe")
-    assert "is not there or is no file" in refused(tmp_path / "pipe")
+    assert "is missing or not a file" in refused(tmp_path / "pipe")
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"<!DOCTYPE html>", bytes(1000)])
 def test_not_a_checkpoint(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.pt").write_bytes(content)
-    assert "is no PyTorch checkpoint; choose a file" in refused(tmp_path / "model.pt")
+    assert "is not a PyTorch checkpoint; choose a file" in refused(tmp_path / "model.pt")
 
 
 def test_plain_zip(tmp_path: Path) -> None:
@@ -399,8 +399,8 @@ def test_handmade_checkpoint_is_right(tmp_path: Path) -> None:
         (tensor(6, 0, (100, 100), (0, 0)), "claims 10,000 values in a file of"),
         (tensor(7, 0, (7,), (1,)), "has 24 bytes for w where 28 are needed"),
         (tensor(6, 0, (6,), (1,), kind="torch.DoubleStorage"), "has 24 bytes for w where 48"),
-        (tensor(6, 0, (6,), (1,), key="1"), "lacks the values of w"),
-        (tensor(6, 0, (6,), (1,), key="../data.pkl"), "lacks the values of w"),
+        (tensor(6, 0, (6,), (1,), key="1"), "has no values of w"),
+        (tensor(6, 0, (6,), (1,), key="../data.pkl"), "has no values of w"),
         (tensor(6, 0, (6,), (1,), kind="torch.load"), "keeps w as torch.load"),
         (tensor(6, 0, (6,), (1,), kind="torch.QInt8Storage"), "keeps w as torch.QInt8Storage"),
         (tensor(6, 0, (6,), (1,)).replace(b"\x89", b"\x89N"), "holds no plain tensor"),

@@ -60,7 +60,7 @@ def test_metadata_alone_and_unknown_ids(machine: Machine) -> None:
     assert "Metadata of 3 sections" in done.stdout
     assert not (to / "wsis").exists()
     wrong = machine.stem("sections", "download", "N9", "../N1", "--to", to)
-    assert wrong.returncode == 2 and "'../N1' is no HEST id" in wrong.stderr
+    assert wrong.returncode == 2 and "'../N1' is not a HEST id" in wrong.stderr
     wrong = machine.stem("sections", "download", "N9", "--to", to)
     assert wrong.returncode == 2 and "has no section N9" in wrong.stderr
     assert len(wrong.stderr.strip().splitlines()) == 1

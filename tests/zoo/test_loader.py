@@ -80,7 +80,7 @@ def test_faulty_weights(copy: Path, change: Callable[[dict], None], says: str) -
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda t: t.pop("ridge.level"), "lacks 'ridge.level'"),
+        (lambda t: t.pop("ridge.level"), "has no 'ridge.level'"),
         (lambda t: t.update({"ridge.weights": torch.ones(3, 3)}), "ridge.weights.*does not fit"),
         (lambda t: t.update({"domain.projection": torch.ones(3)}), "domain.projection"),
         (lambda t: t.update({"band.below": torch.ones(7)}), "band.below"),

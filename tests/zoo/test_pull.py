@@ -236,7 +236,7 @@ def test_missing_repository_revision_and_file(machine: Machine, folder: Path) ->
     machine.hub.add_repo("lab/half")
     half = {n: c for n, c in contents(folder).items() if n != "genes.csv"}
     machine.write_registry(hub_entry(folder, "lab/half", machine.hub.commit("lab/half", half)))
-    assert "lacks genes.csv" in one_line(machine.stem("zoo", "pull", NAME))
+    assert "does not have genes.csv" in one_line(machine.stem("zoo", "pull", NAME))
     other = contents(folder) | {"config.json": b'{"schema_version": 99}'}
     machine.hub.add_repo("lab/new")
     commit = machine.hub.commit("lab/new", other)

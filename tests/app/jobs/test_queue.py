@@ -163,7 +163,7 @@ def test_a_home_that_cannot_be_written_has_a_sentence(
 
 def test_a_database_that_is_none_has_a_sentence(queue: JobQueue, home: Path) -> None:
     upload = _upload()
-    paths.database_file().write_bytes(b"this is no database" * 100)
+    paths.database_file().write_bytes(b"this is not a database" * 100)
     with pytest.raises(OutputError, match=r"list of runs .* cannot be used"):
         queue.submit(make_request(upload))
     assert list(paths.jobs_dir().iterdir()) == []

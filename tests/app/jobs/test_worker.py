@@ -104,7 +104,7 @@ def test_one_and_two_spots_are_predicted(
 
 def test_failures_have_a_sentence_and_faults_a_number(serving: Serving) -> None:
     queue, slide_request = serving.queue, serving.request
-    no_image = uploads.store_upload(b"this is no image", "x.png").id
+    no_image = uploads.store_upload(b"this is not an image", "x.png").id
     unknown_model = queue.submit(replace(slide_request, model="no-such-model"))
     not_an_image = queue.submit(replace(slide_request, upload_id=no_image, mpp=0.5))
     bad_spots = uploads.store_upload(b"a,b\n1,2\n", "spots.csv").id

@@ -141,7 +141,7 @@ def test_every_level_shows_the_whole_slide(client: TestClient, run: Run, level: 
     shown = decoded(answer.content)
     assert shown.shape == (min(height, 255), min(width, 255), 3)
     wanted = wanted[: shown.shape[0], : shown.shape[1]]
-    as_jpeg = decoded(encode_jpeg(np.rint(wanted).astype(np.uint8)))  # its own loss is no matter
+    as_jpeg = decoded(encode_jpeg(np.rint(wanted).astype(np.uint8)))  # its own loss does not matter
     assert np.abs(shown - as_jpeg).mean() <= 2
 
 
