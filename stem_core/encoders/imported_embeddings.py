@@ -82,8 +82,8 @@ class ImportedEmbeddings:
             chosen = [int(row) for row in near]
         if lacking:
             msg = (
-                f"The embeddings {self.path.name} do not have {len(lacking)} of {len(spot_ids)} spots, "
-                f"the first is {lacking[0]}; make them for these spots."
+                f"The embeddings {self.path.name} do not have {len(lacking)} of {len(spot_ids)} "
+                f"spots, the first is {lacking[0]}; make them for these spots."
             )
             raise SpotsError(msg)
         if self.spot_ids is not None:
