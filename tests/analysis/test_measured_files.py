@@ -211,7 +211,7 @@ def test_values_that_are_no_counts(prediction: Prediction, tmp_path: Path) -> No
     normalised = np.log1p(COUNTS / COUNTS.sum(1, keepdims=True) * 1e4).astype(np.float32)
     for values in (normalised, csr_matrix(normalised)):
         path = written(prediction, tmp_path / "n.h5ad", values, SYMBOLS)
-        with pytest.raises(EvaluationError, match="no whole numbers, so they were normalised"):
+        with pytest.raises(EvaluationError, match="not whole numbers, so they were normalised"):
             read_measured(path, prediction)
     table = AnnData(normalised, layers={"counts": csr_matrix(COUNTS)})
     table.obs_names, table.var_names = list(prediction.spots.ids), list(SYMBOLS)

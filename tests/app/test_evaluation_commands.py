@@ -226,7 +226,7 @@ def test_unfit_files_give_one_sentence(
         (none, truth, "There is no file"),
         (prediction, none, "There is no file none.h5ad"),
         (prediction, tmp_path / "damaged.h5ad", "cannot be read"),
-        (prediction, tmp_path / "normalised.h5ad", "no whole numbers, so they were normalised"),
+        (prediction, tmp_path / "normalised.h5ad", "not whole numbers, so they were normalised"),
         (prediction, tmp_path / "strange.h5ad", "share 0 of 143 spots"),
     ):
         arguments = ["evaluate", str(one), "--truth", str(other)]

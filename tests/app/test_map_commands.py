@@ -123,7 +123,7 @@ def test_an_export_is_replaced_only_when_asked(
          "slide.tif is not JSON"),
         (["map", "result", "--layer", "domain", "--out", "m.png", "--regions", "regions.geojson"],
          "no region"),
-        (["map", "result", *["--layer", "domain"] * 7, "--out", "m.png"], "Up to 6 maps"),
+        (["map", "result", *["--layer", "domain"] * 7, "--out", "m.png"], "1 to 6 maps"),
         (["export", "result", "--to", "excel", "--out", "x"], "excel"),
         (["export", "result", "--to", "qupath", "--out", "x", "--genes", "NOPE"], "'NOPE'"),
         (["export", "result", "--to", "qupath", "--out", "x", "--genes", ","], "No gene"),

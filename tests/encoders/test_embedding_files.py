@@ -125,7 +125,7 @@ def test_hest_files_are_taken_by_barcode(tmp_path: Path) -> None:
     found = read_embeddings(path, side_um=112.0, patch_um=112.0)
     anywhere = np.zeros(2)  # without microns per pixel, how far a patch reaches is not known
     np.testing.assert_array_equal(found.of_spots(["D", "A"], anywhere, anywhere), VALUES[[3, 0]])
-    with pytest.raises(SpotsError, match="lack 1 of 2 spots, the first is E"):
+    with pytest.raises(SpotsError, match="do not have 1 of 2 spots, the first is E"):
         found.of_spots(["E", "A"], anywhere, anywhere)
     with pytest.raises(SpotsError, match="do not say how many microns"):
         read_embeddings(path, side_um=112.0)
@@ -150,7 +150,7 @@ def test_trident_files_are_taken_by_place(tmp_path: Path) -> None:
     assert found.patch_um == 112.0
     x, y = np.array([624.0, 224.0]), np.array([224.5, 224.0])
     np.testing.assert_array_equal(found.of_spots(["p", "q"], x, y), VALUES[[1, 0]])
-    with pytest.raises(SpotsError, match="lack 1 of 2 spots, the first is q"):
+    with pytest.raises(SpotsError, match="do not have 1 of 2 spots, the first is q"):
         found.of_spots(["p", "q"], x - [0, 100], y)
     told = trident(tmp_path / "b.h5", level0_mpp=0.25)
     assert read_embeddings(told, side_um=112.0).patch_um == 112.0  # the slide's is not known

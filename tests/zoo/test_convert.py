@@ -135,14 +135,14 @@ def test_what_does_not_fit(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="5 attention heads"):
         convert_checkpoint(path, genes, tmp_path / "o", FACTS, heads=5)
     torch.save({"weight": torch.ones(3)}, tmp_path / "other.pt")
-    with pytest.raises(ModelFileError, match="no denoiser of the published kind"):
+    with pytest.raises(ModelFileError, match="not a denoiser of the published kind"):
         convert_checkpoint(tmp_path / "other.pt", genes, tmp_path / "o", FACTS)
     assert not (tmp_path / "o").exists()
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("", "0 lines"), ("A\nB\nA\n", "A twice"), ("A\n<script>\n", "no gene symbol")],
+    [("", "0 lines"), ("A\nB\nA\n", "A twice"), ("A\n<script>\n", "not a gene symbol")],
 )
 def test_gene_lists_that_cannot_be_used(text: str, says: str, tmp_path: Path) -> None:
     (tmp_path / "g.txt").write_text(text)

@@ -78,7 +78,7 @@ def test_dry_run_sends_nothing(machine: Machine, folder: Path) -> None:
 
 def test_what_cannot_be_pushed(machine: Machine, folder: Path, tmp_path: Path) -> None:
     assert "cannot be a repository" in one_line(machine.stem("zoo", "push", folder, "no slash"))
-    assert "no model folder" in one_line(machine.stem("zoo", "push", tmp_path, "lab/x"))
+    assert "not a model folder" in one_line(machine.stem("zoo", "push", tmp_path, "lab/x"))
     broken = Path(shutil.copytree(folder, tmp_path / "broken"))
     (broken / "model.safetensors").write_bytes(b"\0" * 100)
     assert "cannot be read" in one_line(machine.stem("zoo", "push", broken, "lab/x"))

@@ -66,7 +66,7 @@ def test_limits_leave_out_what_has_no_value() -> None:
     assert values.limits(values.parse("error:ERBB2")) == (0.0, 1.0)
     assert values.measured_genes == ("GNAS",)
     for wrong in ((-1, 99), (5, 5), (0, 101), (np.nan, 99)):
-        with pytest.raises(SettingsError, match="no range"):
+        with pytest.raises(SettingsError, match="not a range"):
             values.limits(values.parse("mean:GNAS"), *wrong)
     with pytest.raises(SettingsError, match="without a domain distance"):
         values.layer(values.parse("domain"))
