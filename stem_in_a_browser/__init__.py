@@ -65,7 +65,8 @@ def load_model(
     Parameters
     ----------
     name
-        Name of a model on this machine (see `list_models`), or the path of a model folder.
+        Name of a model on this machine (see `list_models`), or the path of a model folder: a Path,
+        or a text with a separator, such as "./mine".
     encoder
         Encoder to use in place of the one on this machine: any object with the members of
         `stem_core.encoders.embedding.Encoder`. Its name and the sha256 of its weights must be
@@ -129,6 +130,7 @@ def predict(
     model: StemModel,
     slide: str | Path | Slide,
     *,
+    mpp: float | None = None,
     spots: str | Path | None = None,
     layout: LayoutKind | None = None,
     pitch_um: float | None = None,
@@ -144,7 +146,9 @@ def predict(
     model
         From `load_model`.
     slide
-        From `open_slide`, or the path of an image that tells its microns per pixel.
+        From `open_slide`, or the path of an image.
+    mpp
+        Microns per pixel of a path whose file does not say.
     spots
         File of measured spots: an h5ad, Space Ranger's tissue_positions, or a CSV with the columns
         x_px and y_px. Without it spots are laid out on the tissue as in the model's training.
@@ -163,8 +167,14 @@ def predict(
     -------
     AnnData
         Spots × genes in log2(1 + count): `X` the mean, layers `std`, `q05` and `q95` (the 90 %
-        band), `obsm["spatial"]` in pixels at full resolution, `uns["spatial"]` for scanpy, and
-        `uns["stem"]` the record of the run.
+        band) and, where the model has one, `ridge` (a linear baseline, to compare with);
+        `obsm["spatial"]` in pixels at full resolution, `uns["spatial"]` for scanpy, and
+        `uns["stem"]` the record of the run, a JSON text.
+
+    Warns
+    -----
+    UserWarning
+        The spots are of another size or distance than those the model was trained on.
 
     Raises
     ------
@@ -181,7 +191,10 @@ def predict(
 
     predictor, settings = Predictor(model, device), _settings(model, preset, seed)
     with ExitStack() as stack:
-        opened = stack.enter_context(open_slide(slide)) if isinstance(slide, str | Path) else slide
+        opened = (
+            stack.enter_context(open_slide(slide, mpp=mpp)) if isinstance(slide, str | Path)
+            else slide
+        )  # fmt: skip
         made = _predict(
             predictor, opened, settings, spots=spots, layout=layout, pitch_um=pitch_um,
             progress=progress,
@@ -199,7 +212,7 @@ def predict_folder(
     device: str = "auto",
     overwrite: bool = False,
 ) -> pd.DataFrame:
-    """Predict every slide of a folder, one result folder each; a slide that fails stops no other.
+    """Predict every slide of a folder; one that cannot be used does not stop the others.
 
     Parameters
     ----------
@@ -272,7 +285,8 @@ def plot_map(
     adata
         From `predict`, or read from a result's prediction.h5ad.
     layers
-        Genes, or names of layers such as "std:ERBB2" or "domain"; up to six.
+        Genes, or names of layers such as "std:GNAS" or "domain"; up to six. Layers that a run of
+        the app adds, such as measured values and single draws, are not in a prediction.
     slide
         Slide to draw on; without it the small picture in the prediction.
     width_px
@@ -284,7 +298,8 @@ def plot_map(
     Returns
     -------
     Figure
-        A matplotlib figure; `figure.savefig("map.png")` writes it.
+        A matplotlib figure: `figure.savefig("map.png")` writes it, and a notebook shows it where
+        matplotlib is shown inline (`%matplotlib inline`).
 
     Raises
     ------
@@ -303,7 +318,11 @@ def plot_map(
 
     prediction = from_anndata(adata)
     names = [layers] if isinstance(layers, str) else list(layers)
-    named = [name if ":" in name or name == "domain" else f"mean:{name}" for name in names]
+    named = [
+        f"mean:{name}" if name in prediction.symbols or (":" not in name and name != "domain")
+        else name
+        for name in names
+    ]  # fmt: skip
     return draw_figure(scene_of_layers(prediction, named, slide=slide, **look), width_px=width_px)
 
 
@@ -359,15 +378,14 @@ def compare(adata: AnnData, measured: AnnData | str | Path) -> pd.DataFrame:
 
 def _settings(model: StemModel, preset: PresetName, seed: int) -> SamplingSettings:
     from stem_core.errors import SettingsError
-    from stem_core.prediction.settings import SamplingSettings
 
     presets = model.manifest.presets
     known = tuple(type(presets).model_fields)
     if preset not in known:
         msg = f"There is no preset {preset!r}; choose one of {', '.join(known)}."
         raise SettingsError(msg)
-    chosen = getattr(presets, preset)
-    return SamplingSettings(chosen.sampler, chosen.steps, chosen.samples, seed)
+    settings: SamplingSettings = getattr(presets, preset).settings(seed)
+    return settings
 
 
 def _predict(

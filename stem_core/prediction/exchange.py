@@ -1,6 +1,6 @@
-"""A prediction for other programs: GeoJSON for QuPath, a project folder for TissUUmaps.
+"""A prediction for other programs: QuPath (GeoJSON), TissUUmaps (a project), SpatialData (zarr).
 
-Both are written aside and renamed, so that what exists is whole. SpatialData: `exchange_zarr`.
+All are written aside and renamed, so that what exists is whole.
 """
 
 from __future__ import annotations

@@ -200,8 +200,8 @@ def to_anndata(prediction: Prediction) -> AnnData:
         `X` the mean; layers `std`, `q05`, `q95` and, of a model that has the baseline, `ridge`;
         `obs` positions (level-0 pixels and microns), array positions, `in_tissue` (0 or 1),
         `tissue_fraction` and `domain_distance`; `var` the panel with its held-out figures;
-        `obsm["spatial"]`; `uns["spatial"]` with the thumbnail; `uns["stem"]` the run record as a
-        JSON string.
+        `obsm["spatial"]`; `uns["spatial"]` with the thumbnail; `uns["log1p"]` the base of the
+        logarithm, for scanpy; `uns["stem"]` the run record as a JSON string.
     """
     from anndata import AnnData
 
@@ -248,6 +248,7 @@ def to_anndata(prediction: Prediction) -> AnnData:
             "metadata": metadata,
         }
     }
+    adata.uns["log1p"] = {"base": 2}  # scanpy's fold changes need it
     adata.uns["stem"] = run_record_json(prediction)
     return adata
 

@@ -205,8 +205,11 @@ def _draw(
             out = sample_dpmpp_2m_sde(denoise, first, schedule, timesteps, noise)
         case "ddim":
             out = sample_ddim(denoise, first, schedule, timesteps)
-        case _:
+        case "dpmpp-2m":
             out = sample_dpmpp_2m(denoise, first, schedule, timesteps)
+        case other:
+            msg = f"the sampler {other!r} is listed in SAMPLERS, but nothing runs it"
+            raise NotImplementedError(msg)
     return antithetic(out) if mirrored else out
 
 

@@ -42,8 +42,12 @@ def strict_json(text: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def predictor(tiny_model: Path) -> Predictor:
-    return Predictor(load_model(tiny_model), "cpu", "fp32")
+def predictor(tiny_model: Path, slide: Slide, tissue: TissueMask) -> Predictor:
+    """A predictor that has looked at the slide once for all cases."""
+    made = Predictor(load_model(tiny_model), "cpu", "fp32")
+    survey = made.survey(slide, tissue)
+    made.survey = lambda *_: survey  # type: ignore[method-assign]
+    return made
 
 
 @pytest.fixture(scope="module")

@@ -92,6 +92,7 @@ def test_anndata_has_the_promised_parts() -> None:
     assert library["images"]["hires"].dtype == np.uint8
     assert library["scalefactors"]["tissue_hires_scalef"] == 0.01
     assert library["scalefactors"]["spot_diameter_fullres"] == pytest.approx(100 / 0.69)
+    assert adata.uns["log1p"]["base"] == 2
     assert json.loads(adata.uns["stem"])["notice"] == NOTICE
 
 

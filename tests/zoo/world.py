@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stem_core.model.manifest import read_manifest
+from tests.forked import run_stem
 from tests.hub.client import client_environment
 from tests.hub.server import LoopbackHub
 from zoo.entries import MODEL_FILES, HubSource, ModelEntry, describe_files, entry_from_manifest
@@ -48,11 +49,7 @@ class Machine:
     def stem(
         self, *arguments: str | Path, timeout_s: float = 120
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [STEM, *map(str, arguments)],
-            env=self.environment, cwd=self.root, capture_output=True, text=True,
-            timeout=timeout_s, check=False,
-        )  # fmt: skip
+        return run_stem(arguments, self.environment, self.root, timeout_s)
 
     def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
         return subprocess.Popen(
