@@ -23,6 +23,7 @@ import torch
 from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.schedule import Schedule
 from stem_core.model.config import DenoiserConfig
+from stem_core.training.batches import TrainingPairs
 from stem_core.training.distributed import joined_ranks
 from stem_core.training.settings import DenoiserTraining
 from stem_core.training.trainer import TrainingRun, train_denoiser
@@ -49,7 +50,7 @@ def train(steps: int) -> None:
             DenoiserConfig(genes=200, condition_width=256, depth=4, width=128, heads=4)
         )
         run = TrainingRun(ranks=ranks, progress=tell)
-        train_denoiser(denoiser, Schedule(), target, condition, None, settings, run)
+        train_denoiser(denoiser, Schedule(), TrainingPairs(target, condition), settings, run)
     if ranks.first:
         made = max(at) - WARM_UP
         seconds = [(b - a) / made for a, b in zip(at[WARM_UP], at[max(at)], strict=True)]

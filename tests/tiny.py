@@ -18,7 +18,7 @@ from stem_core.model.config import ConditionConfig
 from stem_core.training.conditional_mean import RegressionTraining, TrainingSection
 from stem_core.training.fit import FitSettings, fit
 from stem_core.training.held_out import HeldOutResult
-from stem_core.training.model_folder import write_model_folder
+from stem_core.training.model_folder import ModelData, ModelOrigin, write_model_folder
 from stem_core.training.recipe_file import parse_recipe
 from stem_core.training.settings import DenoiserTraining
 
@@ -88,10 +88,7 @@ def write_tiny_model(folder: Path, *, name: str = "tiny-test") -> Path:
         fitted,
         encoder,
         panel,
-        sections,  # type: ignore[arg-type]
-        fit_ridge(condition, target),
-        [result],
-        created="2026-01-01",
-        recipe_name="zoo/recipes/her2st-breast.yaml",
+        ModelData(sections, fit_ridge(condition, target), [result]),  # type: ignore[arg-type]
+        ModelOrigin("2026-01-01", "zoo/recipes/her2st-breast.yaml"),
     )
     return folder

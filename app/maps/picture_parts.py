@@ -35,12 +35,13 @@ def draw_header(page: Axes, one: Map, stage: Stage, layout: Layout, ink: str) ->
 
     panel, font, top = one.panel, layout.font, stage.header_top
     title = write_line(
-        page, stage.left, top, panel.title, font, ink, weight="bold", room=stage.width
+        page, stage.left, top, panel.title, room=stage.width, size=font, color=ink, weight="bold"
     )
+    small: dict[str, Any] = {"size": font * 0.8, "color": ink}
     if note := "  ".join(filter(None, (panel.badge.words if panel.badge else "", panel.note))):
         after = stage.left + _width(title) + font * layout.unit * 0.8
-        write_line(page, after, top + font * layout.unit * 0.15, note, font * 0.8, ink,
-               alpha=0.75, room=stage.left + stage.width - after)  # fmt: skip
+        write_line(page, after, top + font * layout.unit * 0.15, note,
+                   room=stage.left + stage.width - after, alpha=0.75, **small)  # fmt: skip
     ramp_top, ramp_height = top + layout.points(1.75), layout.points(0.75)
     ramp = min(0.62 * stage.width, layout.points(20))
     steps = len(panel.palette)
@@ -52,11 +53,11 @@ def draw_header(page: Axes, one: Map, stage: Stage, layout: Layout, ink: str) ->
         )  # fmt: skip
     unit_left = ramp + layout.points(0.6)
     write_line(page, stage.left + unit_left, ramp_top - layout.points(0.12), panel.unit,
-               font * 0.8, ink, alpha=0.85, room=stage.width - unit_left)  # fmt: skip
+               room=stage.width - unit_left, alpha=0.85, **small)  # fmt: skip
     words = end_words(panel, one.values)
     for share, text, side in zip((0, 0.5, 1), words, ("left", "center", "right"), strict=True):
-        write_line(page, stage.left + share * ramp, ramp_top + layout.points(1.0), text, font * 0.8,
-               ink, ha=side)  # fmt: skip
+        write_line(page, stage.left + share * ramp, ramp_top + layout.points(1.0), text,
+                   ha=side, **small)  # fmt: skip
 
 
 def draw_slide(
@@ -177,13 +178,14 @@ def draw_scale_bar(axes: Axes, frame: Frame, layout: Layout) -> None:
 
 
 def write_line(
-    page: Axes, x: float, y: float, text: str, size: float, colour: str, *, alpha: float = 1.0,
-    weight: str = "normal", ha: str = "left", room: float = math.inf,
-) -> Any:  # fmt: skip
-    """Write a line from its top left, shortened to the room there is; not read as a formula."""
+    page: Axes, x: float, y: float, text: str, *, room: float = math.inf, **style: Any
+) -> Any:
+    """Write a line from its top left, shortened to the room there is; not read as a formula.
+
+    `style` is that of matplotlib's `Axes.text`.
+    """
     text = written(text)
-    line = page.text(x, y, text, fontsize=size, color=colour, alpha=alpha, weight=weight, ha=ha,
-                     va="top", parse_math=False)  # fmt: skip
+    line = page.text(x, y, text, va="top", parse_math=False, **style)
     while len(text) > 1 and _width(line) > room:
         text = text[: max(1, min(len(text) - 1, int(len(text) * room / _width(line))))]
         line.set_text(text.rstrip() + "…")

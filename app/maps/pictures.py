@@ -183,8 +183,8 @@ def _figure(
         look = scene.look
         slide = (_toned(slide[0], look.brightness, look.grey), slide[1])
     if title:
-        write_line(page, layout.pad, layout.title_top, title, layout.font * 1.25, ink,
-                   weight="bold", room=layout.width - 2 * layout.pad)  # fmt: skip
+        write_line(page, layout.pad, layout.title_top, title, room=layout.width - 2 * layout.pad,
+                   size=layout.font * 1.25, color=ink, weight="bold")  # fmt: skip
     for number, (one, stage) in enumerate(zip(scene.maps, layout.stages, strict=True), start=1):
         draw_header(page, one, stage, layout, ink)
         axes = figure.add_axes(
@@ -207,7 +207,8 @@ def _figure(
         draw_scale_bar(axes, frame, layout)
     for place, words in enumerate(layout.foot):
         write_line(page, layout.pad, layout.foot_top + place * layout.foot_line, words,
-               layout.font * 0.8, ink, alpha=0.8, room=layout.width - 2 * layout.pad)  # fmt: skip
+                   room=layout.width - 2 * layout.pad, size=layout.font * 0.8, color=ink,
+                   alpha=0.8)  # fmt: skip
     return figure
 
 

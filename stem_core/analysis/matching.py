@@ -18,7 +18,7 @@ from stem_core.errors import EvaluationError
 from stem_core.notebook import record_repr
 from stem_core.prediction.result import Prediction
 
-__all__ = ["Measured", "are_counts", "match_measured", "section_name"]
+__all__ = ["Measured", "MeasuredTable", "are_counts", "match_measured", "section_name"]
 
 _HUMAN = re.compile(r"(?:[A-Z0-9]+[-.])*[A-Z][A-Z0-9]{2,}")
 _MOUSE = re.compile(r"[A-Z][a-z0-9]*[a-z][a-z0-9]*")
@@ -61,15 +61,34 @@ class Measured:
     __repr__ = record_repr
 
 
+@dataclass(frozen=True)
+class MeasuredTable:
+    """Counts as a file has them: M spots and H genes, in its own order.
+
+    Attributes
+    ----------
+    ids
+        Names of the M spots.
+    genes
+        Symbols of the H genes.
+    counts
+        Raw counts (M,H), dense or sparse.
+    accessions
+        Ensembl ids of the genes, where they are known.
+    x_px, y_px
+        Level-0 pixels of the spots, (M,), where they are known.
+    """
+
+    ids: Sequence[str]
+    genes: Sequence[str]
+    counts: NDArray[Any] | csr_array
+    accessions: Sequence[str] | None = None
+    x_px: Floats | None = None
+    y_px: Floats | None = None
+
+
 def match_measured(
-    prediction: Prediction,
-    ids: Sequence[str],
-    x_px: Floats | None,
-    y_px: Floats | None,
-    gene_names: Sequence[str],
-    gene_ids: Sequence[str] | None,
-    counts: NDArray[Any] | csr_array,
-    source: str = "The measured section",
+    prediction: Prediction, measured: MeasuredTable, source: str = "The measured section"
 ) -> Measured:
     """Bring a measured section into the order of a prediction.
 
@@ -83,14 +102,8 @@ def match_measured(
     ----------
     prediction
         Of the same slide.
-    ids
-        Names of the M measured spots.
-    x_px, y_px
-        Their level-0 pixels, (M,); None where they are not known.
-    gene_names, gene_ids
-        Symbols and, if known, Ensembl ids of the H measured genes.
-    counts
-        Raw counts (M,H), dense or sparse.
+    measured
+        Counts of the section.
     source
         What errors call the section.
 
@@ -100,8 +113,9 @@ def match_measured(
         Fewer than half of the spots match, no gene is shared, the genes are of another species, or
         the counts are none.
     """
-    found, way, apart_px = _match_spots(prediction, ids, x_px, y_px, source)
-    accessions = [""] * len(gene_names) if gene_ids is None else list(gene_ids)
+    found, way, apart_px = _match_spots(prediction, measured, source)
+    gene_names = measured.genes
+    accessions = [""] * len(gene_names) if measured.accessions is None else measured.accessions
     columns = _match_columns(prediction, gene_names, accessions)
     if not (columns >= 0).any():
         msg = (
@@ -117,6 +131,7 @@ def match_measured(
         raise EvaluationError(msg)
     spots, genes = found >= 0, columns >= 0
     # rows first: slices of a compressed table are cheap that way round
+    counts = measured.counts
     table: Any = csr_array(counts) if issparse(counts) else np.asarray(counts)
     table = table[found[spots]][:, columns[genes]]
     dense = np.asarray(table.toarray() if issparse(table) else table, dtype=np.float64)
@@ -133,7 +148,7 @@ def match_measured(
         raise EvaluationError(msg)
     values = np.full(prediction.mean.shape, np.nan, dtype=np.float32)
     values[np.ix_(spots, genes)] = np.log2(1 + dense)
-    return Measured(values, spots, genes, way, len(ids), apart_px)
+    return Measured(values, spots, genes, way, len(measured.ids), apart_px)
 
 
 def section_name(file_name: str) -> str:
@@ -187,13 +202,10 @@ def _pair(prediction: Prediction, names: Sequence[str], columns: NDArray[np.int6
 
 
 def _match_spots(
-    prediction: Prediction,
-    ids: Sequence[str],
-    x_px: Floats | None,
-    y_px: Floats | None,
-    source: str,
+    prediction: Prediction, measured: MeasuredTable, source: str
 ) -> tuple[NDArray[np.int64], str, float]:
     """Row of the measured section for every predicted spot, -1 for none; how, and how far off."""
+    ids, x_px, y_px = measured.ids, measured.x_px, measured.y_px
     spots = prediction.spots
     fewer = min(len(spots), len(ids))
     rows: dict[str, int] = {}

@@ -13,7 +13,13 @@ import h5py
 import numpy as np
 from scipy.sparse import issparse
 
-from stem_core.analysis.matching import Measured, are_counts, match_measured, section_name
+from stem_core.analysis.matching import (
+    Measured,
+    MeasuredTable,
+    are_counts,
+    match_measured,
+    section_name,
+)
 from stem_core.analysis.measured_archives import unpack_space_ranger
 from stem_core.analysis.same_section import ImageSize, doubts_of, refuse_other_image
 from stem_core.analysis.variogram import Floats
@@ -168,11 +174,11 @@ def _match(
     image: ImageSize | None,
     source: str,
 ) -> Measured:
-    ids = table.var["gene_ids"].astype(str).tolist() if "gene_ids" in table.var else None
-    found = match_measured(
-        prediction, list(table.obs_names), x_px, y_px, list(table.var_names), ids,
-        _counts(table), source or _UNNAMED,
-    )  # fmt: skip
+    accessions = table.var["gene_ids"].astype(str).tolist() if "gene_ids" in table.var else None
+    measured = MeasuredTable(
+        list(table.obs_names), list(table.var_names), _counts(table), accessions, x_px, y_px
+    )
+    found = match_measured(prediction, measured, source or _UNNAMED)
     if image is not None:
         refuse_other_image(image, prediction, source or _UNNAMED)
     name = section_name(source.removesuffix("/outs"))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from stem_core.training.settings import DenoiserTraining
 
-__all__ = ["Batch", "BatchStream"]
+__all__ = ["Batch", "BatchStream", "TrainingPairs"]
 
 
 @dataclass(frozen=True)
@@ -56,17 +56,32 @@ class Batch:
         )
 
 
+@dataclass(frozen=True)
+class TrainingPairs:
+    """What the denoiser learns from: N spots with their condition.
+
+    Attributes
+    ----------
+    target
+        (N,G), what is diffused: log2(1 + count), or the scaled residual.
+    condition
+        (N,P), or (V,N,P) for V views of each spot, of which one is taken each time.
+    gene_mean
+        (N,G), the second input of each gene's token, or None.
+    """
+
+    target: NDArray[np.float32]
+    condition: NDArray[np.float32]
+    gene_mean: NDArray[np.float32] | None = None
+
+
 class BatchStream:
     """Draws batches; its state can be kept and restored.
 
     Parameters
     ----------
-    target
-        (N,G).
-    condition
-        (N,P), or (V,N,P) for V views of each spot, of which one is taken each time.
-    gene_mean
-        (N,G) or None.
+    pairs
+        Spots to draw from.
     timesteps
         T.
     symmetric
@@ -76,17 +91,11 @@ class BatchStream:
     """
 
     def __init__(
-        self,
-        target: NDArray[np.float32],
-        condition: NDArray[np.float32],
-        gene_mean: NDArray[np.float32] | None,
-        timesteps: int,
-        symmetric: bool,
-        settings: DenoiserTraining,
+        self, pairs: TrainingPairs, timesteps: int, symmetric: bool, settings: DenoiserTraining
     ) -> None:
-        views = condition if condition.ndim == 3 else condition[None]
-        self._target, self._views = torch.from_numpy(target), torch.from_numpy(views)
-        self._mean = None if gene_mean is None else torch.from_numpy(gene_mean)
+        views = pairs.condition if pairs.condition.ndim == 3 else pairs.condition[None]
+        self._target, self._views = torch.from_numpy(pairs.target), torch.from_numpy(views)
+        self._mean = None if pairs.gene_mean is None else torch.from_numpy(pairs.gene_mean)
         self._timesteps, self._symmetric, self._settings = timesteps, symmetric, settings
         self._random = np.random.default_rng(settings.seed)
         self._generator = torch.Generator().manual_seed(settings.seed)

@@ -23,6 +23,7 @@ from stem_core.evaluation.metrics import crps, evaluate_arrays
 from stem_core.model.stem_model import Bands, DomainReference, Generator
 from stem_core.prediction.sampling import draw_targets
 from stem_core.prediction.settings import SamplingSettings
+from stem_core.training.batches import TrainingPairs
 from stem_core.training.calibration import (
     calibrate_bands,
     domain_reference,
@@ -141,9 +142,7 @@ def _fit_published(
     generator.denoiser = train_denoiser(
         generator.denoiser,
         schedule,
-        target,
-        _labels(generator, sections),
-        None,
+        TrainingPairs(target, _labels(generator, sections)),
         settings.denoiser,
         run,
         watch_sections(generator, schedule, validation, settings.calibration, device),
@@ -248,9 +247,7 @@ def _fit_residual(
     generator.denoiser = train_denoiser(
         generator.denoiser,
         schedule,
-        white,
-        _labels(generator, sections),
-        relative.numpy(),
+        TrainingPairs(white, _labels(generator, sections), relative.numpy()),
         settings.denoiser,
         run,
         watch_sections(generator, schedule, validation, settings.calibration, device),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ from stem_core.training.held_out import HeldOutResult
 from stem_core.training.hest import MeasuredSection, log_counts
 from stem_core.training.recipe import Recipe
 
-__all__ = ["gene_table", "write_model_folder"]
+__all__ = ["ModelData", "ModelOrigin", "gene_table", "write_model_folder"]
 
 _LEFT_OUT = {"section": "Leave one section out:", "patient": "Leave whole patients out:"}
 _SEES = {
@@ -178,19 +179,44 @@ def _describe_regression(generator: Generator) -> RegressionConfig | None:
     )
 
 
+@dataclass(frozen=True)
+class ModelData:
+    """What a model was trained and measured on.
+
+    Attributes
+    ----------
+    sections
+        Sections of the training, by name.
+    ridge
+        Ridge baseline of these sections.
+    results
+        Held-out figures.
+    patch_um
+        Side of a patch, where the recipe does not fix it (patch mode `paper`).
+    """
+
+    sections: Mapping[str, MeasuredSection]
+    ridge: RidgeBaseline
+    results: Sequence[HeldOutResult]
+    patch_um: float | None = None
+
+
+@dataclass(frozen=True)
+class ModelOrigin:
+    """When a model was made (an ISO date), and where its recipe can be found."""
+
+    created: str
+    recipe_name: str
+
+
 def write_model_folder(
     folder: Path,
     recipe: Recipe,
     fitted: TrainedModel,
     encoder: EmbeddingSource,
     panel: Sequence[str],
-    sections: Mapping[str, MeasuredSection],
-    ridge: RidgeBaseline,
-    results: Sequence[HeldOutResult],
-    *,
-    created: str,
-    recipe_name: str,
-    patch_um: float | None = None,
+    data: ModelData,
+    origin: ModelOrigin,
 ) -> Manifest:
     """Write all files of a model folder and return its manifest.
 
@@ -200,23 +226,18 @@ def write_model_folder(
         Made where it is not there.
     recipe
         Recipe of the training.
-    fitted, encoder, panel, ridge
-        What was trained, and on what it stands.
-    sections
-        That it was trained on, by name.
-    results
-        Held-out figures.
-    created
-        The date.
-    recipe_name
-        Where the recipe can be found.
-    patch_um
-        Side of a patch, where the recipe does not fix it (patch mode `paper`).
+    fitted, encoder, panel
+        Networks, encoder and genes.
+    data
+        Sections and what was measured with them.
+    origin
+        Date and recipe to write down.
     """
+    sections, results = data.sections, data.results
     generator, ids = fitted.generator, _ensembl_ids(list(sections.values()))
     config = recipe.config()
-    if recipe.condition.patch_mode == "paper" and patch_um:
-        config["condition"] = recipe.condition.model_copy(update={"side_um": patch_um})
+    if recipe.condition.patch_mode == "paper" and data.patch_um:
+        config["condition"] = recipe.condition.model_copy(update={"side_um": data.patch_um})
     own = {"encoders", *ModelConfig.model_fields}  # these stand in the manifest itself
     manifest = Manifest(
         **config,
@@ -233,12 +254,13 @@ def write_model_folder(
         beta_end=fitted.schedule.beta_end,
         training_slides=tuple(sections),
         held_out=_held_out(recipe, results, list(sections)),
-        recipe=recipe_name,
+        recipe=origin.recipe_name,
         settings=recipe.model_dump(mode="json", exclude=own),
         seed=recipe.training.denoiser.seed,
-        created=created,
+        created=origin.created,
     )
     counts = np.concatenate([log_counts(s, list(panel)) for s in sections.values()])
     genes = gene_table(panel, ids, counts.mean(0), fitted, results).round(5)
-    write_model(folder, manifest, generator, genes, Reference(fitted.bands, fitted.domain, ridge))
+    reference = Reference(fitted.bands, fitted.domain, data.ridge)
+    write_model(folder, manifest, generator, genes, reference)
     return manifest

@@ -43,7 +43,7 @@ from stem_core.training.held_out import (
     report_key,
 )
 from stem_core.training.hest import log_counts
-from stem_core.training.model_folder import write_model_folder
+from stem_core.training.model_folder import ModelData, ModelOrigin, write_model_folder
 from stem_core.training.panel import choose_panel, read_panel
 from stem_core.training.plan import FINAL, Plan, Split, make_plan
 from stem_core.training.recipe import Recipe
@@ -221,12 +221,13 @@ def _write(
             fitted,
             encoder,
             panel,
-            sections,
-            fit_ridge(spots, np.concatenate(targets), chosen.settings.ridge_penalty),
-            [HeldOutResult.from_report(report) for report in reports],
-            created=datetime.now(UTC).date().isoformat(),
-            recipe_name=order.recipe_name,
-            patch_um=float(np.median([c.side_um[0] for c in conditions])),
+            ModelData(
+                sections,
+                fit_ridge(spots, np.concatenate(targets), chosen.settings.ridge_penalty),
+                [HeldOutResult.from_report(report) for report in reports],
+                patch_um=float(np.median([c.side_um[0] for c in conditions])),
+            ),
+            ModelOrigin(datetime.now(UTC).date().isoformat(), order.recipe_name),
         )
 
 

@@ -15,13 +15,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.schedule import Schedule
 from stem_core.errors import SettingsError, TrainingError
-from stem_core.training.batches import Batch, BatchStream
+from stem_core.training.batches import Batch, BatchStream, TrainingPairs
 from stem_core.training.checkpoints import Checkpoint, CheckpointFolder
 from stem_core.training.distributed import DistributedContext
 from stem_core.training.loss import DiffusionLoss
@@ -58,9 +57,7 @@ class TrainingRun:
 def train_denoiser(
     denoiser: Denoiser,
     schedule: Schedule,
-    target: NDArray[np.float32],
-    condition: NDArray[np.float32],
-    gene_mean: NDArray[np.float32] | None,
+    pairs: TrainingPairs,
     settings: DenoiserTraining,
     run: TrainingRun | None = None,
     validate: Validate | None = None,
@@ -73,13 +70,11 @@ def train_denoiser(
     Parameters
     ----------
     denoiser
-        Fresh.
-    target
-        (N,G), what is diffused: log2(1 + count), or the scaled residual.
-    condition
-        (N,P), or (V,N,P) for V views of each spot.
-    gene_mean
-        (N,G) or None, the second input of each gene's token.
+        Network with its first weights.
+    schedule
+        Noise schedule.
+    pairs
+        Spots to learn from.
     settings, run
         What to do, and where.
     validate
@@ -106,9 +101,7 @@ def train_denoiser(
         )
         raise SettingsError(msg)
     state = _State(denoiser.to(device), settings)
-    stream = BatchStream(
-        target, condition, gene_mean, schedule.steps, denoiser.config.symmetric, settings
-    )
+    stream = BatchStream(pairs, schedule.steps, denoiser.config.symmetric, settings)
     store = None
     if run.folder is not None:
         store = CheckpointFolder(run.folder / "checkpoints", run.identity)

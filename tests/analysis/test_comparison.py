@@ -15,7 +15,7 @@ from stem_core.analysis.comparison import (
     effective_number,
     gene_variation,
 )
-from stem_core.analysis.matching import match_measured
+from stem_core.analysis.matching import MeasuredTable, match_measured
 from stem_core.analysis.measured_files import read_measured
 from stem_core.errors import EvaluationError
 from stem_core.evaluation.metrics import evaluate_arrays
@@ -78,7 +78,7 @@ def test_spots_are_matched_by_name_and_genes_by_symbol_or_id(prediction: Predict
     ids = [f"s{n}" for n in order]
     genes, accessions = ["OTHER", "ccc", "Bbb-old", "ccc"], ["", "", "ENSG00000000002.7", ""]
     for table in (counts, csr_matrix(counts)):
-        found = match_measured(prediction, ids, None, None, genes, accessions, table)
+        found = match_measured(prediction, MeasuredTable(ids, genes, table, accessions))
         assert found.matched_by == "name"
         assert list(found.genes) == [False, True, True] and found.spots.sum() == N - 20
         for row, spot in enumerate(order):
@@ -94,14 +94,15 @@ def test_spots_are_matched_by_place_where_names_differ(prediction: Prediction) -
     y = prediction.spots.y_px[order] + random.uniform(-60, 60, N)
     counts = np.arange(N)[:, None]
     names = [f"barcode{n}" for n in range(N)]
-    found = match_measured(prediction, names, x, y, ["AAA"], None, counts)
+    found = match_measured(prediction, MeasuredTable(names, ["AAA"], counts, None, x, y))
     assert found.matched_by == "position" and found.spots.all()
     np.testing.assert_allclose(found.values[order, 0], np.log2(1 + np.arange(N)), rtol=1e-6)
     # two spots measured in one place: one predicted spot each, no measured spot twice
     half = dataclasses.replace(prediction.spots, x_px=prediction.spots.x_px / 4)
     squeezed = dataclasses.replace(prediction, spots=half)
     found = match_measured(
-        squeezed, names, half.x_px[order], half.y_px[order], ["AAA"], None, counts
+        squeezed,
+        MeasuredTable(names, ["AAA"], counts, None, half.x_px[order], half.y_px[order]),
     )
     used = found.values[found.spots, 0]
     assert len(np.unique(used)) == len(used)
@@ -113,16 +114,16 @@ def test_another_section_is_refused(prediction: Prediction) -> None:
     far = prediction.spots.x_px + 50_000
     for x, y in ((far, far), (None, None)):
         with pytest.raises(EvaluationError, match=r"share 0 of 196 spots.*another section"):
-            match_measured(prediction, names, x, y, ["AAA"], None, counts)
+            match_measured(prediction, MeasuredTable(names, ["AAA"], counts, None, x, y))
     between = (prediction.spots.x_px + 110, prediction.spots.y_px + 110)
     with pytest.raises(EvaluationError, match=r"most lie between the predicted ones.*predict at"):
-        match_measured(prediction, names, *between, ["AAA"], None, counts)
+        match_measured(prediction, MeasuredTable(names, ["AAA"], counts, None, *between))
     with pytest.raises(EvaluationError, match="no gene in common"):
-        match_measured(prediction, prediction.spots.ids, None, None, ["ZZZ"], None, counts)
+        match_measured(prediction, MeasuredTable(prediction.spots.ids, ["ZZZ"], counts))
     with pytest.raises(EvaluationError, match="not counts"):
-        match_measured(prediction, prediction.spots.ids, None, None, ["AAA"], None, -counts)
+        match_measured(prediction, MeasuredTable(prediction.spots.ids, ["AAA"], -counts))
     few = (prediction.spots.x_px[:1], prediction.spots.y_px[:1])
-    found = match_measured(prediction, ["x"], *few, ["AAA"], None, counts[:1])
+    found = match_measured(prediction, MeasuredTable(["x"], ["AAA"], counts[:1], None, *few))
     with pytest.raises(EvaluationError, match="1 spot was measured"):
         compare_genes(prediction.mean, found.values, X, Y, SYMBOLS)
 

@@ -11,6 +11,7 @@ import torch
 from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.schedule import Schedule
 from stem_core.model.config import DenoiserConfig
+from stem_core.training.batches import TrainingPairs
 from stem_core.training.distributed import joined_ranks
 from stem_core.training.settings import DenoiserTraining
 from stem_core.training.trainer import TrainingRun, train_denoiser
@@ -28,7 +29,7 @@ def train(folder: Path) -> None:
         torch.manual_seed(0)
         denoiser = Denoiser(DenoiserConfig(genes=12, condition_width=8, depth=1, width=16, heads=2))
         run = TrainingRun(folder, ranks=ranks)
-        train_denoiser(denoiser, Schedule(), target, condition, None, settings, run)
+        train_denoiser(denoiser, Schedule(), TrainingPairs(target, condition), settings, run)
 
 
 if __name__ == "__main__":

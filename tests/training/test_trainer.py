@@ -19,6 +19,7 @@ from stem_core.diffusion.denoiser import Denoiser
 from stem_core.diffusion.schedule import Schedule
 from stem_core.errors import ModelFileError, OutputError, SettingsError, TrainingError
 from stem_core.model.config import DenoiserConfig
+from stem_core.training.batches import TrainingPairs
 from stem_core.training.settings import DenoiserTraining
 from stem_core.training.trainer import TrainingRun, train_denoiser
 from stem_core.training.training_log import TrainingProgress
@@ -44,8 +45,8 @@ def train(
         )
     )
     made = train_denoiser(
-        denoiser, Schedule(), target, condition if views > 1 else condition[0], None, settings,
-        run, validate,  # type: ignore[arg-type]
+        denoiser, Schedule(), TrainingPairs(target, condition if views > 1 else condition[0]),
+        settings, run, validate,  # type: ignore[arg-type]
     )  # fmt: skip
     return made.state_dict()
 
