@@ -17,7 +17,7 @@ from zoo.encoder_records import installed_encoder, missing_encoder_message
 
 if TYPE_CHECKING:
     from stem_core.encoders.embedding import Encoder
-    from stem_core.encoders.imported_encoder import EmbeddingSource
+    from stem_core.encoders.imported_embeddings import EmbeddingSource
     from stem_core.training.recipe import Recipe
 
 __all__ = ["ENCODERS_DIR", "find_encoder", "load_model", "recipe_encoder"]

@@ -157,8 +157,8 @@ def pull_encoder(
         Published file of the weights that you fetched by other means; a copy is kept.
     """
     from stem_core.encoders.catalogue import encoder_facts
-    from zoo.encoder_install import install_encoder_file
-    from zoo.encoder_pull import pull_encoder as pull_weights
+    from zoo.encoder_weights import install_encoder_file
+    from zoo.encoder_weights import pull_encoder as pull_weights
 
     facts = encoder_facts(name)
     if facts is not None and terminal.watched:

@@ -20,7 +20,7 @@ from app.components.wording import count, plain
 from app.maps.layers import Layer
 from app.maps.values import MapValues
 from app.state import Keys
-from stem_core.analysis.gene_lists import gene_figure, ranked_genes
+from stem_core.analysis.gene_sets import gene_figure, ranked_genes
 from stem_core.prediction.result import Prediction
 
 __all__ = ["GENE_LISTS", "GeneList", "list_table", "show_gene_lists"]

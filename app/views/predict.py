@@ -9,15 +9,14 @@ import streamlit as st
 
 from app.components import slide_map
 from app.components.model_cards import pick_model
-from app.components.quality import Quality, pick_quality
+from app.components.run_settings import Quality, pick_quality, pick_spots
 from app.components.slide_cache import (
     slide_facts,
     slide_spots,
     slide_thumbnail,
     slide_tissue,
 )
-from app.components.slide_doors import draw_sample, show_slide_doors
-from app.components.spot_choice import pick_spots
+from app.components.slide_sources import draw_sample, show_slide_sources
 from app.components.wording import count, length, own_names, plain
 from app.jobs.model import JobRequest
 from app.spots import unlike_training
@@ -38,7 +37,7 @@ slide = st.session_state[Keys.SLIDE]
 mpp = None
 facts = None
 if slide is None:
-    show_slide_doors()
+    show_slide_sources()
 else:
     if slide.is_sample:
         draw_sample()

@@ -14,14 +14,16 @@ import numpy as np
 from scipy.sparse import issparse
 
 from stem_core.analysis.matching import (
+    ImageSize,
     Measured,
     MeasuredTable,
     are_counts,
+    doubts_of,
     match_measured,
+    refuse_other_image,
     section_name,
 )
 from stem_core.analysis.measured_archives import unpack_space_ranger
-from stem_core.analysis.same_section import ImageSize, doubts_of, refuse_other_image
 from stem_core.analysis.variogram import Floats
 from stem_core.errors import EvaluationError, SectionError, SpotsError
 from stem_core.prediction.result import Prediction

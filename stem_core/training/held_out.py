@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stem_core.encoders.imported_encoder import EmbeddingSource, ImportedEncoders
+from stem_core.encoders.imported_embeddings import EmbeddingSource, ImportedEncoders
 from stem_core.errors import EvaluationError
 from stem_core.evaluation.baseline_choice import choose_baselines
 from stem_core.evaluation.baselines import BASELINES, predict_baseline, rank_genes

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stem_core.constants import UNITS
 from stem_core.diffusion.conditional_mean import KernelRidge, ShallowNetworks
-from stem_core.encoders.imported_encoder import EmbeddingSource, ImportedEncoders
+from stem_core.encoders.imported_embeddings import EmbeddingSource, ImportedEncoders
 from stem_core.encoders.pair import JoinedEncoder
 from stem_core.model.config import ModelConfig, RegressionConfig
 from stem_core.model.folder import Reference, write_model

@@ -21,7 +21,11 @@ from stem_core.encoders.condition import (
 )
 from stem_core.encoders.embedding import Encoder
 from stem_core.encoders.embedding_cache import EmbeddingCache
-from stem_core.encoders.imported_encoder import EmbeddingSource, ImportedEncoder, ImportedEncoders
+from stem_core.encoders.imported_embeddings import (
+    EmbeddingSource,
+    ImportedEncoder,
+    ImportedEncoders,
+)
 from stem_core.encoders.pair import JoinedEncoder
 from stem_core.errors import SettingsError
 from stem_core.slides.tissue import find_tissue

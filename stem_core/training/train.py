@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from stem_core.encoders.condition import condition_groups
-from stem_core.encoders.imported_encoder import EmbeddingSource, ImportedEncoders
+from stem_core.encoders.imported_embeddings import EmbeddingSource, ImportedEncoders
 from stem_core.evaluation.baseline_choice import choose_baselines
 from stem_core.evaluation.baselines import fit_ridge
 from stem_core.evaluation.records import SectionReport

@@ -3,7 +3,7 @@ import pytest
 from scipy.spatial.distance import cdist
 from scipy.stats import pearsonr
 
-from stem_core.analysis.gene_lists import gene_figure, ranked_genes
+from stem_core.analysis.gene_sets import gene_figure, ranked_genes
 
 RANDOM = np.random.default_rng(8)
 N = 70

@@ -32,8 +32,8 @@ from tests.hub.server import LoopbackHub
 from tests.zoo.published import write_whole_model
 from tests.zoo.world import Machine, one_line
 from zoo.convert import ModelFacts, convert_checkpoint
-from zoo.encoder_install import install_encoder_file
 from zoo.encoder_records import installed_encoder
+from zoo.encoder_weights import install_encoder_file
 from zoo.entries import missing_encoders
 from zoo.loader import find_encoder, load_model
 from zoo.places import zoo_dir

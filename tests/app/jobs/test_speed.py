@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from app import paths
-from app.components.quality import Quality, expected_quality
+from app.components.run_settings import Quality, expected_quality
 from app.jobs.speed import ModelSpeed, expected_s, measure_all, measure_model, read_speed
 from stem_core.prediction.predictor import Predictor
 from zoo.loader import load_model

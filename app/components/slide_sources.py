@@ -1,24 +1,26 @@
-"""The ways in for a slide: upload, the synthetic sample, the server's own folder."""
+"""The sources of a slide: upload, large upload, the synthetic sample, the server's folder."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from app import paths, uploads
-from app.components.big_upload import big_upload
 from app.components.slide_cache import slide_facts
 from app.components.wording import own_names, plain
+from app.jobs.model import check_upload_id
 from app.state import ChosenFile, Keys
 from stem_core.errors import StemError
 
-__all__ = ["draw_sample", "show_slide_doors", "store_chosen"]
+__all__ = ["big_upload", "draw_sample", "show_slide_sources", "store_chosen"]
 
 UPLOAD_LIMIT_MB = 2000
 
 
-def show_slide_doors() -> None:
-    """Show the doors; a slide that came through one lies in the session state afterwards."""
+def show_slide_sources() -> None:
+    """Offer all sources of a slide; the chosen slide is in the session state afterwards."""
     upload, other = st.columns([3, 2], gap="medium")
     with upload:
         turn = st.session_state[Keys.UPLOADER_TURN]
@@ -53,7 +55,7 @@ def show_slide_doors() -> None:
 
 
 def draw_sample() -> None:
-    """Draw the chosen sample if it is not there yet; without it, go back to the doors.
+    """Draw the chosen sample if it is not there yet; without it, offer the sources again.
 
     On each run of the page: another click, made while it was being drawn, must not lose the choice.
     """
@@ -113,3 +115,51 @@ def _show_server_folder() -> None:
         except StemError as error:
             st.session_state[Keys.SLIDE_FAULT] = plain(str(error))
         st.rerun()
+
+
+UPLOAD_ADDRESS = "/api/uploads"
+_HTML = """
+<label>Large file<input type="file" /></label>
+<progress max="1" hidden></progress>
+<button type="button" hidden>Stop</button>
+<output></output>
+"""
+_CSS = """
+:host { font: inherit; }
+label, output { display: block; color: var(--st-text-color); font-size: 0.875rem; }
+input { display: block; margin: 0.4rem 0; color: var(--st-text-color); font: inherit;
+  max-width: 100%; }
+progress { width: 100%; accent-color: var(--st-primary-color); }
+button { font: inherit; color: var(--st-text-color); background: var(--st-background-color);
+  border: 1px solid var(--st-border-color); border-radius: var(--st-base-radius);
+  padding: 0.2rem 0.7rem; cursor: pointer; }
+"""
+_component = st.components.v2.component(
+    "stem_big_upload",
+    html=_HTML,
+    css=_CSS,
+    js=Path(__file__).with_name("big_upload.js").read_text(encoding="utf-8"),
+)
+
+
+def big_upload(key: str) -> ChosenFile | None:
+    """Show the upload; return the file once, in the rerun after it has arrived whole."""
+    limit_gb = uploads.max_upload_bytes() / 1e9
+    result = _component(
+        key=key,
+        data={
+            "address": UPLOAD_ADDRESS,
+            "label": f"H&E image, up to {limit_gb:g} GB",
+            "accept": ",".join(uploads.SLIDE_SUFFIXES),
+        },
+        on_uploaded_change=lambda: None,
+    )
+    told = result.uploaded
+    if not told:
+        return None
+    try:
+        upload_id = check_upload_id(told.get("upload_id"))
+        uploads.upload_path(upload_id)
+    except StemError:
+        return None  # a made-up id
+    return ChosenFile(upload_id, str(told.get("name", ""))[:255] or "slide")
