@@ -1,4 +1,4 @@
-"""Embeddings that another tool computed (HEST, TRIDENT), read from its files in place of weights."""
+"""Embeddings that another tool computed (HEST, TRIDENT), from its files in place of weights."""
 
 from __future__ import annotations
 
