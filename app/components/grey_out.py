@@ -15,7 +15,7 @@ import streamlit as st
 
 from app.components.wording import count, plain
 from app.maps.layers import Layer
-from app.maps.marks import Mute
+from app.maps.panels import Mute
 from app.maps.values import MapValues
 from stem_core.constants import UNITS
 

@@ -9,7 +9,7 @@ import streamlit as st
 
 from app.components.gene_finder import Genes, find_gene, show_not_found
 from app.components.gene_set_choice import note_missing, pick_gene_set
-from app.components.map_links import MAPS_PARAMETER, put_maps
+from app.components.map_stage import MAPS_PARAMETER, put_maps
 from app.components.maps_viewer import MOST_PANELS
 from app.maps.layers import KINDS, Layer
 from app.maps.values import MapValues

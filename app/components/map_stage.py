@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,12 @@ import streamlit as st
 
 from app.components.maps_viewer import maps_viewer
 from app.components.region_tools import add_drawing
+from app.maps.layers import Layer
 from app.maps.panels import View
+from app.state import Keys
 from stem_core.analysis.regions import Region
 
-__all__ = ["show_stage", "view_of_address"]
+__all__ = ["MAPS_PARAMETER", "put_gene", "put_maps", "show_stage", "view_of_address"]
 
 MAP_HEIGHT_PX = 640
 
@@ -48,3 +51,19 @@ def show_stage(
     )  # fmt: skip
     if add_drawing(run_id, drawn, regions, size_px):
         st.rerun()
+
+
+MAPS_PARAMETER = "maps"
+
+
+def put_maps(layers: Sequence[Layer], active: int = 0) -> None:
+    """Show these layers, one of them to be changed next. For callbacks of widgets."""
+    st.query_params[MAPS_PARAMETER] = ";".join(map(str, layers))
+    st.session_state[Keys.ACTIVE_MAP] = active
+    st.session_state[Keys.GENE_SOUGHT] = None
+
+
+def put_gene(layers: Sequence[Layer], gene: str) -> None:
+    """Show a gene's prediction in the active one of the panels. For callbacks of widgets."""
+    active = min(int(st.session_state.get(Keys.ACTIVE_MAP, 0)), len(layers) - 1)
+    put_maps([*layers[:active], Layer.of("mean", gene), *layers[active + 1 :]], active)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from app.components.gene_choice import gene_number
 from app.components.wording import band_words, count, plain
-from app.maps.marks import Badge
+from app.maps.panels import Badge
 from app.spots import domain_words
 from stem_core.constants import NOTICE
 from stem_core.model.manifest import Manifest

@@ -1,4 +1,4 @@
-"""What the maps of a view show: layers with their colours, the look, and the part of the slide."""
+"""What the maps of a view show: layers with colours and trust, the look, the part of the slide."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.maps.layers import KINDS, Layer
-from app.maps.marks import Badge, Mute
 from app.maps.values import MapValues
 from stem_core.errors import SettingsError
 
 __all__ = [
     "COLOUR_SCALES",
     "DIVERGING",
+    "Badge",
     "Detail",
     "Look",
+    "Mute",
     "Panel",
     "View",
     "details_of",
@@ -223,3 +224,42 @@ def hex_colours(scale: str) -> list[str]:
         known = np.round(colormaps[scale.lower()](stops)[:, :3] * 255)
         colours = np.stack([np.interp(places, stops, channel) for channel in known.T], axis=1)
     return ["#" + "".join(f"{round(part):02x}" for part in colour) for colour in colours.tolist()]
+
+
+@dataclass(frozen=True)
+class Badge:
+    """How far a map can be trusted.
+
+    Parameters
+    ----------
+    level
+        `good`, `fair`, `weak` or `unknown`.
+    words
+        Beside the title; they say the level, too, since a colour is not for all.
+    more
+        Told on hover or focus, a paragraph each.
+    """
+
+    level: str
+    words: str
+    more: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Mute:
+    """Grey out the spots at which a layer is above a threshold.
+
+    Parameters
+    ----------
+    layer
+        The values.
+    above
+        In their unit.
+    words, unit
+        What they are, for the tooltip of a spot that is grey.
+    """
+
+    layer: Layer
+    above: float
+    words: str
+    unit: str = ""

@@ -12,8 +12,7 @@ import pytest
 from playwright.sync_api import BrowserContext, expect
 
 from app.maps.layers import Layer
-from app.maps.marks import Badge, Mute
-from app.maps.panels import Detail, Look, Panel
+from app.maps.panels import Badge, Detail, Look, Mute, Panel
 from app.maps.scene import Map, Scene
 from app.maps.share import share_page
 from stem_core.analysis.regions import Region

@@ -12,8 +12,7 @@ import streamlit as st
 
 from app.components.maps_viewer import maps_viewer
 from app.maps.layers import Layer
-from app.maps.marks import Badge, Mute
-from app.maps.panels import Detail, Look, Panel, View
+from app.maps.panels import Badge, Detail, Look, Mute, Panel, View
 
 WIDTH_PX, HEIGHT_PX, MPP, LEVELS = 4096, 3072, 2.0, 13
 DIAMETERS_UM = {5000: 55.0, 100_000: 16.0}

@@ -8,8 +8,7 @@ import numpy as np
 
 from app.components.map_exports import map_table
 from app.maps.layers import Layer
-from app.maps.marks import Mute
-from app.maps.panels import Look, panels_of
+from app.maps.panels import Look, Mute, panels_of
 from app.maps.runs import open_values
 from app.maps.scene import scene_of_run
 from tests.app.maps.conftest import Run

@@ -17,11 +17,11 @@ from PIL import Image
 from scipy import ndimage
 
 from app.maps.layers import Layer
-from app.maps.marks import Mute
 from app.maps.panels import (
     COLOUR_SCALES,
     DIVERGING,
     Look,
+    Mute,
     Panel,
     View,
     hex_colours,
