@@ -36,8 +36,8 @@ from stem_core.training.conditional_mean import (
     TrainingSection,
     fit_conditional_mean,
 )
+from stem_core.training.fit_settings import FitSettings, denoiser_size, require_components
 from stem_core.training.random_state import random_state_kept
-from stem_core.training.settings import FitSettings, denoiser_size, require_components
 from stem_core.training.trainer import TrainingRun, Validate, train_denoiser
 
 __all__ = ["FitSettings", "TrainedModel", "evenly", "fit", "watch_sections"]

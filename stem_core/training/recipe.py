@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from stem_core.model.config import Config, ModelConfig
 from stem_core.prediction.settings import SamplingSettings
-from stem_core.training.settings import FitSettings
+from stem_core.training.fit_settings import FitSettings
 
 __all__ = [
     "Augmentation",

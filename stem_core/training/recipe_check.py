@@ -13,6 +13,7 @@ from stem_core.diffusion.denoiser import Denoiser
 from stem_core.encoders.condition import condition_width
 from stem_core.errors import SectionError, SettingsError
 from stem_core.model.manifest import UNPINNED
+from stem_core.training.fit_settings import denoiser_size, require_components
 from stem_core.training.hest import HEST_DATASET, is_hest_id, panel_columns, read_section
 from stem_core.training.panel import (
     panel_candidates,
@@ -25,7 +26,6 @@ from stem_core.training.recipe import EACH_PATIENT, Recipe
 from stem_core.training.section_checks import check_section
 from stem_core.training.section_files import find_files, patient_name
 from stem_core.training.section_store import encoder_width, imported_condition, imported_encoders
-from stem_core.training.settings import denoiser_size, require_components
 
 __all__ = ["check_recipe", "require_sections"]
 
