@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import streamlit as st
 
 from app.components.gene_finder import Genes, find_gene, show_not_found
 from app.components.gene_set_choice import note_missing, pick_gene_set
-from app.components.map_stage import MAPS_PARAMETER, put_maps
-from app.components.maps_viewer import MOST_PANELS
+from app.components.map_address import MAPS_PARAMETER, put_maps, view_of_address, write_view
+from app.components.maps_viewer import MOST_PANELS, maps_viewer
+from app.components.region_tools import add_drawing
 from app.maps.layers import KINDS, Layer
 from app.maps.values import MapValues
 from app.state import Keys
+from stem_core.analysis.regions import Region
 from stem_core.errors import SettingsError
 
-__all__ = ["offer_more_panels", "pick_panels", "show_gene"]
+__all__ = ["offer_more_panels", "pick_panels", "show_gene", "show_maps"]
 
+MAP_HEIGHT_PX = 640
 _WIDE = ("difference", "draw", "score")  # these ask for more than a gene
 
 
@@ -178,3 +182,20 @@ def _offer_another(values: MapValues, layers: list[Layer], active: int) -> None:
         f"might look like. Shows the next of {values.n_draws} kept with this run, "
         f"{values.draws_made} were made.",
     )  # fmt: skip
+
+
+@st.fragment
+def show_maps(
+    run_id: str,
+    regions: tuple[Region, ...],
+    size_px: tuple[int, int],
+    outlines: list[dict[str, Any]],
+    **shown: Any,
+) -> None:
+    """Show the maps; a pause in moving them runs this part of the page again, not all of it."""
+    drawn = maps_viewer(
+        "maps", view=view_of_address(), regions=outlines, height_px=MAP_HEIGHT_PX,
+        on_move=write_view, **shown,
+    )  # fmt: skip
+    if add_drawing(run_id, drawn, regions, size_px):
+        st.rerun()

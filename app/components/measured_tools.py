@@ -11,7 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from app import paths
-from app.components.map_stage import put_maps
+from app.components.map_address import put_maps
 from app.components.measured_charts import show_calibration, show_scatter, show_variation
 from app.components.region_charts import table_button
 from app.components.wording import count, plain

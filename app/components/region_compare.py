@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from app.components.map_stage import put_gene
+from app.components.map_address import put_gene
 from app.components.region_charts import outline, plain_html, table_button
 from app.components.wording import plain
 from app.maps.layers import Layer

@@ -11,8 +11,8 @@ from app.components.gene_finder import Genes
 from app.components.gene_lists import show_gene_lists
 from app.components.grey_out import greyed_words, mutes_of, pick_limits
 from app.components.map_exports import show_map_exports
-from app.components.map_panels import offer_more_panels, pick_panels
-from app.components.map_stage import show_stage, view_of_address
+from app.components.map_address import view_of_address
+from app.components.map_panels import offer_more_panels, pick_panels, show_maps
 from app.components.measured_tools import show_measured
 from app.components.model_cards import manifests_by_name
 from app.components.region_tools import (
@@ -95,7 +95,7 @@ panels = [
 ]
 with save_place:
     show_map_exports(run_id, prediction, panels, look, view_of_address, regions)
-show_stage(
+show_maps(
     run_id,
     regions,
     size_px,

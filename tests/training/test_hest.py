@@ -117,9 +117,9 @@ def test_ensembl_ids_without_symbols_are_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda x: np.log1p(x), "no whole numbers"),
+        (lambda x: np.log1p(x), "not whole numbers"),
         (lambda x: x - 30, "negative values"),
-        (lambda x: np.where(x == x.max(), np.nan, x), "no finite numbers"),
+        (lambda x: np.where(x == x.max(), np.nan, x), "not finite"),
         (lambda x: x * (np.arange(25) < 5)[:, None], "no count at all"),
     ],
 )
@@ -151,7 +151,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     write_section(tmp_path, "A")
     with pytest.raises(SectionError, match=r"section B is not in .*sections there: A\)"):
         read_section(tmp_path, "B")
-    with pytest.raises(SectionError, match="no name of a section"):
+    with pytest.raises(SectionError, match="is not a section name"):
         read_section(tmp_path, "../A")
     (tmp_path / "wsis" / "A.tif").unlink()
     with pytest.raises(SectionError, match="no image"):

@@ -89,7 +89,7 @@ def test_bundled_recipes_say_what_their_models_say() -> None:
         ("layout=", "layout = None"),
         ("name.first=x", "'name' is a value"),
         ("name", "takes key=value"),
-        ("name=[", "no YAML"),
+        ("name=[", "not valid YAML"),
     ],
 )
 def test_a_fault_is_told_in_one_sentence(override: str, words: str) -> None:

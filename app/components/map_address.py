@@ -1,23 +1,19 @@
-"""The maps of the page: a part of it that runs again alone when the user moves them."""
+"""The maps and the part of the slide that the page's address names, so that a link shows the same."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import streamlit as st
 
-from app.components.maps_viewer import maps_viewer
-from app.components.region_tools import add_drawing
 from app.maps.layers import Layer
 from app.maps.panels import View
 from app.state import Keys
-from stem_core.analysis.regions import Region
 
-__all__ = ["MAPS_PARAMETER", "put_gene", "put_maps", "show_stage", "view_of_address"]
+__all__ = ["MAPS_PARAMETER", "put_gene", "put_maps", "view_of_address", "write_view"]
 
-MAP_HEIGHT_PX = 640
+MAPS_PARAMETER = "maps"
 
 
 def view_of_address() -> View | None:
@@ -29,31 +25,12 @@ def view_of_address() -> View | None:
     return View(x, y, width) if np.isfinite([x, y, width]).all() and width > 0 else None
 
 
-def _write_address(seen: View | None) -> None:
+def write_view(seen: View | None) -> None:
+    """Let the address name this part of the slide; None names the whole slide."""
     if seen is None:
         st.query_params.pop("view", None)
     else:
         st.query_params["view"] = f"{seen.x_um:.0f},{seen.y_um:.0f},{seen.width_um:.0f}"
-
-
-@st.fragment
-def show_stage(
-    run_id: str,
-    regions: tuple[Region, ...],
-    size_px: tuple[int, int],
-    outlines: list[dict[str, Any]],
-    **shown: Any,
-) -> None:
-    """Show the maps; a pause in moving them runs this part of the page again, not all of it."""
-    drawn = maps_viewer(
-        "maps", view=view_of_address(), regions=outlines, height_px=MAP_HEIGHT_PX,
-        on_move=_write_address, **shown,
-    )  # fmt: skip
-    if add_drawing(run_id, drawn, regions, size_px):
-        st.rerun()
-
-
-MAPS_PARAMETER = "maps"
 
 
 def put_maps(layers: Sequence[Layer], active: int = 0) -> None:
