@@ -1,4 +1,4 @@
-"""The maps and the part of the slide that the page's address names, so that a link shows the same."""
+"""The maps and the part of the slide that the page's address names: a link shows the same."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ from app.components import map_controls
 from app.components.gene_finder import Genes
 from app.components.gene_lists import show_gene_lists
 from app.components.grey_out import greyed_words, mutes_of, pick_limits
-from app.components.map_exports import show_map_exports
 from app.components.map_address import view_of_address
+from app.components.map_exports import show_map_exports
 from app.components.map_panels import offer_more_panels, pick_panels, show_maps
 from app.components.measured_tools import show_measured
 from app.components.model_cards import manifests_by_name
