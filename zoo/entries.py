@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
@@ -32,7 +32,6 @@ __all__ = [
     "Registry",
     "describe_files",
     "entry_from_manifest",
-    "missing_encoders",
     "read_registry",
     "registry_sources",
 ]
@@ -229,10 +228,3 @@ def entry_from_manifest(
         hub=hub,
         files=tuple(files),
     )
-
-
-def missing_encoders(model: str, encoders: Sequence[str]) -> str:
-    """Say which encoders a model needs that are not on this machine; "" for none."""
-    from zoo.encoder_records import missing_encoder_message  # which needs what is above
-
-    return missing_encoder_message(f"The model {model}", encoders)

@@ -1,28 +1,29 @@
 """The way to the Hugging Face Hub: list a repository, fetch its files, put files there.
 
-Built on `huggingface_hub`, whose own cache holds the files. Large files (LFS) are fetched into a
-partial file of ours, so that a download that a crash broke off goes on where it stopped, and enter
-the cache only when their sha256 is right.
+Built on `huggingface_hub`. A file is fetched into a partial file, so that a download that a crash
+broke off continues where it stopped, and enters the store (`zoo.store`) only when its hash is
+right. What other programs have in the Hub's own cache is taken from there.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from stem_core.errors import Cancelled, HashError, HubError, OutputError
+from stem_core.errors import Cancelled, HashError, HubError
+from stem_core.files import file_sha256, unwritable_as
+from zoo.entries import FileEntry
 from zoo.hub_access import TRIES, may_pass, pause, retry, token, translate_hub_errors
 from zoo.places import zoo_dir
+from zoo.store import blob_path, keep_blob, take_turn
 
 # isort: split
 import huggingface_hub
 from huggingface_hub import CommitOperationAdd, HfApi, constants, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError
-from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import (  # type: ignore[attr-defined]
     build_hf_headers,
@@ -30,16 +31,14 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
     http_stream_backoff,
     httpx,
 )
-from huggingface_hub.utils import tqdm as hub_tqdm  # type: ignore[attr-defined]
 
 __all__ = [
     "Listing",
     "RemoteFile",
-    "cached_file",
     "check_access",
     "fetch",
     "fetch_dataset_file",
-    "forget",
+    "known_listing",
     "listing",
     "upload",
 ]
@@ -127,11 +126,25 @@ def upload(repo: str, files: Mapping[str, Path], *, private: bool, message: str)
     return str(done.oid)
 
 
-def cached_file(repo: str, revision: str, path: str, *, repo_type: str = "model") -> Path | None:
-    """Return a file of the Hub's cache, or None; never asks the network."""
-    found = huggingface_hub.try_to_load_from_cache(
-        repo, path, revision=revision, repo_type=repo_type
-    )
+def known_listing(repo: str, revision: str, files: Iterable[FileEntry]) -> Listing | None:
+    """List recorded files that are all on this machine, in the store or the Hub's own cache.
+
+    Never asks the network; None where a file or its hash is missing.
+    """
+    found = {}
+    for file in files:
+        cached = _cached_file(repo, revision, file.path)
+        here = [p for p in (blob_path(file.sha256 or "-"), cached) if p is not None and p.is_file()]
+        if not here or file.sha256 is None:
+            return None
+        size = here[0].stat().st_size
+        found[file.path] = RemoteFile(file.path, size, file.sha256, "")
+    return Listing(repo, revision, found) if found else None
+
+
+def _cached_file(repo: str, revision: str, path: str) -> Path | None:
+    """Return a file that another program put into the Hub's cache, or None."""
+    found = huggingface_hub.try_to_load_from_cache(repo, path, revision=revision)
     return Path(found) if isinstance(found, str) else None
 
 
@@ -159,8 +172,8 @@ def fetch(
     path: str,
     received: Callable[[int], None],
     should_stop: Callable[[], bool],
-) -> Path:
-    """Fetch one file into the Hub's cache, checked, and return where it lies.
+) -> FileEntry:
+    """Fetch one file into the store of artifacts, checked, and describe it.
 
     Parameters
     ----------
@@ -174,6 +187,11 @@ def fetch(
     should_stop
         Asked with every piece.
 
+    Returns
+    -------
+    FileEntry
+        With size and sha256, by which the store has it.
+
     Raises
     ------
     HubError
@@ -186,63 +204,60 @@ def fetch(
         `should_stop` said so; what came is kept for the next time.
     """
     remote = listed.files[path]
-    if (here := cached_file(listed.repo, listed.revision, path)) is not None:
-        received(remote.size)
-        return here
-    try:
-        with translate_hub_errors(listed.repo, listed.revision):
-            if remote.sha256 is not None:
-                _fetch_large(listed, remote, remote.sha256, received, should_stop)
-            # Everything large is in the cache by now: this links it, and fetches what is small.
-            out = retry(
-                lambda: huggingface_hub.hf_hub_download(
-                    listed.repo,
-                    path,
-                    revision=listed.revision,
-                    token=token(),
-                    tqdm_class=_meter(lambda n: None, should_stop),
-                ),
-                tries=2,
+    key = remote.sha256 or remote.blob_id
+    partial = zoo_dir("partial") / key
+    advice = "Free space on the disk or set STEM_HOME to a folder that can be written."
+    with take_turn(key, should_stop=should_stop), unwritable_as(partial, advice):
+        if remote.sha256 is not None and blob_path(remote.sha256).is_file():
+            if file_sha256(blob_path(remote.sha256)) == remote.sha256:
+                received(remote.size)
+                return FileEntry(path=path, size=remote.size, sha256=remote.sha256)
+            blob_path(remote.sha256).unlink()
+        if (cached := _cached_file(listed.repo, listed.revision, path)) is not None:
+            shutil.copyfile(cached, partial)
+            received(remote.size)
+            if not _is_right(partial, remote):  # damaged there
+                partial.unlink()
+                received(-remote.size)
+        if not partial.is_file() or partial.stat().st_size != remote.size:
+            with translate_hub_errors(listed.repo, listed.revision):
+                _download(listed, remote, partial, received, should_stop)
+        if not _is_right(partial, remote):
+            partial.unlink()
+            received(-remote.size)
+            msg = (
+                f"The file {path} of {listed.repo} came damaged: its hash is not the one the Hub "
+                "states; nothing was installed. Pull again; should it happen again, tell its "
+                "authors."
             )
-    except OSError as error:
-        if isinstance(error, HubError | OutputError | HfHubHTTPError):
-            raise
-        msg = (
-            f"The file {path} cannot be stored ({error.strerror or error}); free space on the disk "
-            "or set HF_HOME to a folder that can be written."
-        )
-        raise OutputError(msg) from error
-    found = Path(out)
-    if remote.sha256 is None:
-        content = found.read_bytes()
-        blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)
-        if blob.hexdigest() != remote.blob_id:
-            forget(found)
-            raise HashError(_wrong_hash(path, listed.repo))
-        received(remote.size)
-    return found
+            raise HashError(msg)
+        sha256 = remote.sha256 or file_sha256(partial)
+        keep_blob(partial, sha256)
+    return FileEntry(path=path, size=remote.size, sha256=sha256)
 
 
-def _fetch_large(
+def _is_right(file: Path, remote: RemoteFile) -> bool:
+    """Compare a file with what the Hub says of it: sha256, or the id of a git blob."""
+    if remote.sha256 is not None:
+        return file_sha256(file) == remote.sha256
+    content = file.read_bytes()
+    blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)
+    return blob.hexdigest() == remote.blob_id
+
+
+def _download(
     listed: Listing,
     remote: RemoteFile,
-    sha256: str,
+    partial: Path,
     received: Callable[[int], None],
     should_stop: Callable[[], bool],
 ) -> None:
-    """Put a large file's content into the cache, going on with what an earlier try left."""
-    storage = Path(constants.HF_HUB_CACHE) / repo_folder_name(
-        repo_id=listed.repo, repo_type="model"
-    )
-    blob = storage / "blobs" / sha256
-    if blob.is_file():
-        received(remote.size)
-        return
-    partial = zoo_dir("partial") / sha256
+    """Fetch a file, continuing what an earlier try left."""
     done = partial.stat().st_size if partial.is_file() else 0
     if done > remote.size:
         partial.unlink()
         done = 0
+    partial.touch()
     received(done)
     url = hf_hub_url(listed.repo, remote.path, revision=listed.revision)
     failures = 0
@@ -254,7 +269,7 @@ def _fetch_large(
                     msg = "The pull was stopped."
                     raise Cancelled(msg)
                 if piece is None:  # the server starts from the beginning
-                    partial.unlink(missing_ok=True)
+                    partial.write_bytes(b"")
                     received(-done)
                     done = before = 0
                     continue
@@ -267,22 +282,10 @@ def _fetch_large(
             if failures == TRIES or not may_pass(error):
                 raise
             pause(error, failures - 1)
-    with partial.open("rb") as file:
-        right = hashlib.file_digest(file, "sha256").hexdigest() == sha256
-    if not right:
-        partial.unlink()
-        received(-remote.size)
-        raise HashError(_wrong_hash(remote.path, listed.repo))
-    blob.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        partial.replace(blob)
-    except OSError:  # the cache is on another disk
-        import shutil
-
-        aside = blob.with_name(f"{sha256}.{os.getpid()}.incomplete")
-        shutil.copyfile(partial, aside)
-        aside.replace(blob)
-        partial.unlink()
+        else:
+            if done < remote.size and done == before:  # an answer without content
+                msg = f"The Hub sent nothing of {remote.path}; wait some minutes and try again."
+                raise HubError(msg)
 
 
 def _stream(url: str, start: int) -> Iterator[bytes | None]:
@@ -303,33 +306,3 @@ def _stream(url: str, start: int) -> Iterator[bytes | None]:
         if start and response.status_code != 206:
             yield None
         yield from response.iter_bytes(chunk_size=_PIECE_BYTES)
-
-
-def _wrong_hash(path: str, repo: str) -> str:
-    return (
-        f"The file {path} of {repo} came damaged: its sha256 is not the one the Hub states; "
-        "nothing was installed. Pull the model again; should it happen again, tell its authors."
-    )
-
-
-def forget(link: Path) -> None:
-    """Take a file out of the cache, with the content it points to."""
-    content = link.resolve()
-    link.unlink(missing_ok=True)
-    content.unlink(missing_ok=True)
-
-
-def _meter(received: Callable[[int], None], should_stop: Callable[[], bool]) -> type[Any]:
-    """Make what the Hub's client takes for a progress bar: it shows nothing, and can stop."""
-
-    class Meter(hub_tqdm):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **{**kwargs, "disable": True})  # type: ignore[no-untyped-call]
-
-        def update(self, n: float | None = 1) -> None:
-            if should_stop():
-                msg = "The pull was stopped."
-                raise Cancelled(msg)
-            received(int(n or 0))
-
-    return Meter

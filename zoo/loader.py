@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from stem_core.encoders.catalogue import EncoderFacts, encoder_facts
 from stem_core.encoders.pair import joined_parts
 from stem_core.errors import EncoderMissingError, HashError, ModelFileError
-from stem_core.files import file_sha256
 from stem_core.model.folder import read_model
 from stem_core.model.manifest import Manifest, read_manifest
 from stem_core.model.stem_model import StemModel
-from zoo.encoder_records import installed_encoder, missing_encoder_message
+from zoo.registry import missing_encoders
+from zoo.store import faulty_files, find_installed
 
 if TYPE_CHECKING:
     from stem_core.encoders.embedding import Encoder
@@ -143,9 +143,7 @@ def find_encoder(names: Sequence[str], folder: Path | None = None) -> Encoder:
     from stem_core.encoders.pair import JoinedEncoder
 
     subject = "This" if folder is None else f"The model {folder.name}"
-    if absent := missing_encoder_message(
-        subject, [n for n in names if encoder_facts(n) is not None]
-    ):
+    if absent := missing_encoders(subject, [n for n in names if encoder_facts(n) is not None]):
         raise EncoderMissingError(absent)  # of all encoders at once
     own = None if folder is None else folder / "encoder.safetensors"
     found: list[Encoder] = []
@@ -169,13 +167,15 @@ def find_encoder(names: Sequence[str], folder: Path | None = None) -> Encoder:
 def _load_pulled(facts: EncoderFacts) -> Encoder:
     from stem_core.encoders.foundation import load_published
 
-    record = installed_encoder(facts.name)
+    record = find_installed("encoder", facts.name)
     assert record is not None
-    weights = Path(record.weights)
-    if file_sha256(weights) != record.weights_sha256:
+    weights = record.path / record.files[0].path
+    if faulty_files(record.path, record.files):
         msg = (
             f"The weights of {facts.title} are not what they were when they were pulled "
             f"({weights}); run stem zoo pull-encoder {facts.name} again."
         )
         raise HashError(msg)
-    return load_published(facts, weights, sha256=record.source.sha256, revision=record.revision)
+    return load_published(
+        facts, weights, sha256=record.published[0].sha256, revision=record.revision
+    )

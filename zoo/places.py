@@ -2,14 +2,11 @@
 
     <home>/
       models/<name>/          model folders put there by hand (or by `stem zoo convert`)
-      zoo/installed/*.json    what was pulled from the Hub; written last, so what it names is whole
-      zoo/pins.json           revisions and hashes that first pulls of unpinned entries found
-      zoo/converted/<name>-…/ model folders made from others' checkpoints
-      zoo/encoders/           encoders: records, safetensors made from pickles or brought by hand
+      zoo/                    installed models and encoders, see `zoo.store`
       zoo/partial/            interrupted downloads, to be continued
-      zoo/locks/              one pull of a model at a time
+      zoo/locks/              one pull of a thing at a time
 
-Weights themselves lie in the Hub's own cache (`HF_HOME`). Nothing is made at import.
+Nothing is made at import.
 """
 
 from __future__ import annotations
@@ -65,7 +62,7 @@ def private_dir(path: Path) -> Path:
 
 
 def zoo_dir(name: str) -> Path:
-    """Return one of the zoo's folders (`installed`, `converted`, …); made if missing."""
+    """Return one of the zoo's folders (`blobs`, `partial`, …); made if missing."""
     return private_dir(private_dir(home() / "zoo") / name)
 
 

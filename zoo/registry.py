@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import os
 import re
 import time
@@ -12,19 +13,25 @@ from pathlib import Path
 from typing import Literal
 
 from stem_core.encoders.catalogue import encoder_facts
-from stem_core.errors import ModelError, ModelFileError, RegistryError, StemError, UnknownModelError
-from stem_core.model.manifest import UNPINNED, Manifest, read_manifest
+from stem_core.errors import (
+    ModelError,
+    ModelFileError,
+    RegistryError,
+    StemError,
+    UnknownModelError,
+    missing_extra,
+)
+from stem_core.model.manifest import Manifest, read_manifest
 from zoo.entries import (
     REGISTRY_FILE,
     ModelEntry,
     Registry,
     entry_from_manifest,
-    missing_encoders,
     read_registry,
     registry_sources,
 )
 from zoo.places import local_models_dirs
-from zoo.records import PullRecord, installed, pinned
+from zoo.store import Artifact, find_installed, installed, pinned_revision
 
 __all__ = [
     "BUNDLED_DIR",
@@ -35,6 +42,7 @@ __all__ = [
     "find_offer",
     "list_models",
     "list_offers",
+    "missing_encoders",
     "open_model",
 ]
 
@@ -71,7 +79,7 @@ class InstalledModel:
         names = [ref.name for ref in self.manifest.encoders]
         if (self.folder / "encoder.safetensors").is_file():  # stands for a name nobody knows
             names = [name for name in names if encoder_facts(name) is not None]
-        return missing_encoders(self.name, names)
+        return missing_encoders(f"The model {self.name}", names)
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,7 @@ class ModelListing:
     listed_in: str
     state: Literal["installed", "available", "update"]
     usable: InstalledModel | None = None
-    record: PullRecord | None = None
+    record: Artifact | None = None
 
 
 @dataclass(frozen=True)
@@ -168,7 +176,7 @@ def open_model(name_or_folder: str) -> InstalledModel:
 def list_offers() -> ModelListings:
     """List every model known, those of this program's list first."""
     entries, faults = _usable()
-    records = installed()
+    records = installed("model")
     offers: dict[str, ModelListing] = {}
     for origin, registry in _registries(faults):
         for listed in registry.models:
@@ -201,13 +209,47 @@ def find_offer(name: str) -> ModelListing:
     raise UnknownModelError(_no_such(name, list(offers)))
 
 
+def missing_encoders(subject: str, names: Sequence[str]) -> str:
+    """Say which encoders are not here, and how to get them; "" where all can run.
+
+    Parameters
+    ----------
+    subject
+        Begins the sentence: "The model so-and-so", "The recipe".
+    names
+        Of encoders.
+    """
+    known = [(name, encoder_facts(name)) for name in names]
+    if unknown := [name for name, facts in known if facts is None]:
+        return (
+            f"{subject} needs the encoder {unknown[0]}, which this program does not know; update "
+            "the program or choose another model."
+        )
+    published = [facts for _, facts in known if facts is not None and facts.repo]
+    absent = [facts for facts in published if find_installed("encoder", facts.name) is None]
+    if absent:
+        shown = " and ".join(
+            f"{facts.title} ({facts.repo}{', gated' if facts.gated else ''}; {facts.licence})"
+            for facts in absent
+        )
+        commands = " and ".join(f"stem zoo pull-encoder {facts.name}" for facts in absent)
+        ask = ", once its owner gave you access" if any(f.gated for f in absent) else ""
+        return (
+            f"{subject} needs {shown}, which {'are' if len(absent) > 1 else 'is'} not on this "
+            f"machine; run {commands}{ask}."
+        )
+    if published and importlib.util.find_spec("timm") is None:
+        return missing_extra(subject, "the package timm", "encoders")
+    return ""
+
+
 def _state(
-    listed: ModelEntry, usable: InstalledModel | None, record: PullRecord | None
+    listed: ModelEntry, usable: InstalledModel | None, record: Artifact | None
 ) -> Literal["installed", "available", "update"]:
     if usable is None:
         return "available"
     if usable.source == "hub" and record is not None and listed.hub is not None:
-        wanted = listed.hub.revision if listed.hub.revision != UNPINNED else pinned(listed)
+        wanted = pinned_revision(listed.hub.repo, listed.hub.revision, listed.name)
         if wanted is not None and wanted != record.revision:
             return "update"
     return "installed"
@@ -219,7 +261,7 @@ def _usable() -> tuple[dict[str, InstalledModel], dict[str, str]]:
         ("bundled", config.parent.name, config.parent)
         for config in sorted(BUNDLED_DIR.glob("*/config.json"))
     ]
-    folders += [("hub", record.name, record.path) for record in installed().values()]
+    folders += [("hub", record.name, record.path) for record in installed("model").values()]
     for place in local_models_dirs():
         configs = sorted(place.glob("*/config.json"))
         folders += [("local", config.parent.name, config.parent) for config in configs]

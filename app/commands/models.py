@@ -108,10 +108,9 @@ def pull(name: str, /, *, update: bool = False, terminal: TerminalOptions = Term
     update
         Take the newest revision of an unpinned model.
     """
-    from zoo.entries import missing_encoders
-    from zoo.install import pull as pull_model
-    from zoo.install import pull_size
-    from zoo.registry import find_offer
+    from zoo.pull import pull as pull_model
+    from zoo.pull import pull_size
+    from zoo.registry import find_offer, missing_encoders
 
     offer = find_offer(name)
     entry = offer.entry
@@ -126,13 +125,12 @@ def pull(name: str, /, *, update: bool = False, terminal: TerminalOptions = Term
         record = pull_model(entry, update=update, progress=bar, should_stop=CTRL_C.is_set)
     finally:
         bar.close()
-    size = sum(f.size or 0 for f in record.files)
     terminal.say(
-        f"Installed {record.name} ({size / 1e6:.1f} MB) from {record.repo} at revision "
-        f"{record.revision}; every file checked."
+        f"Installed {record.name} ({record.size_bytes / 1e6:.1f} MB) from {record.repo} at "
+        f"revision {record.revision}; every file checked."
     )
     terminal.say(f"Licences: {_licence_words(offer)}")
-    if missing := missing_encoders(entry.name, entry.encoders):
+    if missing := missing_encoders(f"The model {entry.name}", entry.encoders):
         terminal.say(missing)
     return DONE
 
@@ -157,8 +155,8 @@ def pull_encoder(
         Published file of the weights that you fetched by other means; a copy is kept.
     """
     from stem_core.encoders.catalogue import encoder_facts
-    from zoo.encoder_weights import install_encoder_file
-    from zoo.encoder_weights import pull_encoder as pull_weights
+    from zoo.pull import install_encoder_file
+    from zoo.pull import pull_encoder as pull_weights
 
     facts = encoder_facts(name)
     if facts is not None and terminal.watched:
@@ -171,36 +169,40 @@ def pull_encoder(
             record = pull_weights(name, update=update, progress=bar, should_stop=CTRL_C.is_set)
         finally:
             bar.close()
+    source = record.published[0]
     terminal.say(
-        f"Installed the encoder {record.name} ({(record.source.size or 0) / 1e6:.1f} MB) from "
-        f"{record.repo}, revision {record.revision}, sha256 {record.source.sha256}; it loads."
+        f"Installed the encoder {record.name} ({(source.size or 0) / 1e6:.1f} MB) from "
+        f"{record.repo}, revision {record.revision}, sha256 {source.sha256}; it loads."
     )
     return DONE
 
 
 def verify(name: str | None = None, /, *, terminal: TerminalOptions = Terminal()) -> int:
-    """Compare the files of installed models with what was recorded, and load them.
+    """Compare the files of installed models and encoders with what was recorded, and load them.
 
     Parameters
     ----------
     name
-        Name of the model; all that are installed by default.
+        Name of the model or encoder; all that are installed by default.
     """
     from zoo.registry import find_offer, list_offers
+    from zoo.store import installed
 
-    if name is not None:
-        offers = [find_offer(name)]
+    encoders = installed("encoder")
+    if name in encoders:
+        offers, encoders = [], {name: encoders[name]}
+    elif name is not None:
+        offers, encoders = [find_offer(name)], {}
         if offers[0].usable is None:
             msg = f"The model {name} is not installed; run stem zoo pull {name}."
             raise SettingsError(msg)
     else:
         offers = [offer for offer in list_offers().offers if offer.usable is not None]
-    bad = []
-    for offer in offers:
-        fault = _fault(offer)
-        terminal.say(f"{offer.entry.name}: {fault or 'every file is what it was, and it loads'}")
-        if fault:
-            bad.append(offer.entry.name)
+    faults = {offer.entry.name: _fault(offer) for offer in offers}
+    faults |= {found: _encoder_fault(found) for found in encoders}
+    for found, fault in faults.items():
+        terminal.say(f"{found}: {fault or 'every file is what it was, and it loads'}")
+    bad = [found for found, fault in faults.items() if fault]
     if bad:
         terminal.fail(f"Damaged: {', '.join(bad)}; install them again.")
         return BAD_INPUT
@@ -210,7 +212,7 @@ def verify(name: str | None = None, /, *, terminal: TerminalOptions = Terminal()
 def _fault(offer: ModelListing) -> str:
     """Say what is wrong with an installed model; "" for nothing."""
     from stem_core.model.folder import check_model
-    from zoo.records import faulty_files
+    from zoo.store import faulty_files
 
     assert offer.usable is not None
     folder = offer.usable.folder
@@ -227,17 +229,33 @@ def _fault(offer: ModelListing) -> str:
     return ""
 
 
+def _encoder_fault(name: str) -> str:
+    """Say what is wrong with an installed encoder; "" for nothing."""
+    from zoo.loader import find_encoder
+
+    try:
+        find_encoder([name])
+    except StemError as error:
+        return one_line(error)
+    return ""
+
+
 def remove(name: str, /, *, terminal: TerminalOptions = Terminal()) -> int:
-    """Remove a model that was pulled.
+    """Remove a model or an encoder that was pulled.
 
     Parameters
     ----------
     name
-        Name of the model.
+        Name of the model or encoder.
     """
-    from zoo.install import remove as remove_model
     from zoo.registry import find_offer
+    from zoo.store import find_installed
+    from zoo.store import remove as remove_artifact
 
+    if find_installed("encoder", name) is not None:
+        freed = remove_artifact("encoder", name)
+        terminal.say(f"Removed the encoder {name}; {freed / 1e6:.1f} MB are free again.")
+        return DONE
     offer = find_offer(name)
     if offer.record is None and offer.usable is not None:
         where = "comes with the program" if offer.usable.source == "bundled" else "is a folder"
@@ -246,7 +264,7 @@ def remove(name: str, /, *, terminal: TerminalOptions = Terminal()) -> int:
             "that folder by hand if you must."
         )
         raise SettingsError(msg)
-    freed = remove_model(name)
+    freed = remove_artifact("model", name)
     terminal.say(f"Removed {name}; {freed / 1e6:.1f} MB are free again.")
     return DONE
 

@@ -18,6 +18,7 @@ from app.components.map_panels import show_gene
 from app.components.trust import gene_row, gene_trust
 from app.components.wording import count, plain
 from app.maps.layers import Layer
+from app.maps.run import Run
 from app.maps.values import MapValues
 from app.state import Keys
 from stem_core.analysis.gene_sets import gene_figure, ranked_genes
@@ -78,14 +79,9 @@ GENE_LISTS = {
 _HEIGHT_PX = 440
 
 
-def show_gene_lists(
-    run_id: str,
-    prediction: Prediction,
-    values: MapValues,
-    layers: list[Layer],
-    active: int,
-) -> None:
+def show_gene_lists(run: Run, layers: list[Layer], active: int) -> None:
     """Show the choice of a list and its genes; a chosen one is shown in the active panel."""
+    prediction, values = run.prediction, run.values
     shown = (*layers[active].genes, *prediction.symbols[:1])[0]
     reference = _reference(prediction.symbols, shown)
     known = best_predicted_first(prediction) is not None
@@ -105,7 +101,7 @@ def show_gene_lists(
             on_click=_refer, args=(shown,),
         )  # fmt: skip
     column = prediction.symbols.index(reference) if listed.kind == "correlation" else 0
-    table = _table(run_id, kind, column, prediction)
+    table = _table(run.id, kind, column, prediction)
     if listed.kind == "correlation":
         table = table.drop(index=reference, errors="ignore")
     if table.empty:

@@ -15,8 +15,8 @@ import streamlit as st
 from app.components.wording import plain
 from app.maps.panels import Look, Panel, View
 from app.maps.picture_layout import LEAST_WIDTH_PX, MOST_WIDTH_PX
+from app.maps.run import Run
 from app.maps.scene import Scene, scene_of_run
-from stem_core.analysis.regions import Region
 from stem_core.errors import StemError
 from stem_core.prediction.result import Prediction, clean_text
 
@@ -32,12 +32,7 @@ _KINDS = {
 
 @st.fragment
 def show_map_exports(
-    run_id: str,
-    prediction: Prediction,
-    panels: Sequence[Panel],
-    look: Look,
-    view: Callable[[], View | None],
-    regions: Sequence[Region] = (),
+    run: Run, panels: Sequence[Panel], look: Look, view: Callable[[], View | None]
 ) -> None:
     """Offer what is shown as files; each is made when its button is pressed, not before.
 
@@ -49,9 +44,9 @@ def show_map_exports(
     seen = view()
 
     def scene() -> Scene:
-        return scene_of_run(run_id, prediction, panels, look, seen, regions)
+        return scene_of_run(run, panels, look, seen)
 
-    stem = f"stem-{run_id[:8]}"
+    stem = f"stem-{run.id[:8]}"
     with offer:
         kind = st.segmented_control(
             "Save or share", list(_KINDS), default="Picture", required=True, key="export_kind",
@@ -67,7 +62,7 @@ def show_map_exports(
                 "Table (CSV)", lambda: _csv(scene()), f"{stem}-maps.csv", "text/csv", "export_csv"
             )
         elif kind == "Other programs":
-            _offer_programs(prediction, panels, stem)
+            _offer_programs(run.prediction, panels, stem)
         else:
             st.caption(
                 "The address holds the run, the maps and the part of the slide. It opens for "

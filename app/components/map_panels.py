@@ -14,9 +14,9 @@ from app.components.map_address import MAPS_PARAMETER, put_maps, view_of_address
 from app.components.maps_viewer import MOST_PANELS, maps_viewer
 from app.components.region_tools import add_drawing
 from app.maps.layers import KINDS, Layer
+from app.maps.run import Run
 from app.maps.values import MapValues
 from app.state import Keys
-from stem_core.analysis.regions import Region
 from stem_core.errors import SettingsError
 
 __all__ = ["offer_more_panels", "pick_panels", "show_gene", "show_maps"]
@@ -185,17 +185,17 @@ def _offer_another(values: MapValues, layers: list[Layer], active: int) -> None:
 
 
 @st.fragment
-def show_maps(
-    run_id: str,
-    regions: tuple[Region, ...],
-    size_px: tuple[int, int],
-    outlines: list[dict[str, Any]],
-    **shown: Any,
-) -> None:
+def show_maps(run: Run, **shown: Any) -> None:
     """Show the maps; a pause in moving them runs this part of the page again, not all of it."""
+    outlines = [
+        {"name": r.name, "colour": r.colour, "polygons": [ring.tolist() for ring in r.polygons]}
+        for r in run.regions
+        if r.polygons
+    ]
     drawn = maps_viewer(
-        "maps", view=view_of_address(), regions=outlines, height_px=MAP_HEIGHT_PX,
+        "maps", base=run.base, slide=run.slide, spot_diameter_um=run.values.spot_diameter_um,
+        view=view_of_address(), regions=outlines, height_px=MAP_HEIGHT_PX,
         on_move=write_view, **shown,
     )  # fmt: skip
-    if add_drawing(run_id, drawn, regions, size_px):
+    if add_drawing(run, drawn):
         st.rerun()

@@ -17,8 +17,8 @@ from app.components.region_charts import table_button
 from app.components.wording import count, plain
 from app.maps.layers import Layer
 from app.maps.measured_places import list_measured, measured_place
+from app.maps.run import Run
 from app.maps.runs import measured_version, set_measured
-from app.maps.values import MapValues
 from stem_core.analysis.comparison import (
     calibration,
     compare_genes,
@@ -30,7 +30,7 @@ from stem_core.constants import UNITS
 from stem_core.errors import StemError
 from stem_core.prediction.result import Prediction
 
-__all__ = ["ask_for_measured", "measured_news", "show_measured"]
+__all__ = ["show_measured"]
 
 _GENE = "measured_gene"
 _FOLLOWED = "measured_followed"  # the shown gene that the choice below followed last
@@ -63,19 +63,19 @@ class _Comparison(NamedTuple):
     variation: pd.DataFrame
 
 
-def show_measured(run_id: str, prediction: Prediction, values: MapValues, gene: str) -> None:
+def show_measured(run: Run, gene: str) -> None:
     """Take a measured section, or show how the prediction compares with the one given.
 
     `gene` is the one that is shown on the first map.
     """
     st.subheader("Measured against predicted", divider="gray")
-    measured = values.measured()
-    if measured is None or not values.measured_genes:
-        ask_for_measured(run_id, prediction)
+    prediction, measured = run.prediction, run.values.measured()
+    if measured is None or not run.values.measured_genes:
+        _ask_for_measured(run)
         return
     try:
-        _show_given(run_id, measured, values)
-        found = _compared(run_id, measured_version(run_id), prediction, measured)
+        _show_given(run, measured)
+        found = _compared(run.id, measured_version(run.id), prediction, measured)
     except StemError as error:
         st.error(plain(str(error)), icon=":material/error:")
         return
@@ -91,17 +91,18 @@ def show_measured(run_id: str, prediction: Prediction, values: MapValues, gene: 
         show_variation(found.variation)
 
 
-def _show_given(run_id: str, measured: np.ndarray, values: MapValues) -> None:
+def _show_given(run: Run, measured: np.ndarray) -> None:
     spots = int(np.isfinite(measured).any(1).sum())
+    genes = len(run.values.measured_genes)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(
-            f"Measured: {count(spots, 'spot')}, {count(len(values.measured_genes), 'gene')} of the "
-            f"panel. {measured_news(run_id)} The maps *Measured* and *Predicted − measured* can be "
+            f"Measured: {count(spots, 'spot')}, {count(genes, 'gene')} of the panel. "
+            f"{_measured_news(run.id)} The maps *Measured* and *Predicted − measured* can be "
             "chosen above.",
             width="stretch",
         )
         if st.button("Remove measured data", icon=":material/close:", key="drop_measured"):
-            set_measured(run_id, None)
+            set_measured(run.id, None)
             st.rerun()
 
 
@@ -194,7 +195,7 @@ _FAULT = "measured_fault"
 _NEWS = "measured_news"
 
 
-def ask_for_measured(run_id: str, prediction: Prediction) -> None:
+def _ask_for_measured(run: Run) -> None:
     """Ask for a measured section, match it, and save it with the run."""
     fault = st.session_state.pop(_FAULT, None)
     if fault:
@@ -210,20 +211,20 @@ def ask_for_measured(run_id: str, prediction: Prediction) -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "measured"
             path.write_bytes(given.getvalue())
-            _take(run_id, prediction, path, given.name)
+            _take(run, path, given.name)
         st.session_state[_TURN] = st.session_state.get(_TURN, 0) + 1  # the page forgets the bytes
         st.rerun()
     if paths.slide_dir() is not None:
-        _show_server_folder(run_id, prediction)
+        _show_server_folder(run)
 
 
-def measured_news(run_id: str) -> str:
+def _measured_news(run_id: str) -> str:
     """Return how the section was matched, if it was given in this session; "" else."""
     of_run, words = st.session_state.get(_NEWS, ("", ""))
     return str(words) if of_run == run_id else ""
 
 
-def _show_server_folder(run_id: str, prediction: Prediction) -> None:
+def _show_server_folder(run: Run) -> None:
     places = list_measured()
     if not places:
         return
@@ -240,21 +241,21 @@ def _show_server_folder(run_id: str, prediction: Prediction) -> None:
     except StemError as error:
         st.session_state[_FAULT] = plain(str(error))
     else:
-        _take(run_id, prediction, path, place.rsplit("/", 1)[-1])
+        _take(run, path, place.rsplit("/", 1)[-1])
     st.rerun()
 
 
-def _take(run_id: str, prediction: Prediction, path: Path, name: str) -> None:
+def _take(run: Run, path: Path, name: str) -> None:
     """Match a section and keep it with the run, or keep the reason why not."""
     st.session_state[_FAULT] = None
     try:
         with st.spinner("Matching spots and genes …"):
-            measured = read_measured(path, prediction, source=name)
-        set_measured(run_id, measured.values)
+            measured = read_measured(path, run.prediction, source=name)
+        set_measured(run.id, measured.values)
     except StemError as error:
         st.session_state[_FAULT] = plain(str(error))
         return
     spots = int(measured.spots.sum())
     words = f"{count(spots, 'spot')} of {len(measured.spots):,} matched by {measured.matched_by}."
     words = " ".join([words, *map(plain, measured.doubts)])
-    st.session_state[_NEWS] = (run_id, words)
+    st.session_state[_NEWS] = (run.id, words)

@@ -12,6 +12,7 @@ import streamlit as st
 
 from app.components.wording import count, plain
 from app.maps.layers import Layer
+from app.maps.run import Run
 from app.maps.values import MapValues
 from stem_core.analysis.gene_sets import match_genes, read_gene_list
 from stem_core.analysis.region_tables import (
@@ -21,7 +22,7 @@ from stem_core.analysis.region_tables import (
     region_values,
     unique_names,
 )
-from stem_core.analysis.regions import Region, describe_region
+from stem_core.analysis.regions import describe_region
 from stem_core.errors import SettingsError
 from stem_core.prediction.result import Prediction
 
@@ -46,14 +47,9 @@ def table_button(table: pd.DataFrame, label: str, name: str, *, index: bool = Tr
     )  # fmt: skip
 
 
-def show_values(
-    prediction: Prediction,
-    values: MapValues,
-    layers: Sequence[Layer],
-    regions: tuple[Region, ...],
-    inside: Sequence[np.ndarray],
-) -> None:
+def show_values(run: Run, layers: Sequence[Layer], inside: Sequence[np.ndarray]) -> None:
     """Show the statistics of each shown map in each region, and violins of one map."""
+    values, regions, spots = run.values, run.regions, run.prediction.spots
     names = unique_names([region.name for region in regions])
     shown = list(dict.fromkeys(layers))
     st.markdown("**Values in the regions** of the maps that are shown")
@@ -73,7 +69,6 @@ def show_values(
                 "Violins of", shown, format_func=Layer.title, key="violin_layer", width=320
             )
         dots = st.toggle("Spots as dots", key="violin_dots")
-    spots = prediction.spots
     column = values.layer(layer)
     kept = [i for i, chosen in enumerate(inside) if np.isfinite(column[chosen]).any()]
     if not kept:
@@ -173,17 +168,12 @@ def _z_scores(
     return mean_z_scores(_prediction.mean, inside, names, _prediction.symbols)
 
 
-def show_heat_map(
-    run_id: str,
-    prediction: Prediction,
-    layers: Sequence[Layer],
-    regions: tuple[Region, ...],
-    inside: Sequence[np.ndarray],
-) -> None:
+def show_heat_map(run: Run, layers: Sequence[Layer], inside: Sequence[np.ndarray]) -> None:
     """Show the mean z-score of genes in each region."""
+    prediction, regions = run.prediction, run.regions
     st.markdown("**Heat map**: the prediction's mean z-score of each gene in each region")
     names = unique_names([region.name for region in regions])
-    z = _z_scores(run_id, prediction, tuple(chosen.tobytes() for chosen in inside), names)
+    z = _z_scores(run.id, prediction, tuple(chosen.tobytes() for chosen in inside), names)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         which = st.segmented_control(
             "Genes", list(_GENES), default="top", required=True, format_func=_GENES.__getitem__,

@@ -14,8 +14,8 @@ from app.components.map_address import put_gene
 from app.components.region_charts import outline, plain_html, table_button
 from app.components.wording import plain
 from app.maps.layers import Layer
+from app.maps.run import Run
 from stem_core.analysis.region_differences import LEAST_P, compare_regions
-from stem_core.analysis.regions import Region
 from stem_core.errors import StemError
 from stem_core.prediction.result import Prediction
 
@@ -35,31 +35,26 @@ _COLUMNS = {
 }
 
 
-def show_differences(
-    run_id: str,
-    prediction: Prediction,
-    layers: Sequence[Layer],
-    regions: tuple[Region, ...],
-    inside: Sequence[np.ndarray],
-) -> None:
+def show_differences(run: Run, layers: Sequence[Layer], inside: Sequence[np.ndarray]) -> None:
     """Compare a region with another or with the rest, gene by gene."""
     st.markdown("**Genes that differ between two regions**")
-    names = [f"{i + 1} · {region.name}" for i, region in enumerate(regions)]
+    names = [f"{i + 1} · {region.name}" for i, region in enumerate(run.regions)]
     first_place, second_place, go_place = st.columns([2, 2, 1], vertical_alignment="bottom")
     first = first_place.selectbox("Region", names, key="compare_first")
     others = [_REST, *(name for name in names if name != first)]
     second = second_place.selectbox("compared with", others, key="compare_second")
-    asked = (run_id, first, second)
+    asked = (run.id, first, second)
     if go_place.button("Compare", key="compare", type="primary", width="stretch"):
         st.session_state["compared"] = asked
     if st.session_state.get("compared") != asked:
         return
     a = inside[names.index(first)]
     b = None if second == _REST else inside[names.index(second)]
+    prediction = run.prediction
     draws = int(prediction.run.get("samples", 1))
     try:
         found = _compared(
-            run_id, prediction, a.tobytes(), None if b is None else b.tobytes(), draws
+            run.id, prediction, a.tobytes(), None if b is None else b.tobytes(), draws
         )
     except StemError as error:
         st.error(plain(str(error)), icon=":material/error:")

@@ -15,12 +15,11 @@ from app.components.wording import count, plain
 from app.jobs.folder import find_folder
 from app.maps.layers import Layer
 from app.maps.regions import REGION_COLOURS, keep_regions, kept_regions, next_name, regions_file
-from app.maps.values import MapValues
+from app.maps.run import Run
 from app.state import Keys
 from stem_core.analysis.region_files import read_regions, write_regions
 from stem_core.analysis.regions import Region, combine_regions
 from stem_core.errors import JobError, OutputError, SettingsError, StemError
-from stem_core.prediction.result import Prediction
 
 __all__ = ["add_drawing", "offer_lost_regions", "regions_of", "show_regions"]
 
@@ -77,43 +76,32 @@ def regions_of(run_id: str) -> tuple[Region, ...]:
     return regions
 
 
-def add_drawing(
-    run_id: str,
-    drawn: dict[str, Any] | None,
-    regions: tuple[Region, ...],
-    size_px: tuple[int, int],
-) -> bool:
+def add_drawing(run: Run, drawn: dict[str, Any] | None) -> bool:
     """Keep what was drawn as a new region, once; tell whether there was something."""
-    ring = _new_ring(run_id, drawn)
+    ring = _new_ring(run.id, drawn)
     if drawn is None or not ring:
         return False
-    st.session_state[_TURN] = (run_id, drawn["turn"])
+    st.session_state[_TURN] = (run.id, drawn["turn"])
     corners = ring[0]
-    if (corners.max(0) <= 0).any() or (corners.min(0) >= size_px).any():
+    if (corners.max(0) <= 0).any() or (corners.min(0) >= run.size_px).any():
         st.session_state[_FAULT] = "What you drew lies beside the slide; draw around its spots."
     else:
-        _keep(run_id, (*regions, _next_region(regions, corners)))
+        _keep(run.id, (*run.regions, _next_region(run.regions, corners)))
     return True
 
 
-def show_regions(
-    run_id: str,
-    prediction: Prediction,
-    values: MapValues,
-    layers: list[Layer],
-    regions: tuple[Region, ...],
-    size_px: tuple[int, int],
-) -> None:
+def show_regions(run: Run, layers: list[Layer]) -> None:
     """Show the list of regions, their figures, their differences and their file."""
     st.subheader("Regions", divider="gray")
-    _show_faults(run_id, regions)
+    prediction, regions = run.prediction, run.regions
+    _show_faults(run)
     if not regions:
         st.caption("Draw around spots with *Lasso* or *Box* above the maps, or read a file.")
     x_px, y_px = prediction.spots.x_px, prediction.spots.y_px
     inside = [region.inside(x_px, y_px) for region in regions]
-    _show_list(run_id, regions, [int(chosen.sum()) for chosen in inside])
-    _show_changes(run_id, prediction, regions)
-    _show_file(run_id, regions, size_px)
+    _show_list(run, [int(chosen.sum()) for chosen in inside])
+    _show_changes(run)
+    _show_file(run)
     if not regions:
         return
     part = st.segmented_control(
@@ -121,16 +109,17 @@ def show_regions(
         format_func=_PARTS.__getitem__, key="regions_part", label_visibility="collapsed",
     )  # fmt: skip
     if part == "differences":
-        show_differences(run_id, prediction, layers, regions, inside)
+        show_differences(run, layers, inside)
     elif not any(chosen.any() for chosen in inside):
         st.caption("No spot lies inside any region, so there is nothing to show; draw one larger.")
     elif part == "heat":
-        show_heat_map(run_id, prediction, layers, regions, inside)
+        show_heat_map(run, layers, inside)
     else:
-        show_values(prediction, values, layers, regions, inside)
+        show_values(run, layers, inside)
 
 
-def _show_list(run_id: str, regions: tuple[Region, ...], spots: list[int]) -> None:
+def _show_list(run: Run, spots: list[int]) -> None:
+    regions = run.regions
     first = 0
     if len(regions) > _PAGE:
         pages = -(-len(regions) // _PAGE)
@@ -160,16 +149,17 @@ def _show_list(run_id: str, regions: tuple[Region, ...], spots: list[int]) -> No
                 "Delete", key=f"delete_{key}", icon=":material/delete:", type="tertiary",
                 help=f"Delete {plain(region.name)}",
             ):  # fmt: skip
-                _keep(run_id, (*regions[:index], *regions[index + 1 :]))
+                _keep(run.id, (*regions[:index], *regions[index + 1 :]))
                 st.rerun()
             changed = replace(region, name=name or region.name, colour=colour)
             if (changed.name, changed.colour) != (region.name, region.colour):
-                _keep(run_id, (*regions[:index], changed, *regions[index + 1 :]))
+                _keep(run.id, (*regions[:index], changed, *regions[index + 1 :]))
                 st.rerun()
 
 
-def _show_changes(run_id: str, prediction: Prediction, regions: tuple[Region, ...]) -> None:
+def _show_changes(run: Run) -> None:
     """Combine several regions, or delete all."""
+    regions = run.regions
     if len(regions) < 2:
         return
     with st.container(horizontal=True):
@@ -179,60 +169,58 @@ def _show_changes(run_id: str, prediction: Prediction, regions: tuple[Region, ..
                 format_func=lambda i: f"{i + 1} · {regions[i].name}",
             )  # fmt: skip
             if st.button("Combine them", key="combine", disabled=len(chosen) < 2):
-                _combine(run_id, prediction, regions, sorted(chosen))
+                _combine(run, sorted(chosen))
         with st.popover("Delete all", icon=":material/delete_sweep:"):
             st.markdown(f"Delete {count(len(regions), 'region')}? They cannot be brought back.")
             if st.button("Delete them", key="delete_all", type="primary"):
-                _keep(run_id, ())
+                _keep(run.id, ())
                 st.rerun()
 
 
-def _combine(
-    run_id: str, prediction: Prediction, regions: tuple[Region, ...], chosen: list[int]
-) -> None:
-    spots = prediction.spots
+def _combine(run: Run, chosen: list[int]) -> None:
+    spots, regions = run.prediction.spots, run.regions
     try:
         one = combine_regions([regions[i] for i in chosen], spots.x_px, spots.y_px)
     except SettingsError as error:
         st.error(plain(str(error)), icon=":material/error:")
         return
     rest = {i: region for i, region in enumerate(regions) if i not in chosen[1:]}
-    _keep(run_id, tuple({**rest, chosen[0]: one}.values()))
+    _keep(run.id, tuple({**rest, chosen[0]: one}.values()))
     st.session_state.pop("combine_regions", None)
     st.rerun()
 
 
-def _show_file(run_id: str, regions: tuple[Region, ...], size_px: tuple[int, int]) -> None:
+def _show_file(run: Run) -> None:
     turn = st.session_state.get(_FILE_TURN, 0)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         given = st.file_uploader(
             "Regions from a GeoJSON file (QuPath and others; level-0 pixels)",
             type=["geojson", "json"], width=460, key=f"regions_file_{turn}",
         )  # fmt: skip
-        _download(regions, "Regions (GeoJSON)")
+        _download(run.regions, "Regions (GeoJSON)")
     if given is None:
         return
     try:
-        read = read_regions(given.getvalue(), *size_px, source="This file")
+        read = read_regions(given.getvalue(), *run.size_px, source="This file")
     except StemError as error:
         st.error(plain(str(error)), icon=":material/error:")
         return
-    _keep(run_id, (*regions, *read))
+    _keep(run.id, (*run.regions, *read))
     st.session_state[_FILE_TURN] = turn + 1
     st.rerun()
 
 
-def _show_faults(run_id: str, regions: tuple[Region, ...]) -> None:
+def _show_faults(run: Run) -> None:
     """Say what could not be kept or read, and how to go on."""
     fault = st.session_state.pop(_FAULT, None)
-    if st.session_state.get(_UNKEPT) == run_id:
+    if st.session_state.get(_UNKEPT) == run.id:
         st.error(
             f"{fault or 'The regions in this page are not kept yet.'} What you see is in this page "
             "only: try again, or download it as GeoJSON below.",
             icon=":material/error:",
         )
         if st.button("Try to keep them again", key="regions_again", icon=":material/refresh:"):
-            _keep(run_id, regions)
+            _keep(run.id, run.regions)
             st.rerun()
         return
     if fault:
@@ -240,7 +228,7 @@ def _show_faults(run_id: str, regions: tuple[Region, ...]) -> None:
     if unread := st.session_state.get(_UNREAD):
         st.error(unread, icon=":material/error:")
         st.download_button(
-            "Original file", regions_file(run_id).read_bytes, file_name="regions.geojson",
+            "Original file", regions_file(run.id).read_bytes, file_name="regions.geojson",
             mime="application/geo+json", icon=":material/download:", on_click="ignore",
         )  # fmt: skip
 

@@ -12,10 +12,10 @@ from app.jobs.pulls import PullStatus, forget_pull, read_pull, start_pull, stop_
 from app.state import Keys
 from stem_core.encoders.catalogue import encoder_facts
 from stem_core.errors import StemError
-from zoo.entries import ModelEntry, missing_encoders
+from zoo.entries import ModelEntry
 from zoo.hub_access import endpoint, token
-from zoo.records import faulty_files, pinned
-from zoo.registry import OWN_LIST, ModelListing
+from zoo.registry import OWN_LIST, ModelListing, missing_encoders
+from zoo.store import faulty_files, pinned_revision
 
 __all__ = ["STATES", "cannot_run", "gated_words", "show_card", "size_bytes"]
 
@@ -217,13 +217,13 @@ def cannot_run(offer: ModelListing) -> str:
     """Say, as Markdown, why a model cannot predict with this program; "" where it can."""
     if offer.usable is not None:
         return plain(offer.usable.cannot_run)
-    return plain(missing_encoders(offer.entry.name, offer.entry.encoders))
+    return plain(missing_encoders(f"The model {offer.entry.name}", offer.entry.encoders))
 
 
 def size_bytes(offer: ModelListing) -> int | None:
     """Return what a model takes here or, where that is known, will take."""
     if offer.record is not None:
-        return sum(f.size or 0 for f in (*offer.record.files, *offer.record.sources))
+        return offer.record.size_bytes
     if offer.entry.size_bytes is not None or offer.usable is None:
         return offer.entry.size_bytes
     return sum(path.stat().st_size for path in offer.usable.folder.glob("*") if path.is_file())
@@ -253,7 +253,8 @@ def _origin(offer: ModelListing) -> str:
         words = "put there by hand"
     else:
         try:
-            revision = offer.record.revision if offer.record else pinned(entry)
+            pinned = pinned_revision(entry.hub.repo, entry.hub.revision, entry.name)
+            revision = offer.record.revision if offer.record else pinned
         except StemError:
             revision = None
         words = f"from the Hub: {_repo_link(entry.hub.repo)}"

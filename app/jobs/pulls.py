@@ -43,7 +43,7 @@ class PullStatus:
     state
         `running`, `done`, `failed` or `stopped`.
     stage
-        `starting`, or one of `zoo.install.PullProgress`.
+        `starting`, or one of `zoo.pull.PullProgress`.
     done_bytes, total_bytes
         Of the download.
     bytes_per_s, left_s
@@ -183,7 +183,7 @@ class _Reporter:
 def main(arguments: list[str]) -> None:
     """Pull a model and write down how far it is."""
     from app.faults import fault_sentence, record_fault, start_log
-    from zoo.install import pull
+    from zoo.pull import pull
     from zoo.registry import find_offer
 
     start_log()

@@ -13,8 +13,8 @@ from app.maps.layers import Layer
 from app.maps.panels import COLOUR_SCALES, Look, Panel, View, panels_of
 from app.maps.picture_layout import MOST_MAPS
 from app.maps.pyramid import Tile
-from app.maps.runs import open_values
-from app.maps.tiles import slide_box, slide_description, thumbnail_box
+from app.maps.run import Run
+from app.maps.tiles import slide_box, thumbnail_box
 from app.maps.values import MapValues
 from stem_core.analysis.regions import Region
 from stem_core.errors import SettingsError, SlideError
@@ -149,29 +149,19 @@ def _model_words(run: dict[str, Any]) -> str:
     return ", ".join(parts) or "model not recorded"
 
 
-def scene_of_run(
-    run_id: str,
-    prediction: Prediction,
-    panels: Sequence[Panel],
-    look: Look,
-    view: View | None,
-    regions: Sequence[Region] = (),
-) -> Scene:
-    """Gather what a view of a finished run shows.
+def scene_of_run(run: Run, panels: Sequence[Panel], look: Look, view: View | None) -> Scene:
+    """Gather what a view of a finished run shows, its regions with it.
 
     Raises
     ------
-    JobError
-        There is no such run, or it has no result.
     SettingsError
         The result does not have one of the layers.
     """
-    slide = slide_description(run_id)
-    values = open_values(run_id)
+    width_px, height_px = run.size_px
     return Scene(
-        **_of_result(prediction, values, panels), look=look, view=view, regions=tuple(regions),
-        width_px=int(slide["width_px"]), height_px=int(slide["height_px"]),
-        read=lambda box: slide_box(run_id, box),
+        **_of_result(run.prediction, run.values, panels), look=look, view=view,
+        regions=run.regions, width_px=width_px, height_px=height_px,
+        read=lambda box: slide_box(run.id, box),
     )  # fmt: skip
 
 

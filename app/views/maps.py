@@ -24,8 +24,8 @@ from app.components.run_choice import chosen_run
 from app.components.trust import offer_model_details, show_domain, show_model, trust_badge
 from app.components.wording import own_names, plain, run_words
 from app.maps.panels import panels_of
-from app.maps.runs import measured_version, open_values
-from app.maps.tiles import slide_description
+from app.maps.run import Run
+from app.maps.runs import measured_version
 from app.state import Keys
 from stem_core.errors import StemError
 
@@ -50,13 +50,12 @@ if status.state != "done":
     st.page_link("views/results.py", label="See how it is doing", icon=":material/map:")
     st.stop()
 try:
-    values, slide = open_values(run_id), slide_description(run_id)
+    run = Run.open(run_id)
 except StemError as error:
     st.error(plain(str(error)), icon=":material/error:")
     st.stop()
-prediction = values.prediction
-size_px = (int(slide["width_px"]), int(slide["height_px"]))
-regions = regions_of(run_id)
+run = replace(run, regions=regions_of(run_id))
+prediction, values = run.prediction, run.values
 
 show_model(manifest, status.request.model)
 show_domain(prediction.domain_distance)
@@ -94,27 +93,12 @@ panels = [
     for panel in panels
 ]
 with save_place:
-    show_map_exports(run_id, prediction, panels, look, view_of_address, regions)
-show_maps(
-    run_id,
-    regions,
-    size_px,
-    base=f"/api/runs/{run_id}",
-    slide=slide,
-    panels=panels,
-    look=look,
-    spot_diameter_um=prediction.spots.diameter_um,
-    outlines=[
-        {"name": r.name, "colour": r.colour, "polygons": [ring.tolist() for ring in r.polygons]}
-        for r in regions
-        if r.polygons
-    ],
-    mode=mode or "pan",
-)
+    show_map_exports(run, panels, look, view_of_address)
+show_maps(run, panels=panels, look=look, mode=mode or "pan")
 for words in greyed_words(values, layers, limits):
     st.caption(f":material/blur_on: {words}")
-if slide.get("note"):
-    st.caption(plain(own_names(str(slide["note"]), status.request.slide_name)))
+if run.slide.get("note"):
+    st.caption(plain(own_names(str(run.slide["note"]), status.request.slide_name)))
 st.caption(
     "Wheel: zoom · drag: move · double click: all spots · the address keeps maps and view. Spots "
     f"are drawn at their physical size ({prediction.spots.diameter_um:g} µm)."
@@ -122,10 +106,10 @@ st.caption(
     else "Wheel: zoom · drag: move · double click: all spots · the address keeps maps and view."
 )
 with st.sidebar:
-    show_gene_lists(run_id, prediction, values, layers, active)
-show_regions(run_id, prediction, values, layers, regions, size_px)
+    show_gene_lists(run, layers, active)
+show_regions(run, layers)
 genes = [gene for layer in layers for gene in layer.genes]
-show_measured(run_id, prediction, values, genes[0] if genes else prediction.symbols[0])
+show_measured(run, genes[0] if genes else prediction.symbols[0])
 st.page_link(
     "views/results.py", label="Back to the result and its files", icon=":material/map:",
     query_params={Keys.RUN_PARAMETER: run_id},

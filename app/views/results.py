@@ -15,8 +15,7 @@ from app.components.trust import show_domain
 from app.components.wording import STATE_BADGES, band_words, own_names, plain, run_words
 from app.maps.layers import KINDS
 from app.maps.panels import Panel, details_of, hex_colours
-from app.maps.runs import open_values
-from app.maps.tiles import slide_description
+from app.maps.run import Run
 from app.state import Keys, job_queue
 from stem_core.errors import StemError
 
@@ -51,11 +50,11 @@ if status.state != "done":
 
 result_dir = job_queue().result_dir(run_id)
 try:
-    values, slide = open_values(run_id), slide_description(run_id)
+    run = Run.open(run_id)
 except StemError as error:
     st.error(plain(str(error)), icon=":material/error:")
     st.stop()
-prediction = values.prediction
+prediction, values = run.prediction, run.values
 head = st.container()
 place, controls = st.columns([5, 2], gap="medium")
 with controls:
@@ -76,8 +75,8 @@ panel = Panel(
 with place:
     maps_viewer(
         "map",
-        base=f"/api/runs/{run_id}",
-        slide=slide,
+        base=run.base,
+        slide=run.slide,
         panels=[panel],
         look=look,
         spot_diameter_um=values.spot_diameter_um,
@@ -88,8 +87,8 @@ with place:
         f"Spots are drawn {size} their physical size ({values.spot_diameter_um:g} µm) and grow "
         "with the zoom. Wheel: zoom · drag: move · double click: all spots."
     )
-    if slide.get("note"):
-        st.caption(plain(own_names(str(slide["note"]), status.request.slide_name)))
+    if run.slide.get("note"):
+        st.caption(plain(own_names(str(run.slide["note"]), status.request.slide_name)))
 
 show_domain(prediction.domain_distance)
 

@@ -20,9 +20,9 @@ from app.state import Keys, job_queue
 from stem_core.errors import StemError
 from zoo.entries import ModelEntry
 from zoo.hub_access import is_offline
-from zoo.install import pull_size, remove
-from zoo.records import installed
+from zoo.pull import pull_size
 from zoo.registry import ModelListing, list_offers
+from zoo.store import find_installed, remove
 
 SIZE_KEPT_S = 60
 READ = "licences_read"
@@ -182,7 +182,7 @@ def ask_delete(offer: ModelListing) -> None:
         if st.button("Delete", type="primary", icon=":material/delete:", key="confirm_delete"):
             try:
                 with st.spinner("Deleting …"):
-                    freed = remove(name)
+                    freed = remove("model", name)
             except StemError as error:
                 st.error(plain(str(error)), icon=":material/error:")
                 return
@@ -232,7 +232,7 @@ for left in range(0, len(shown), 2):
         pull = read_pull(offer.entry.name)
         if pull is not None and pull.state == "done":
             forget_pull(offer.entry.name)
-            if offer.entry.name in installed():
+            if find_installed("model", offer.entry.name) is not None:
                 st.session_state[Keys.MODELS_NEWS] = f"{offer.entry.name} is installed."
             st.rerun()  # the list above may have been read before it ended
         with column.container(border=True, height="stretch", key=f"model_{offer.entry.name}"):

@@ -23,7 +23,7 @@ from tests.hub.client import ROOT, client_environment
 from tests.hub.server import LoopbackHub
 from tests.tiny import write_tiny_model
 from zoo.entries import HubSource, ModelEntry, describe_files, entry_from_manifest
-from zoo.records import installed
+from zoo.store import installed
 
 MAIN = ROOT / "app" / "main.py"
 REPO = "somebody/tiny"
@@ -279,7 +279,7 @@ def test_an_installed_model_is_used_after_its_licences_were_accepted(here: Model
 
 
 def test_a_model_that_cannot_run_here_cannot_be_chosen(here: ModelEntry, home: Path) -> None:
-    record = installed()[NAME]
+    record = installed("model")[NAME]
     folder = home / "models" / "needs-uni"
     shutil.copytree(record.path, folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -297,11 +297,11 @@ def test_a_model_that_cannot_run_here_cannot_be_chosen(here: ModelEntry, home: P
 
 
 def test_verifying_names_what_changed(here: ModelEntry, tmp_path: Path, home: Path) -> None:
-    record = installed()[NAME]
+    record = installed("model")[NAME]
     folder = tmp_path / "copy"
     shutil.copytree(record.path, folder)
     moved = record.model_copy(update={"folder": str(folder)})
-    place = home / "zoo" / "installed" / f"{NAME}.json"
+    place = home / "zoo" / "installed" / "models" / f"{NAME}.json"
     place.write_text(moved.model_dump_json(), encoding="utf-8")
     at = start()
     click(at, f"verify_{NAME}")
@@ -330,9 +330,9 @@ def test_deleting_asks_and_then_removes(here: ModelEntry) -> None:
     at.pills(key="filter_state").set_value(["installed"]).run()
     click(at, f"delete_{NAME}")
     assert "frees about" in words(at)
-    assert NAME in installed()
+    assert NAME in installed("model")
     click(at, "confirm_delete")
-    assert NAME not in installed()
+    assert NAME not in installed("model")
     # It stays in sight, though it is not installed any more.
     assert has(at, f"download_{NAME}") and not has(at, f"use_{NAME}")
     assert at.session_state[Keys.MODEL] is None

@@ -157,7 +157,7 @@ def test_from_the_hub_to_a_map(
     button(page.get_by_role("dialog"), "Delete").click()
     expect(page.get_by_text(f"{NAME} is deleted")).to_be_visible()
     expect(tiny).to_contain_text("Available")
-    assert not list((zoo.home / "zoo" / "installed").glob("*.json"))
+    assert not list((zoo.home / "zoo" / "installed").rglob("*.json"))
 
 
 def test_stop_then_go_on(page: Page, zoo: Zoo) -> None:

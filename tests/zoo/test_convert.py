@@ -203,7 +203,8 @@ def test_the_kidney_model_is_pulled_converted_and_verified_in_one_step(
     assert "needs UNI (MahmoodLab/UNI, gated" in one_line(refused)
     removed = machine.stem("zoo", "remove", "kidney-visium-hmhvg")
     assert removed.returncode == 0, removed.stderr
-    assert not list((machine.home / "zoo" / "converted").iterdir())
+    for kept in ("models", "blobs", "partial", "installed/models"):
+        assert not list((machine.home / "zoo" / kept).iterdir()), kept
 
 
 def test_a_malicious_checkpoint_is_refused_and_does_not_run(

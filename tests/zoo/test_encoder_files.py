@@ -32,11 +32,11 @@ from tests.hub.server import LoopbackHub
 from tests.zoo.published import write_whole_model
 from tests.zoo.world import Machine, one_line
 from zoo.convert import ModelFacts, convert_checkpoint
-from zoo.encoder_records import installed_encoder
-from zoo.encoder_weights import install_encoder_file
-from zoo.entries import missing_encoders
 from zoo.loader import find_encoder, load_model
 from zoo.places import zoo_dir
+from zoo.pull import install_encoder_file
+from zoo.registry import missing_encoders
+from zoo.store import Artifact, blob_path, find_installed
 
 NAMES = ("uni", "conch", "h-optimus-0", "midnight-12k")
 PICKLED = ("uni", "conch")  # as published
@@ -81,6 +81,11 @@ def known(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> None:
     for name in NAMES:
         monkeypatch.setitem(CATALOGUE, f"tiny-{name}", tiny_facts(name))
     monkeypatch.setenv("STEM_HOME", str(machine.home))
+
+
+def weights_of(record: Artifact) -> Path:
+    """The one file of an encoder."""
+    return record.path / record.files[0].path
 
 
 def sections() -> list[Path]:
@@ -130,9 +135,9 @@ def test_four_encoders_are_pulled_embed_and_predict(
     assert run["model"]["encoder"] == "tiny-uni+tiny-conch"
     assert not machine.hub.requests
     # Weights that changed on the disk are not used.
-    record = installed_encoder("tiny-uni")
+    record = find_installed("encoder", "tiny-uni")
     assert record is not None
-    with Path(record.weights).open("ab") as file:
+    with weights_of(record).open("ab") as file:
         file.write(b"x")
     with pytest.raises(HashError, match="run stem zoo pull-encoder tiny-uni again"):
         load_model(model)
@@ -142,7 +147,7 @@ def test_gated_weights_say_where_to_ask(machine: Machine) -> None:
     machine.token = None
     said = one_line(tiny(machine, "stem", "zoo", "pull-encoder", "tiny-uni"))
     assert "lab/tiny-uni is gated; ask for access" in said
-    assert not (machine.home / "zoo" / "encoders" / "tiny-uni.json").exists()
+    assert not (machine.home / "zoo" / "installed").exists()
 
 
 def test_a_file_brought_by_hand_is_checked(
@@ -154,11 +159,11 @@ def test_a_file_brought_by_hand_is_checked(
     path.write_bytes(published_file("uni", renamed)["pytorch_model.bin"])
     with pytest.raises(ModelFileError, match=r"lacking norm.weight, with norm.wieght"):
         install_encoder_file("tiny-uni", path)
-    assert installed_encoder("tiny-uni") is None
+    assert find_installed("encoder", "tiny-uni") is None
     assert not list(zoo_dir("encoders").iterdir())  # nothing of it is kept
     path.write_bytes(files["uni"]["pytorch_model.bin"])
     record = install_encoder_file("tiny-uni", path)
-    assert record == installed_encoder("tiny-uni")
+    assert record == find_installed("encoder", "tiny-uni")
     assert record.revision == "by hand"
     assert find_encoder(["tiny-uni"]).width == 32
     with pytest.raises(SettingsError, match="comes with the program; those that can be pulled are"):
@@ -192,9 +197,10 @@ def test_a_file_brought_by_hand_is_kept_and_pinned(
     assert used() == hashlib.sha256(other).hexdigest()
 
     # The Hub has another one than was brought; with --update, its own.
-    record = installed_encoder(name)
+    record = find_installed("encoder", name)
     assert record is not None
-    Path(record.weights).unlink()
+    weights_of(record).unlink()
+    blob_path(str(record.files[0].sha256)).unlink()
     assert "is not the one that was recorded" in one_line(tiny(machine, *command))
     assert tiny(machine, *command, "--update").returncode == 0
     assert used() == hashlib.sha256(first).hexdigest()
@@ -214,11 +220,21 @@ def test_what_the_hub_has_may_be_what_was_brought(
     name, path = "tiny-h-optimus-0", tmp_path / "got.safetensors"
     path.write_bytes(files["h-optimus-0"]["model.safetensors"])
     record = install_encoder_file(name, path)
-    Path(record.weights).unlink()
+    weights_of(record).unlink()
+    blob_path(str(record.files[0].sha256)).unlink()
     assert tiny(machine, "stem", "zoo", "pull-encoder", name).returncode == 0
-    again = installed_encoder(name)
+    again = find_installed("encoder", name)
     assert again is not None
     assert again.revision == machine.hub.head(f"lab/{name}")
+    assert "it loads" in tiny(machine, "stem", "zoo", "verify", name).stdout
+    weights_of(again).chmod(0o600)
+    weights_of(again).write_bytes(b"x")
+    damaged = tiny(machine, "stem", "zoo", "verify", name)
+    assert damaged.returncode == 2
+    assert "not what they were when they were pulled" in damaged.stdout
+    removed = tiny(machine, "stem", "zoo", "remove", name)
+    assert f"Removed the encoder {name}" in removed.stdout, removed.stderr
+    assert find_installed("encoder", name) is None
 
 
 def test_a_copy_that_cannot_be_made_leaves_nothing(
@@ -235,17 +251,17 @@ def test_a_copy_that_cannot_be_made_leaves_nothing(
     monkeypatch.setattr(shutil, "copyfile", full)
     with pytest.raises(OutputError, match=r"cannot be written .*\. Free space"):
         install_encoder_file("tiny-h-optimus-0", path)
-    assert installed_encoder("tiny-h-optimus-0") is None
+    assert find_installed("encoder", "tiny-h-optimus-0") is None
     assert not list(zoo_dir("encoders").iterdir())
 
 
 def test_who_asks_is_told_how_to_get_them() -> None:
-    said = missing_encoders("kidney", ["uni", "conch"])
+    said = missing_encoders("The model kidney", ["uni", "conch"])
     assert "MahmoodLab/UNI, gated" in said
     assert said.endswith(
         "which are not on this machine; run stem zoo pull-encoder uni and stem zoo pull-encoder "
         "conch, once its owner gave you access."
     )
-    assert "does not know" in missing_encoders("kidney", ["magic"])
-    assert missing_encoders("breast", ["compact-he"]) == ""
+    assert "does not know" in missing_encoders("The model kidney", ["magic"])
+    assert missing_encoders("The model breast", ["compact-he"]) == ""
     assert find_encoder(["compact-he"]).width == 141

@@ -13,7 +13,7 @@ import pytest
 
 from tests.hub.server import LoopbackHub
 from tests.zoo.world import Machine, contents, hub_entry, named_copy, one_line
-from zoo.entries import FileEntry
+from zoo.entries import FileEntry, describe_files
 
 REPO, NAME = "lab/tiny", "tiny-hub"
 BIG = "README.md"  # made large, to have something to break off
@@ -60,7 +60,7 @@ def test_pull_verify_use_offline_remove(machine: Machine, folder: Path) -> None:
     installed = json.loads(machine.stem("zoo", "info", NAME, "--json").stdout)
     assert installed["state"] == "installed"
     assert contents(Path(installed["folder"])) == contents(folder)
-    assert str(machine.root / "hf" / "hub") in installed["folder"]  # the Hub's own cache
+    assert str(machine.home / "zoo" / "models") in installed["folder"]
 
     machine.hub.clear()
     assert machine.stem("zoo", "pull", NAME).returncode == 0
@@ -79,14 +79,14 @@ def test_pull_verify_use_offline_remove(machine: Machine, folder: Path) -> None:
     assert removed.returncode == 0, removed.stderr
     assert "MB are free again" in removed.stdout
     assert machine.states()[NAME] == "available"
-    assert not list((machine.root / "hf" / "hub").rglob("model.safetensors"))
+    assert not [p for p in (machine.home / "zoo").rglob("*") if p.is_file() and p.suffix != ".lock"]
     assert "was not pulled" in one_line(machine.stem("zoo", "remove", NAME))
     assert "comes with the program" in one_line(machine.stem("zoo", "remove", "her2st-breast"))
 
 
 def test_cached_files_install_without_network(machine: Machine) -> None:
     assert machine.stem("zoo", "pull", NAME).returncode == 0
-    (machine.home / "zoo" / "installed" / f"{NAME}.json").unlink()
+    (machine.home / "zoo" / "installed" / "models" / f"{NAME}.json").unlink()
     machine.hub.clear()
     machine.more = {"HF_HUB_OFFLINE": "1"}
     done = machine.stem("zoo", "pull", NAME)
@@ -159,7 +159,7 @@ def test_a_killed_pull_leaves_nothing_that_loads_and_is_gone_on_with(
     assert machine.partial_bytes(big) == 0
 
 
-def test_two_pulls_at_once_end_with_one_good_copy(machine: Machine) -> None:
+def test_two_pulls_at_once_end_with_one_good_copy(machine: Machine, folder: Path) -> None:
     machine.hub.slow(BIG, bytes_per_s=3_000_000)
     both = [machine.start("zoo", "pull", NAME) for _ in range(2)]
     for process in both:
@@ -167,8 +167,9 @@ def test_two_pulls_at_once_end_with_one_good_copy(machine: Machine) -> None:
         assert process.returncode == 0, said
     assert len(downloads(machine.hub)) == 1
     assert "loads" in machine.stem("zoo", "verify", NAME).stdout
-    blobs = [p for p in (machine.root / "hf" / "hub").rglob("blobs/*") if p.is_file()]
-    assert not [p for p in blobs if "incomplete" in p.name]
+    blobs = list((machine.home / "zoo" / "blobs").iterdir())
+    assert {p.name for p in blobs} == {f.sha256 for f in describe_files(folder)}
+    assert not list((machine.home / "zoo" / "partial").iterdir())
 
 
 def test_a_damaged_download_is_refused(machine: Machine) -> None:

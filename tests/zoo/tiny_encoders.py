@@ -17,8 +17,8 @@ from tests.encoders.published import add_tiny_encoders
 
 
 def embed(slides: list[Path], names: list[str]) -> dict[str, object]:
-    from zoo.encoder_weights import pull_encoder
     from zoo.loader import find_encoder
+    from zoo.pull import pull_encoder
 
     for name in names:
         pull_encoder(name)

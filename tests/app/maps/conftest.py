@@ -34,7 +34,7 @@ WIDTH_PX, HEIGHT_PX = 1500, 1100
 
 
 @dataclass
-class Run:
+class MadeRun:
     folder: JobFolder
     prediction: Prediction
     picture: NDArray[np.uint8]
@@ -113,13 +113,13 @@ def slide_bytes() -> tuple[NDArray[np.uint8], bytes]:
 
 
 @pytest.fixture
-def make_run(slide_bytes: tuple[NDArray[np.uint8], bytes]) -> Callable[..., Run]:
+def make_run(slide_bytes: tuple[NDArray[np.uint8], bytes]) -> Callable[..., MadeRun]:
     """Make a run in any state, with the slide or another file, or of an upload that is there."""
 
     def make(
         state: str = "done", name: str = "case.tif", content: bytes | None = None,
         upload_id: str | None = None, mpp: float | None = None, **options: bool,
-    ) -> Run:  # fmt: skip
+    ) -> MadeRun:  # fmt: skip
         if upload_id is None:
             upload_id = uploads.store_upload(content or slide_bytes[1], name).id
         folder = JobFolder(new_job_id())
@@ -137,13 +137,13 @@ def make_run(slide_bytes: tuple[NDArray[np.uint8], bytes]) -> Callable[..., Run]
         if state == "done":
             write_prediction(prediction, folder.result_dir)
         folder.write_progress(Progress(state, created_s=time.time()))  # type: ignore[arg-type]
-        return Run(folder, prediction, slide_bytes[0])
+        return MadeRun(folder, prediction, slide_bytes[0])
 
     return make
 
 
 @pytest.fixture
-def run(make_run: Callable[..., Run]) -> Run:
+def run(make_run: Callable[..., MadeRun]) -> MadeRun:
     return make_run()
 
 

@@ -10,12 +10,12 @@ from streamlit.testing.v1 import AppTest
 
 from app.state import job_queue
 
-from .conftest import GENES, Run
+from .conftest import GENES, MadeRun
 
 MAIN = Path(__file__).resolve().parents[3] / "app" / "main.py"
 
 
-def open_maps(run: Run, maps: str = f"mean:{GENES[0]}") -> AppTest:
+def open_maps(run: MadeRun, maps: str = f"mean:{GENES[0]}") -> AppTest:
     job_queue.clear()
     at = AppTest.from_file(str(MAIN), default_timeout=60)
     at.query_params["run"], at.query_params["maps"] = run.id, maps

@@ -20,7 +20,7 @@ from stem_core.prediction.draws import Draws
 from stem_core.prediction.export import write_prediction
 from stem_core.prediction.result import Prediction
 
-from .conftest import GENES, Run
+from .conftest import GENES, MadeRun
 from .page import MAIN, charts, faults, sound, words
 
 SHARED = ("7SK", "GNAS", "A:B")
@@ -43,8 +43,8 @@ def taken(prediction: Prediction, rows: np.ndarray, genes: tuple[str, ...]) -> P
 
 
 @pytest.fixture
-def pair(make_run: Callable[..., Run]) -> tuple[Run, Run]:
-    """Run A with a baseline, and run B with three of its genes and two of its own."""
+def pair(make_run: Callable[..., MadeRun]) -> tuple[MadeRun, MadeRun]:
+    """MadeRun A with a baseline, and run B with three of its genes and two of its own."""
     one, other = make_run(), make_run()
     p = one.prediction
     base = (p.mean * 0.8).astype(np.float16)
@@ -71,7 +71,9 @@ def address(at: AppTest) -> dict[str, str]:
     return {name: "".join(at.query_params[name]) for name in at.query_params}
 
 
-def test_values_stand_at_the_spots_of_the_first(client: TestClient, pair: tuple[Run, Run]) -> None:
+def test_values_stand_at_the_spots_of_the_first(
+    client: TestClient, pair: tuple[MadeRun, MadeRun]
+) -> None:
     one, other = pair
     base = f"{one.base}/with/{other.id}"
     p, q = one.prediction, other.prediction
@@ -103,7 +105,7 @@ def test_values_stand_at_the_spots_of_the_first(client: TestClient, pair: tuple[
 
 
 def test_what_cannot_be_compared_is_refused_in_a_sentence(
-    client: TestClient, pair: tuple[Run, Run], make_run: Callable[..., Run]
+    client: TestClient, pair: tuple[MadeRun, MadeRun], make_run: Callable[..., MadeRun]
 ) -> None:
     one, other = pair
     base = f"{one.base}/with/{other.id}"
@@ -137,7 +139,7 @@ def test_what_cannot_be_compared_is_refused_in_a_sentence(
         open_pair(one.id, elsewhere.id)
 
 
-def test_two_runs_on_the_page(pair: tuple[Run, Run]) -> None:
+def test_two_runs_on_the_page(pair: tuple[MadeRun, MadeRun]) -> None:
     one, other = pair
     at = open_page(**{"run": one.id, "with": other.id, "gene": "GNAS"})
     assert not faults(at) and not at.warning
@@ -164,7 +166,7 @@ def test_two_runs_on_the_page(pair: tuple[Run, Run]) -> None:
 
 
 @pytest.mark.parametrize("to_other", [False, True])
-def test_what_was_measured_is_the_judge(pair: tuple[Run, Run], to_other: bool) -> None:
+def test_what_was_measured_is_the_judge(pair: tuple[MadeRun, MadeRun], to_other: bool) -> None:
     one, other = pair
     given = other if to_other else one
     random = np.random.default_rng(1)
@@ -184,7 +186,7 @@ def test_what_was_measured_is_the_judge(pair: tuple[Run, Run], to_other: bool) -
     assert "Mean **PCC** with the measured section over 3 genes" in words(at)
 
 
-def test_nothing_to_compare_yet(make_run: Callable[..., Run]) -> None:
+def test_nothing_to_compare_yet(make_run: Callable[..., MadeRun]) -> None:
     at = open_page()
     assert "No run is finished yet" in words(at)
     one = make_run()
@@ -202,7 +204,7 @@ def test_nothing_to_compare_yet(make_run: Callable[..., Run]) -> None:
     assert not at.dataframe
 
 
-def test_disjoint_panels_are_one_sentence(make_run: Callable[..., Run]) -> None:
+def test_disjoint_panels_are_one_sentence(make_run: Callable[..., MadeRun]) -> None:
     one, other = make_run(), make_run()
     write_prediction(
         taken(one.prediction, ROWS, ("ZZZ", "YYY")), other.folder.result_dir, overwrite=True
@@ -213,7 +215,7 @@ def test_disjoint_panels_are_one_sentence(make_run: Callable[..., Run]) -> None:
     assert not at.dataframe and not faults(at)
 
 
-def test_unknown_and_deleted_runs_are_told(pair: tuple[Run, Run]) -> None:
+def test_unknown_and_deleted_runs_are_told(pair: tuple[MadeRun, MadeRun]) -> None:
     one, other = pair
     at = open_page(**{"run": "0" * 32, "with": other.id})
     assert len(at.error) == 1 and len(at.dataframe) == 1  # said, and another run shown

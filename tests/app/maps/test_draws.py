@@ -17,11 +17,11 @@ from stem_core.errors import OutputError, SettingsError
 from stem_core.prediction.draws import MOST_SINGLES, Draws, singles_to_keep
 from stem_core.prediction.settings import SamplingSettings
 
-from .conftest import GENES, Run
+from .conftest import GENES, MadeRun
 from .page import open_maps, sound
 
 
-def keep(run: Run, count: int = 3, made: int = 10, *, baseline: bool = True) -> Draws:
+def keep(run: MadeRun, count: int = 3, made: int = 10, *, baseline: bool = True) -> Draws:
     """Leave single draws beside a run, as the worker does."""
     random = np.random.default_rng(8)
     p = run.prediction
@@ -35,7 +35,7 @@ def keep(run: Run, count: int = 3, made: int = 10, *, baseline: bool = True) -> 
     return draws
 
 
-def test_layers_are_what_was_kept(run: Run, client: TestClient) -> None:
+def test_layers_are_what_was_kept(run: MadeRun, client: TestClient) -> None:
     kept = keep(run)
     values = open_values(run.id)
     assert (values.n_draws, values.draws_made, values.has_baseline) == (3, 10, True)
@@ -58,7 +58,7 @@ def test_layers_are_what_was_kept(run: Run, client: TestClient) -> None:
     np.testing.assert_array_equal(values.baseline(), kept.baseline)
 
 
-def test_titles_say_which_draw_it_is(run: Run) -> None:
+def test_titles_say_which_draw_it_is(run: MadeRun) -> None:
     keep(run)
     values = open_values(run.id)
     layers = [values.parse(text) for text in ("mean:A:B", "draw:A:B:2", "baseline:GNAS")]
@@ -84,7 +84,7 @@ def test_titles_say_which_draw_it_is(run: Run) -> None:
     ],
 )
 def test_what_is_no_draw_is_refused_in_a_sentence(
-    run: Run, client: TestClient, layer: str, said: str
+    run: MadeRun, client: TestClient, layer: str, said: str
 ) -> None:
     keep(run)
     answer = client.get(f"{run.base}/map/values", params={"layer": layer})
@@ -92,7 +92,7 @@ def test_what_is_no_draw_is_refused_in_a_sentence(
 
 
 def test_older_runs_and_models_without_baseline_do_not_offer_them(
-    run: Run, make_run: Callable[..., Run]
+    run: MadeRun, make_run: Callable[..., MadeRun]
 ) -> None:
     values = open_values(run.id)
     with pytest.raises(SettingsError, match="kept no single draws, since it is older"):
@@ -110,7 +110,7 @@ def test_older_runs_and_models_without_baseline_do_not_offer_them(
 
 
 @pytest.mark.parametrize("damage", ["cut", "nonsense", "other"])
-def test_a_damaged_file_does_not_hide_the_prediction(run: Run, damage: str) -> None:
+def test_a_damaged_file_does_not_hide_the_prediction(run: MadeRun, damage: str) -> None:
     keep(run)
     file = run.folder.draws_file
     content = file.read_bytes()
@@ -126,7 +126,7 @@ def test_a_damaged_file_does_not_hide_the_prediction(run: Run, damage: str) -> N
     )
 
 
-def test_a_file_that_goes_away_is_told(run: Run) -> None:
+def test_a_file_that_goes_away_is_told(run: MadeRun) -> None:
     keep(run)
     values = open_values(run.id)
     run.folder.draws_file.unlink()
@@ -134,7 +134,7 @@ def test_a_file_that_goes_away_is_told(run: Run) -> None:
         values.layer(values.parse("draw:GNAS:1"))
 
 
-def test_the_page_draws_again(run: Run) -> None:
+def test_the_page_draws_again(run: MadeRun) -> None:
     keep(run)
     at = open_maps(run, "draw:A:B:2")
     assert "Ridge baseline" in at.selectbox(key="kind_0").options

@@ -17,14 +17,14 @@ from app.components.trust import gene_trust, trust_of
 from app.state import job_queue
 from stem_core.prediction.export import write_prediction
 
-from .conftest import GENES, Run
+from .conftest import GENES, MadeRun
 
 MAIN = Path(__file__).resolve().parents[3] / "app" / "main.py"
 MODEL = "mouse-olfactory-bulb"
 
 
 @pytest.fixture
-def shown(make_run: Callable[..., Run]) -> Run:
+def shown(make_run: Callable[..., MadeRun]) -> MadeRun:
     """A finished run of a model that is here, with what is known of its genes."""
     job_queue.clear()
     run = make_run()
@@ -46,7 +46,7 @@ def shown(make_run: Callable[..., Run]) -> Run:
     return replace(run, prediction=prediction)
 
 
-def opened(run: Run, **query: str) -> AppTest:
+def opened(run: MadeRun, **query: str) -> AppTest:
     at = AppTest.from_file(str(MAIN), default_timeout=60).run()
     at.switch_page("views/maps.py")
     for name, value in {"run": run.id, **query}.items():
@@ -82,7 +82,7 @@ def panels(at: AppTest) -> list[dict[str, Any]]:
     return list(json.loads(viewer.proto.json or viewer.proto.mixed.json)["panels"])
 
 
-def test_genes_are_found_by_symbol_and_id_in_any_case(shown: Run) -> None:
+def test_genes_are_found_by_symbol_and_id_in_any_case(shown: MadeRun) -> None:
     at = opened(shown)
     box = at.selectbox(key="gene_0")
     assert box.value == "AC1(2)/b.3_x"  # the best predicted one
@@ -94,7 +94,7 @@ def test_genes_are_found_by_symbol_and_id_in_any_case(shown: Run) -> None:
         assert at.selectbox(key="gene_0").value == gene
 
 
-def test_a_gene_that_the_panel_lacks_is_told_with_what_can_be_done(shown: Run) -> None:
+def test_a_gene_that_the_panel_lacks_is_told_with_what_can_be_done(shown: MadeRun) -> None:
     at = typed(opened(shown, maps="mean:GNAS"), "ERB2")
     assert "**ERB2** is not in this model's panel" in words(at)
     assert maps(at) == "mean:GNAS"  # nothing lost
@@ -109,7 +109,7 @@ def test_a_gene_that_the_panel_lacks_is_told_with_what_can_be_done(shown: Run) -
     assert at.session_state["model"] == "her2st-breast"
 
 
-def test_the_ratio_of_two_genes_can_be_swapped(shown: Run) -> None:
+def test_the_ratio_of_two_genes_can_be_swapped(shown: MadeRun) -> None:
     at = opened(shown, maps="std:GNAS")
     sound(at.selectbox(key="kind_0").set_value("difference").run())
     first, second = maps(at).split(":")[1:]
@@ -119,7 +119,7 @@ def test_the_ratio_of_two_genes_can_be_swapped(shown: Run) -> None:
     assert panels(at)[0]["unit"] == "log2 ratio"
 
 
-def test_lists_rank_as_numpy_does(shown: Run) -> None:
+def test_lists_rank_as_numpy_does(shown: MadeRun) -> None:
     at = opened(shown, maps="mean:ERBB2")
     mean = shown.prediction.mean.astype(float)
     table = at.sidebar.dataframe[0].value
@@ -143,7 +143,7 @@ def test_lists_rank_as_numpy_does(shown: Run) -> None:
     assert "ERBB2" in set(at.sidebar.dataframe[0].value["Gene"])
 
 
-def test_every_map_says_how_far_it_can_be_trusted(shown: Run) -> None:
+def test_every_map_says_how_far_it_can_be_trusted(shown: MadeRun) -> None:
     layers = ["mean:GNAS", "std:HLA-DRB1", "q05:MT-ND1", "difference:GNAS:ERBB2", "domain",
               "score:GNAS,ERBB2,A:B"]  # fmt: skip
     at = opened(shown, maps=";".join(layers))
@@ -162,7 +162,7 @@ def test_every_map_says_how_far_it_can_be_trusted(shown: Run) -> None:
     assert "Domain distance: median" in said
 
 
-def test_nothing_is_made_up_where_nothing_is_known(make_run: Callable[..., Run]) -> None:
+def test_nothing_is_made_up_where_nothing_is_known(make_run: Callable[..., MadeRun]) -> None:
     job_queue.clear()
     run = make_run(domain=False)
     at = opened(run)
@@ -174,7 +174,7 @@ def test_nothing_is_made_up_where_nothing_is_known(make_run: Callable[..., Run])
     assert trust_of(run.prediction, ("GNAS", "ERBB2")).level == "unknown"  # type: ignore[union-attr]
 
 
-def test_spots_little_to_be_trusted_are_greyed_and_counted(shown: Run) -> None:
+def test_spots_little_to_be_trusted_are_greyed_and_counted(shown: MadeRun) -> None:
     at = opened(shown, maps="mean:GNAS;domain", grey="domain:0.5,spread:0.7,nonsense:1,domain:x")
     domain, spread = shown.prediction.domain_distance, shown.prediction.std[:, 0]
     assert domain is not None
@@ -190,7 +190,7 @@ def test_spots_little_to_be_trusted_are_greyed_and_counted(shown: Run) -> None:
     assert "grey" not in at.query_params and "greyed:" not in words(at)
 
 
-def test_gene_sets_are_pasted_or_taken_from_gmt(shown: Run) -> None:
+def test_gene_sets_are_pasted_or_taken_from_gmt(shown: MadeRun) -> None:
     at = opened(shown, maps="score:GNAS,GONE")
     assert maps(at) == "score:GNAS" and "not in it: GONE" in words(at)
     sound(at.text_area(key="set_0").set_value("erbb2; ensg00000087460 NOPE").run())

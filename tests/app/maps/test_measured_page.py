@@ -16,11 +16,11 @@ from app.maps.measured_places import list_measured, measured_place
 from stem_core.errors import JobError
 from stem_core.evaluation.metrics import evaluate_arrays
 
-from .conftest import GENES, Run
+from .conftest import GENES, MadeRun
 from .page import charts, faults, open_maps, sound, words
 
 
-def section(run: Run, **changes: object) -> AnnData:
+def section(run: MadeRun, **changes: object) -> AnnData:
     """A section measured at the run's spots, in another order."""
     mean = run.prediction.mean.astype(np.float64)
     counts = np.random.default_rng(5).poisson(np.exp2(mean) - 1 + 0.5)[::-1].astype(np.float32)
@@ -44,11 +44,11 @@ def give(at: AppTest, name: str, given: bytes) -> AppTest:
 
 
 @pytest.fixture
-def given(run: Run, tmp_path: Path) -> bytes:
+def given(run: MadeRun, tmp_path: Path) -> bytes:
     return content(section(run), tmp_path)
 
 
-def test_a_section_is_compared_as_the_evaluation_does(run: Run, given: bytes) -> None:
+def test_a_section_is_compared_as_the_evaluation_does(run: MadeRun, given: bytes) -> None:
     at = give(open_maps(run), "case.h5ad", given)
     assert not faults(at) and "40 spots of 40 matched by name" in words(at)
     truth = section(run)
@@ -74,7 +74,9 @@ def test_a_section_is_compared_as_the_evaluation_does(run: Run, given: bytes) ->
     assert [f for f in at.file_uploader if "Measured section" in f.label]
 
 
-def test_files_that_do_not_fit_give_one_sentence(run: Run, given: bytes, tmp_path: Path) -> None:
+def test_files_that_do_not_fit_give_one_sentence(
+    run: MadeRun, given: bytes, tmp_path: Path
+) -> None:
     at = open_maps(run)
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as out:
@@ -96,7 +98,7 @@ def test_files_that_do_not_fit_give_one_sentence(run: Run, given: bytes, tmp_pat
     assert at.button(key="drop_measured")
 
 
-def test_a_run_deleted_meanwhile_gives_one_sentence(run: Run, given: bytes) -> None:
+def test_a_run_deleted_meanwhile_gives_one_sentence(run: MadeRun, given: bytes) -> None:
     at = give(open_maps(run), "case.h5ad", given)
     run.folder.remove()
     at.button(key="drop_measured").click()
@@ -106,7 +108,7 @@ def test_a_run_deleted_meanwhile_gives_one_sentence(run: Run, given: bytes) -> N
 
 
 def test_a_section_of_the_server_s_folder(
-    run: Run, given: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: MadeRun, given: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = tmp_path / "slides"
     (root / "a").mkdir(parents=True)

@@ -30,12 +30,13 @@ from app.maps.panels import (
 from app.maps.picture_layout import lay_out
 from app.maps.picture_words import end_words, number_words, round_length_um
 from app.maps.pictures import MOST_VECTOR_SPOTS, draw_picture
+from app.maps.run import Run
 from app.maps.runs import open_values
 from app.maps.scene import Map, Scene, frame_of, scene_of_run
 from app.maps.share import share_page
 from stem_core.analysis.regions import Region
 from stem_core.errors import JobError, SettingsError
-from tests.app.maps.conftest import Run
+from tests.app.maps.conftest import MadeRun
 
 MPP, DIAMETER_UM = 0.5, 120.0
 PALETTE = [f"#{40 + 4 * i:02x}{250 - 5 * i:02x}{(i * 37) % 256:02x}" for i in range(32)]
@@ -103,12 +104,12 @@ def test_spots_have_their_colour_place_and_size_and_the_bar_its_length() -> None
     assert longest_run(pixels, (0x16, 0x26, 0x2C)) == pytest.approx(bar_um * per_um, abs=1.5)
 
 
-def test_a_view_shows_that_part_and_the_slide_lies_where_it_should(run: Run) -> None:
+def test_a_view_shows_that_part_and_the_slide_lies_where_it_should(run: MadeRun) -> None:
     values = open_values(run.id)
     panels = panels_of(values, [Layer.of("mean", "GNAS")], "Viridis", (1, 99), shared=True)
     width_px = 900
     view = View(300.0, 250.0, 300.0)
-    scene = scene_of_run(run.id, run.prediction, panels, Look(0.0), view)
+    scene = scene_of_run(Run.open(run.id), panels, Look(0.0), view)
     frame = frame_of(scene)
     assert (frame.left_um, frame.width_um) == (150.0, 300.0)
     picture = draw_picture(scene, width_px=width_px)
@@ -251,12 +252,12 @@ def test_numbers_and_lengths() -> None:
     assert end_words(panel, np.array([np.nan], np.float32)) == ("0.00", "2.00", "4.00")
 
 
-def test_a_page_carries_all_it_shows_and_nothing_of_it_can_run(run: Run) -> None:
+def test_a_page_carries_all_it_shows_and_nothing_of_it_can_run(run: MadeRun) -> None:
     values = open_values(run.id)
     panels = panels_of(
         values, [Layer.of("mean", "A:B"), Layer.of("std", "GNAS")], "Viridis", (1, 99), shared=True
     )
-    scene = replace(scene_of_run(run.id, run.prediction, panels, Look(), None), slide_name=AWKWARD)
+    scene = replace(scene_of_run(Run.open(run.id), panels, Look(), None), slide_name=AWKWARD)
     text = share_page(scene, notes=["<i>note</i>"], address="http://h/?a=<").decode("utf-8")
     assert "default-src 'none'" in text and "<i>" not in text and "<b>" not in text
     assert text.count("<script") == text.count("</script>") == 2
@@ -270,7 +271,7 @@ def test_a_page_carries_all_it_shows_and_nothing_of_it_can_run(run: Run) -> None
         share_page(scene, image_px=4001)
     run.folder.status_file.unlink()
     with pytest.raises(JobError):
-        scene_of_run(run.id, run.prediction, panels, Look(), None)
+        scene_of_run(Run.open(run.id), panels, Look(), None)
 
 
 @pytest.mark.parametrize("scale", [*COLOUR_SCALES, DIVERGING])

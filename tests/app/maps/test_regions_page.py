@@ -13,7 +13,7 @@ from app.state import job_queue
 from stem_core.analysis.region_files import MAX_REGIONS, write_regions
 from stem_core.analysis.regions import Region
 
-from .conftest import GENES, HEIGHT_PX, WIDTH_PX, Run
+from .conftest import GENES, HEIGHT_PX, WIDTH_PX, MadeRun
 from .page import MAIN, charts, faults, open_maps, sound, words
 
 LEFT = np.array([(0, 0), (600, 0), (600, HEIGHT_PX), (0, HEIGHT_PX)], dtype=float)
@@ -22,20 +22,20 @@ NOWHERE = np.array([(1, 1), (2, 1), (2, 2)], dtype=float)
 
 
 @pytest.fixture
-def regions(run: Run) -> tuple[Region, ...]:
+def regions(run: MadeRun) -> tuple[Region, ...]:
     made = (Region("Left", (LEFT,)), Region("Right", (RIGHT,), colour="#e66101"))
     keep_regions(run.id, made)
     return made
 
 
-def draw(at: AppTest, run: Run, ring: np.ndarray, turn: int = 1) -> AppTest:
+def draw(at: AppTest, run: MadeRun, ring: np.ndarray, turn: int = 1) -> AppTest:
     told = {"base": run.base, "kind": "lasso", "points": ring.tolist(), "turn": turn}
     at.session_state["maps"] = {"drawn": told}
     return sound(at.run())
 
 
 def test_regions_are_renamed_recoloured_combined_and_deleted(
-    run: Run, regions: tuple[Region, ...]
+    run: MadeRun, regions: tuple[Region, ...]
 ) -> None:
     at = open_maps(run)
     at.text_input(key="name_0_Left_#377eb8").set_value("Tumour <b>")
@@ -55,7 +55,7 @@ def test_regions_are_renamed_recoloured_combined_and_deleted(
     assert kept_regions(run.id) == ()
 
 
-def test_an_empty_region_is_said_and_left_out(run: Run) -> None:
+def test_an_empty_region_is_said_and_left_out(run: MadeRun) -> None:
     keep_regions(run.id, (Region("Nothing", (NOWHERE,)),))
     at = open_maps(run)
     assert "No spot has its centre inside" in words(at)
@@ -72,7 +72,7 @@ def test_an_empty_region_is_said_and_left_out(run: Run) -> None:
     assert "The first region holds no spot" in faults(at)
 
 
-def test_violins_and_heat_map_have_the_numbers(run: Run, regions: tuple[Region, ...]) -> None:
+def test_violins_and_heat_map_have_the_numbers(run: MadeRun, regions: tuple[Region, ...]) -> None:
     at = open_maps(run, f"mean:{GENES[0]};std:{GENES[1]}")
     prediction = run.prediction
     inside = regions[0].inside(prediction.spots.x_px, prediction.spots.y_px)
@@ -99,7 +99,7 @@ def test_violins_and_heat_map_have_the_numbers(run: Run, regions: tuple[Region, 
 
 
 def test_differences_say_their_floor_and_name_every_gene(
-    run: Run, regions: tuple[Region, ...]
+    run: MadeRun, regions: tuple[Region, ...]
 ) -> None:
     at = open_maps(run, f"mean:{GENES[0]};std:{GENES[1]}")
     at.segmented_control(key="regions_part").set_value("differences")
@@ -115,7 +115,7 @@ def test_differences_say_their_floor_and_name_every_gene(
 
 
 def test_broken_files_of_regions_give_one_sentence_and_change_nothing(
-    run: Run, regions: tuple[Region, ...]
+    run: MadeRun, regions: tuple[Region, ...]
 ) -> None:
     at = open_maps(run)
     far = write_regions([Region("Far", (LEFT + 1e6,))])
@@ -137,7 +137,7 @@ def test_broken_files_of_regions_give_one_sentence_and_change_nothing(
     assert "keeps up to 1,000 regions" in faults(at) and len(kept_regions(run.id)) == 2
 
 
-def test_what_cannot_be_read_is_said_and_stays(run: Run) -> None:
+def test_what_cannot_be_read_is_said_and_stays(run: MadeRun) -> None:
     at = open_maps(run)
     file = run.folder.path / "regions.geojson"
     file.write_text('{"type": "FeatureCollection", "features": [{"broken": ')
@@ -149,7 +149,7 @@ def test_what_cannot_be_read_is_said_and_stays(run: Run) -> None:
 
 
 def test_a_drawing_beside_the_slide_does_not_cost_the_others(
-    run: Run, regions: tuple[Region, ...]
+    run: MadeRun, regions: tuple[Region, ...]
 ) -> None:
     at = open_maps(run)
     draw(at, run, LEFT + 2 * WIDTH_PX)
@@ -157,7 +157,7 @@ def test_a_drawing_beside_the_slide_does_not_cost_the_others(
     assert [region.name for region in kept_regions(run.id)] == ["Left", "Right"]
 
 
-def test_what_cannot_be_kept_stays_in_the_page(run: Run, regions: tuple[Region, ...]) -> None:
+def test_what_cannot_be_kept_stays_in_the_page(run: MadeRun, regions: tuple[Region, ...]) -> None:
     at = open_maps(run)
     block = run.folder.path / "regions.geojson"
     block.unlink()
@@ -173,7 +173,7 @@ def test_what_cannot_be_kept_stays_in_the_page(run: Run, regions: tuple[Region, 
 
 
 def test_a_run_deleted_meanwhile_gives_a_sentence_and_the_regions(
-    run: Run, regions: tuple[Region, ...]
+    run: MadeRun, regions: tuple[Region, ...]
 ) -> None:
     at = open_maps(run)
     run.folder.remove()

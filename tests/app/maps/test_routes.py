@@ -21,7 +21,7 @@ from app.maps.pyramid import TILE_PX, tile_place
 from app.maps.runs import set_measured
 from app.maps.tiles import encode_jpeg
 from stem_core.slides.reading import open_slide
-from tests.app.maps.conftest import GENES, HEIGHT_PX, WIDTH_PX, Run, draw_section
+from tests.app.maps.conftest import GENES, HEIGHT_PX, WIDTH_PX, MadeRun, draw_section
 
 ADDRESSES = (
     "map/spots", "map/values?layer=mean:GNAS", "map/ids", "map/slide", "map/thumbnail",
@@ -33,7 +33,7 @@ def decoded(content: bytes) -> NDArray[np.float64]:
     return np.asarray(Image.open(io.BytesIO(content)), dtype=np.float64)
 
 
-def test_positions_and_values(client: TestClient, run: Run) -> None:
+def test_positions_and_values(client: TestClient, run: MadeRun) -> None:
     n = len(run.prediction.spots)
     answer = client.get(f"{run.base}/map/spots")
     assert len(answer.content) == 8 * n
@@ -52,7 +52,7 @@ def test_positions_and_values(client: TestClient, run: Run) -> None:
     assert client.get(f"{run.base}/map/ids").json() == list(run.prediction.spots.ids)
 
 
-def test_measured_values_are_not_kept_by_the_browser(client: TestClient, run: Run) -> None:
+def test_measured_values_are_not_kept_by_the_browser(client: TestClient, run: MadeRun) -> None:
     set_measured(run.id, run.prediction.mean)
     answer = client.get(f"{run.base}/map/values?layer=error:GNAS")
     assert not np.frombuffer(answer.content, "<f4").any()
@@ -72,7 +72,7 @@ def test_measured_values_are_not_kept_by_the_browser(client: TestClient, run: Ru
     ],
 )
 def test_a_bad_layer_is_refused_in_a_sentence(
-    client: TestClient, run: Run, query: str, said: str
+    client: TestClient, run: MadeRun, query: str, said: str
 ) -> None:
     answer = client.get(f"{run.base}/map/values{query}")
     assert answer.status_code == 400
@@ -82,7 +82,7 @@ def test_a_bad_layer_is_refused_in_a_sentence(
 
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_unknown_guessed_unfinished_and_deleted_runs(
-    client: TestClient, make_run: Callable[..., Run], address: str
+    client: TestClient, make_run: Callable[..., MadeRun], address: str
 ) -> None:
     for job_id in (new_job_id(), "x", "0" * 32, "..%2F..%2Fetc", "A" * 32, "a" * 31):
         answer = client.get(f"/api/runs/{job_id}/{address}")
@@ -99,21 +99,23 @@ def test_unknown_guessed_unfinished_and_deleted_runs(
     assert "no such run" in answer.json()["error"]
 
 
-def test_only_reading_is_offered(client: TestClient, run: Run) -> None:
+def test_only_reading_is_offered(client: TestClient, run: MadeRun) -> None:
     for method in ("POST", "PUT", "DELETE", "OPTIONS"):
         answer = client.request(method, f"{run.base}/map/spots")
         assert answer.status_code == 405
         assert "access-control-allow-origin" not in answer.headers
 
 
-def test_a_damaged_result_is_a_sentence(client: TestClient, run: Run) -> None:
+def test_a_damaged_result_is_a_sentence(client: TestClient, run: MadeRun) -> None:
     (run.folder.result_dir / "prediction.h5ad").write_bytes(b"nonsense")
     answer = client.get(f"{run.base}/map/spots")
     assert answer.status_code == 500
     assert "damaged" in answer.json()["error"]
 
 
-def test_full_resolution_tiles_are_the_pixels_of_the_slide(client: TestClient, run: Run) -> None:
+def test_full_resolution_tiles_are_the_pixels_of_the_slide(
+    client: TestClient, run: MadeRun
+) -> None:
     facts = client.get(f"{run.base}/map/slide").json()
     assert facts == {
         "width_px": WIDTH_PX, "height_px": HEIGHT_PX, "mpp": 0.5, "tile_px": 254, "overlap": 1,
@@ -131,7 +133,7 @@ def test_full_resolution_tiles_are_the_pixels_of_the_slide(client: TestClient, r
 
 
 @pytest.mark.parametrize("level", range(12))
-def test_every_level_shows_the_whole_slide(client: TestClient, run: Run, level: int) -> None:
+def test_every_level_shows_the_whole_slide(client: TestClient, run: MadeRun, level: int) -> None:
     scale = 2 ** (11 - level)
     width, height = -(-WIDTH_PX // scale), -(-HEIGHT_PX // scale)
     padded = np.full((height * scale, width * scale, 3), 255.0)
@@ -145,7 +147,7 @@ def test_every_level_shows_the_whole_slide(client: TestClient, run: Run, level: 
     assert np.abs(shown - as_jpeg).mean() <= 2
 
 
-def test_plain_images_have_tiles_too(client: TestClient, make_run: Callable[..., Run]) -> None:
+def test_plain_images_have_tiles_too(client: TestClient, make_run: Callable[..., MadeRun]) -> None:
     picture, out = draw_section(700, 400), io.BytesIO()
     Image.fromarray(picture).save(out, "PNG")
     run = make_run(name="case.png", content=out.getvalue(), mpp=0.5)
@@ -156,7 +158,10 @@ def test_plain_images_have_tiles_too(client: TestClient, make_run: Callable[...,
 
 @pytest.mark.slow
 def test_the_sample_slide(
-    client: TestClient, make_run: Callable[..., Run], home: Path, give_sample: Callable[..., None]
+    client: TestClient,
+    make_run: Callable[..., MadeRun],
+    home: Path,
+    give_sample: Callable[..., None],
 ) -> None:
     give_sample(home)
     upload_id = uploads.register_sample()
@@ -171,7 +176,9 @@ def test_the_sample_slide(
             assert np.abs(shown - own).mean() <= 3
 
 
-def test_a_scanned_slide(client: TestClient, make_run: Callable[..., Run], real_data: Path) -> None:
+def test_a_scanned_slide(
+    client: TestClient, make_run: Callable[..., MadeRun], real_data: Path
+) -> None:
     path = real_data / "slides" / "CMU-1-Small-Region.svs"
     run = make_run(name=path.name, content=path.read_bytes())
     with open_slide(path) as slide:
@@ -193,12 +200,12 @@ def test_a_scanned_slide(client: TestClient, make_run: Callable[..., Run], real_
         "11/..%2F0_0.jpeg", "x/0_0.jpeg", "11/0_0.jpeg%0A",
     ],
 )  # fmt: skip
-def test_there_are_no_other_tiles(client: TestClient, run: Run, tile: str) -> None:
+def test_there_are_no_other_tiles(client: TestClient, run: MadeRun, tile: str) -> None:
     assert client.get(f"{run.base}/tiles/{tile}").status_code == 404
 
 
 def test_without_its_slide_a_run_shows_the_picture_of_its_result(
-    client: TestClient, run: Run
+    client: TestClient, run: MadeRun
 ) -> None:
     assert client.get(f"{run.base}/tiles/11/0_0.jpeg").status_code == 200
     uploads.remove_upload(run.folder.read_request().upload_id)
@@ -216,7 +223,7 @@ def test_without_its_slide_a_run_shows_the_picture_of_its_result(
     assert (facts["width_px"], facts["height_px"]) == (WIDTH_PX, HEIGHT_PX)
 
 
-def test_another_slide_under_the_name_is_not_shown(client: TestClient, run: Run) -> None:
+def test_another_slide_under_the_name_is_not_shown(client: TestClient, run: MadeRun) -> None:
     picture = Image.fromarray(run.picture).rotate(180)
     picture.save(run.slide_file, "TIFF")
     facts = client.get(f"{run.base}/map/slide").json()
@@ -226,7 +233,7 @@ def test_another_slide_under_the_name_is_not_shown(client: TestClient, run: Run)
 
 
 def test_a_large_file_without_smaller_copies_is_shown_from_the_picture(
-    client: TestClient, run: Run, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, run: MadeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = decoded(client.get(f"{run.base}/tiles/8/0_0.jpeg").content)
     record = json.loads((run.folder.result_dir / "run.json").read_text(encoding="utf-8"))
@@ -242,7 +249,7 @@ def test_a_large_file_without_smaller_copies_is_shown_from_the_picture(
 
 
 def test_a_slide_that_is_damaged_in_its_middle_does_not_end_the_server(
-    client: TestClient, run: Run
+    client: TestClient, run: MadeRun
 ) -> None:
     content = bytearray(run.slide_file.read_bytes())
     assert len(content) > 3 << 20  # beyond what the fingerprint sees
@@ -258,7 +265,7 @@ def test_a_slide_that_is_damaged_in_its_middle_does_not_end_the_server(
     assert all("damaged or incomplete" in answer.json()["error"] for answer in refused)
 
 
-def test_many_ask_at_once(client: TestClient, make_run: Callable[..., Run]) -> None:
+def test_many_ask_at_once(client: TestClient, make_run: Callable[..., MadeRun]) -> None:
     runs = [make_run() for _ in range(6)]  # more than are kept open
     asked = [
         f"{run.base}/{address}" for run in runs for address in (*ADDRESSES, "tiles/9/1_0.jpeg")

@@ -15,10 +15,10 @@ from app.maps.layers import Layer
 from app.maps.runs import forget_deleted_runs, measured_file, open_values, set_measured
 from app.maps.values import MapValues
 from stem_core.errors import JobError, SettingsError
-from tests.app.maps.conftest import GENES, Run, make_prediction
+from tests.app.maps.conftest import GENES, MadeRun, make_prediction
 
 
-def test_values_are_those_of_the_file(run: Run) -> None:
+def test_values_are_those_of_the_file(run: MadeRun) -> None:
     values, adata = open_values(run.id), read_h5ad(run.folder.result_dir / "prediction.h5ad")
     assert values.symbols == GENES
     np.testing.assert_array_equal(values.positions(), adata.obsm["spatial"].astype(np.float32))
@@ -72,7 +72,7 @@ def test_limits_leave_out_what_has_no_value() -> None:
         values.layer(values.parse("domain"))
 
 
-def test_measured_values_come_and_go(run: Run) -> None:
+def test_measured_values_come_and_go(run: MadeRun) -> None:
     measured = run.prediction.mean + 1
     measured[3:, 1] = np.nan
     set_measured(run.id, measured)
@@ -95,7 +95,7 @@ def test_measured_values_come_and_go(run: Run) -> None:
     assert open_values(run.id).measured_genes == ()
 
 
-def test_damaged_measured_values_do_not_hide_the_prediction(run: Run) -> None:
+def test_damaged_measured_values_do_not_hide_the_prediction(run: MadeRun) -> None:
     measured_file(run.folder).write_bytes(b"nonsense")
     values = open_values(run.id)
     np.testing.assert_array_equal(
@@ -106,7 +106,7 @@ def test_damaged_measured_values_do_not_hide_the_prediction(run: Run) -> None:
 
 
 def test_a_result_is_opened_once_and_forgotten_with_its_run(
-    make_run: Callable[..., Run],
+    make_run: Callable[..., MadeRun],
 ) -> None:
     run, other = make_run(), make_run()
     values = open_values(run.id)
