@@ -18,7 +18,7 @@ from stem_core.evaluation.evaluate import evaluate_section
 from stem_core.notebook import html_table, record_repr
 from stem_core.prediction.export import write_prediction
 from stem_core.prediction.predictor import Predictor
-from stem_core.prediction.stored import open_prediction
+from stem_core.prediction.result import open_prediction
 from stem_core.slides.reading import open_slide
 from stem_core.slides.spots import lay_out_spots
 from stem_core.slides.tissue import find_tissue
@@ -75,7 +75,7 @@ def test_reprs_of_a_prediction_are_short_and_read_no_values(tmp_path: Path) -> N
     assert repr(prediction).startswith("Prediction(C5.tif: 12 spots × 5 genes, model ")
     assert len(repr(prediction)) < MAX_CHARACTERS and "\n" not in repr(prediction)
     stored = open_prediction(write_prediction(prediction, tmp_path / "out")["prediction.h5ad"])
-    assert repr(stored).startswith("StoredPrediction(C5.tif: 12 spots × 5 genes, model ")
+    assert repr(stored).startswith("Prediction(C5.tif: 12 spots × 5 genes, model ")
     assert html_rows(stored._repr_html_())["genes"].startswith("5 (GAPDH, HLA-DRA, RP11-1.2, …)")
     assert "mean" not in vars(stored)
 

@@ -2,8 +2,8 @@
 
 A checkpoint is a zip of numbers and a pickle, and a pickle is a program; `zoo.pickled` reads it
 without running it. Here its zip is checked, and the numbers become tensors. PyTorch's own
-`torch.load`, with `weights_only`, cannot do this: the published file is a whole pickled module, whose
-classes it refuses, and it does not bound the memory that a file may claim.
+`torch.load`, with `weights_only`, cannot do this: the published file is a whole pickled module,
+whose classes it refuses, and it does not bound the memory that a file may claim.
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ class WantedRun:
 def _same_spots(folder: Path, spots: Spots) -> bool:
     import numpy as np
 
-    from stem_core.prediction.stored import open_prediction
+    from stem_core.prediction.result import open_prediction
 
     had = open_prediction(folder / "prediction.h5ad").spots
     return (

@@ -14,7 +14,7 @@ from app.maps.kept import Kept
 from app.maps.values import MapValues, check_measured
 from stem_core.errors import JobError, OutputError
 from stem_core.files import write_atomically
-from stem_core.prediction.stored import open_prediction
+from stem_core.prediction.result import open_prediction
 
 __all__ = [
     "finished_folder",

@@ -196,7 +196,7 @@ class MapValues:
 
     def _row(self, kind: str, gene: str) -> Values:
         if kind != "measured":
-            column = self.prediction.column(kind, self._places[gene])
+            column = self.prediction.values.column(kind, self._places[gene])
             return _frozen(np.ascontiguousarray(column))
         if self._measured is None:
             msg = (

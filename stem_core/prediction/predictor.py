@@ -25,6 +25,7 @@ from stem_core.prediction.draws import Draws
 from stem_core.prediction.result import Prediction
 from stem_core.prediction.sampling import draw_expression, spread
 from stem_core.prediction.settings import SamplingSettings
+from stem_core.prediction.values import PredictedArrays
 from stem_core.slides.content import slide_content
 from stem_core.slides.reading import Slide
 from stem_core.slides.spots import Spots
@@ -271,16 +272,18 @@ class Predictor:
             mpp=slide.require_mpp(),
             symbols=model.symbols,
             ensembl=model.ensembl,
-            mean=draws.mean,
-            std=draws.std,
-            q05=draws.q05,
-            q95=draws.q95,
+            values=PredictedArrays(
+                draws.mean,
+                draws.std,
+                draws.q05,
+                draws.q95,
+                None if draws.baseline is None else draws.baseline.astype(np.float32).clip(0),
+            ),
             domain_distance=draws.domain_distance,
             gene_table=model.genes,
             run=self._record(slide, spots, settings, elapsed_s, command),
             thumbnail=thumbnail,
             thumbnail_scale=thumbnail.shape[1] / slide.width_px,
-            ridge=None if draws.baseline is None else draws.baseline.astype(np.float32).clip(0),
         )
 
     def _record(

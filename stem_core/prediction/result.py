@@ -19,22 +19,30 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stem_core.constants import NOTICE, UNITS
-from stem_core.errors import ModelError, OutputError
+from stem_core.errors import OutputError
 from stem_core.notebook import html_table
+from stem_core.prediction.values import (
+    FileValues,
+    PredictedArrays,
+    PredictedValues,
+    reading,
+    require_finite,
+    unreadable,
+)
 from stem_core.slides.spots import Spots, known_pitch
 
 if TYPE_CHECKING:
+    import h5py
     from anndata import AnnData
 
 __all__ = [
     "Prediction",
     "clean_text",
     "from_anndata",
-    "prediction_facts",
+    "open_prediction",
     "read_prediction",
     "run_record_json",
     "to_anndata",
-    "unreadable",
 ]
 
 
@@ -64,10 +72,8 @@ class Prediction:
         Microns per level-0 pixel.
     symbols, ensembl
         The G gene symbols and Ensembl ids (empty where unknown), in panel order.
-    mean, std
-        float32 (N, G): mean and standard deviation over the draws of a spot.
-    q05, q95
-        float32 (N, G): bounds of the calibrated 90 % band.
+    values
+        Mean, standard deviation, band and ridge baseline of all spots and genes.
     domain_distance
         float32 (N,): how unlike the training images a spot looks.
     gene_table
@@ -78,9 +84,6 @@ class Prediction:
         uint8 (h, w, 3) picture of the whole slide.
     thumbnail_scale
         Thumbnail pixels per level-0 pixel.
-    ridge
-        float32 (N, G): what the model's ridge baseline predicts from the same condition, in three
-        digits, not below 0; None for a model without one, and in older results.
 
     Raises
     ------
@@ -95,43 +98,24 @@ class Prediction:
     mpp: float
     symbols: tuple[str, ...]
     ensembl: tuple[str, ...]
-    mean: NDArray[np.float32]
-    std: NDArray[np.float32]
-    q05: NDArray[np.float32]
-    q95: NDArray[np.float32]
+    values: PredictedValues
     domain_distance: NDArray[np.float32] | None
     gene_table: pd.DataFrame
     run: dict[str, Any]
     thumbnail: NDArray[np.uint8]
     thumbnail_scale: float
-    ridge: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         """Check shapes and values."""
-        n_spots, n_genes = len(self.spots), len(self.symbols)
-        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(
-            ("mean", "std", "q05", "q95"), (n_spots, n_genes)
-        )
+        n_genes = len(self.symbols)
+        self.values.check(self.spots.ids, n_genes)
         if self.domain_distance is not None:
-            shapes["domain_distance"] = (n_spots,)
-        if self.ridge is not None:
-            shapes["ridge"] = (n_spots, n_genes)
-        for name, shape in shapes.items():
-            array = getattr(self, name)
-            if array.shape != shape:
-                msg = f"{name} has shape {array.shape}, expected {shape} (spots, genes)"
+            distance = self.domain_distance.astype(np.float32, copy=False)
+            if distance.shape != (len(self.spots),):
+                msg = f"domain_distance has shape {distance.shape}, expected ({len(self.spots)},)"
                 raise ValueError(msg)
-            if array.dtype != np.float32:
-                object.__setattr__(self, name, array.astype(np.float32))
-            finite = np.isfinite(getattr(self, name))
-            if not finite.all():
-                row = int(np.argwhere(~finite)[0][0])
-                msg = (
-                    f"The model gave {int((~finite).sum())} values that are not finite numbers "
-                    f"(array {name}, first at spot {self.spots.ids[row]}), so nothing was written; "
-                    "try another sampler or more steps."
-                )
-                raise ModelError(msg)
+            require_finite("domain_distance", distance, self.spots.ids)
+            object.__setattr__(self, "domain_distance", distance)
         if len(self.ensembl) != n_genes:
             msg = f"{len(self.ensembl)} Ensembl ids for {n_genes} genes"
             raise ValueError(msg)
@@ -169,10 +153,33 @@ class Prediction:
             return str(model or "not known")
         return f"{model.get('name', 'not known')} {model.get('version', '')}".strip()
 
-    def column(self, name: str, place: int) -> NDArray[np.float32]:
-        """Return one gene of `mean`, `std`, `q05` or `q95`, (N,)."""
-        column: NDArray[np.float32] = getattr(self, name)[:, place]
-        return column
+    @property
+    def mean(self) -> NDArray[np.float32]:
+        """Mean over the draws of a spot, float32 (N, G)."""
+        return self.values.all("mean")
+
+    @property
+    def std(self) -> NDArray[np.float32]:
+        """Standard deviation over the draws of a spot, float32 (N, G)."""
+        return self.values.all("std")
+
+    @property
+    def q05(self) -> NDArray[np.float32]:
+        """Lower bound of the calibrated 90 % band, float32 (N, G)."""
+        return self.values.all("q05")
+
+    @property
+    def q95(self) -> NDArray[np.float32]:
+        """Upper bound of the calibrated 90 % band, float32 (N, G)."""
+        return self.values.all("q95")
+
+    @property
+    def ridge(self) -> NDArray[np.float32] | None:
+        """Prediction of the model's ridge baseline from the same condition, float32 (N, G).
+
+        In three digits, not below 0; None for a model without one.
+        """
+        return self.values.all("ridge") if self.values.has_ridge else None
 
     def genes(self) -> pd.DataFrame:
         """Return the panel as a table: index `symbol`, `ensembl`, then the held-out figures."""
@@ -293,14 +300,28 @@ def read_prediction(path: Path) -> Prediction:
         raise unreadable(path, error) from error
 
 
-def unreadable(path: Path, error: Exception) -> OutputError:
-    """Return the error for a file that cannot be read as a prediction."""
-    reason = " ".join(str(error).split())[:160] or type(error).__name__
-    msg = (
-        f"{path.name} is damaged or was not written by `stem predict` ({reason}); "
-        "run the prediction again or name another file."
-    )
-    return OutputError(msg)
+def open_prediction(path: Path) -> Prediction:
+    """Open a `prediction.h5ad`; its values are read when they are asked for.
+
+    Parameters
+    ----------
+    path
+        A file that `write_prediction` made.
+
+    Raises
+    ------
+    OutputError
+        The file is missing, damaged, or no prediction of this program.
+    """
+    from anndata.io import read_elem
+
+    values = FileValues(path)
+
+    def read(file: h5py.File) -> Prediction:
+        obs, var, uns = (read_elem(file[name]) for name in ("obs", "var", "uns"))
+        return Prediction(**_facts(obs, var, uns), values=values)
+
+    return reading(path, read)
 
 
 def from_anndata(adata: AnnData) -> Prediction:
@@ -319,20 +340,18 @@ def from_anndata(adata: AnnData) -> Prediction:
 
 def _prediction_of(adata: AnnData) -> Prediction:
     return Prediction(
-        **prediction_facts(adata.obs, adata.var, adata.uns),
-        mean=np.asarray(adata.X, dtype=np.float32),
-        std=np.asarray(adata.layers["std"], dtype=np.float32),
-        q05=np.asarray(adata.layers["q05"], dtype=np.float32),
-        q95=np.asarray(adata.layers["q95"], dtype=np.float32),
-        ridge=np.asarray(adata.layers["ridge"], dtype=np.float32)
-        if "ridge" in adata.layers
-        else None,
+        **_facts(adata.obs, adata.var, adata.uns),
+        values=PredictedArrays(
+            mean=np.asarray(adata.X),
+            std=np.asarray(adata.layers["std"]),
+            q05=np.asarray(adata.layers["q05"]),
+            q95=np.asarray(adata.layers["q95"]),
+            ridge=np.asarray(adata.layers["ridge"]) if "ridge" in adata.layers else None,
+        ),
     )
 
 
-def prediction_facts(
-    obs: pd.DataFrame, var: pd.DataFrame, uns: Mapping[str, Any]
-) -> dict[str, Any]:
+def _facts(obs: pd.DataFrame, var: pd.DataFrame, uns: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a prediction other than its (N, G) arrays, from an AnnData's parts.
 
     Raises

@@ -18,6 +18,7 @@ from stem_core.analysis.agreement import (
 from stem_core.analysis.comparison import effective_number
 from stem_core.errors import EvaluationError
 from stem_core.prediction.result import Prediction
+from stem_core.prediction.values import PredictedArrays
 from stem_core.slides.spots import Spots
 
 SIDE = 12
@@ -41,8 +42,8 @@ def made(seed: int, symbols: tuple[str, ...], *, like: Prediction | None = None)
     )  # fmt: skip
     return Prediction(
         slide_name="a", spots=spots, mpp=0.5, symbols=symbols, ensembl=("",) * len(symbols),
-        mean=mean.astype(np.float32), std=std.astype(np.float32),
-        q05=(mean - 1.645 * std).astype(np.float32), q95=(mean + 1.645 * std).astype(np.float32),
+        values=PredictedArrays(mean=mean.astype(np.float32), std=std.astype(np.float32),
+        q05=(mean - 1.645 * std).astype(np.float32), q95=(mean + 1.645 * std).astype(np.float32)),
         domain_distance=None, gene_table=pd.DataFrame(index=pd.Index(symbols, name="symbol")),
         run={}, thumbnail=np.zeros((4, 4, 3), np.uint8), thumbnail_scale=1.0,
     )  # fmt: skip

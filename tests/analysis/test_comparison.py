@@ -20,6 +20,7 @@ from stem_core.analysis.measured_files import read_measured
 from stem_core.errors import EvaluationError
 from stem_core.evaluation.metrics import evaluate_arrays
 from stem_core.prediction.result import Prediction
+from stem_core.prediction.values import PredictedArrays
 from stem_core.slides.spots import Spots
 
 SIDE = 14
@@ -53,10 +54,12 @@ def prediction() -> Prediction:
         mpp=0.5,
         symbols=SYMBOLS,
         ensembl=ENSEMBL,
-        mean=mean,
-        std=std,
-        q05=mean - np.float32(1.645) * std,
-        q95=mean + np.float32(1.645) * std,
+        values=PredictedArrays(
+            mean=mean,
+            std=std,
+            q05=mean - np.float32(1.645) * std,
+            q95=mean + np.float32(1.645) * std,
+        ),
         domain_distance=None,
         gene_table=pd.DataFrame(index=list(SYMBOLS)),
         run={},

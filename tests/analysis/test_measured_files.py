@@ -19,6 +19,7 @@ from scipy.sparse import csr_matrix
 from stem_core.analysis.measured_files import read_measured
 from stem_core.errors import EvaluationError
 from stem_core.prediction.result import Prediction
+from stem_core.prediction.values import PredictedArrays
 from stem_core.slides.counts_files import read_counts_matrix
 from stem_core.slides.spots import Spots
 from stem_core.slides.spots_files import read_table
@@ -42,7 +43,7 @@ def a_prediction(
     )  # fmt: skip
     return Prediction(
         slide_name="a", spots=spots, mpp=mpp, symbols=tuple(symbols), ensembl=("",) * len(symbols),
-        mean=mean, std=mean, q05=mean, q95=mean, domain_distance=None,
+        values=PredictedArrays(mean=mean, std=mean, q05=mean, q95=mean), domain_distance=None,
         gene_table=pd.DataFrame(index=list(symbols)), run={},
         thumbnail=np.zeros((2, 2, 3), dtype=np.uint8), thumbnail_scale=0.01,
     )  # fmt: skip

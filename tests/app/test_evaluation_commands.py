@@ -18,6 +18,7 @@ from stem_core.evaluation.figures import FIGURES
 from stem_core.prediction.draws import Draws
 from stem_core.prediction.export import write_prediction
 from stem_core.prediction.result import Prediction, read_prediction
+from stem_core.prediction.values import PredictedArrays
 from stem_core.slides.spots import Spots
 from tests.evaluation.made_section import DRAWS, GENES, made_input
 from tests.prediction.test_few_spots import strict_json
@@ -58,10 +59,9 @@ def result(tmp_path: Path) -> tuple[Path, Path]:
         mpp=MPP,
         symbols=given.symbols,
         ensembl=("",) * GENES,
-        mean=given.predicted,
-        std=given.samples.std(1),
-        q05=given.band[0],
-        q95=given.band[1],
+        values=PredictedArrays(
+            mean=given.predicted, std=given.samples.std(1), q05=given.band[0], q95=given.band[1]
+        ),
         domain_distance=None,
         gene_table=genes,
         run={
@@ -130,7 +130,9 @@ def test_one_and_two_spots_have_errors_but_no_correlation(
     few = replace(
         few,
         spots=replace(few.spots.take(slice(1, 1 + n)), pitch_um=None),
-        **{name: getattr(few, name)[1 : 1 + n] for name in ("mean", "std", "q05", "q95")},
+        values=PredictedArrays(
+            **{name: getattr(few, name)[1 : 1 + n] for name in ("mean", "std", "q05", "q95")}
+        ),
     )
     few_file = write_prediction(few, tmp_path / "few")["prediction.h5ad"]
     arguments = ["evaluate", str(few_file), "--truth", str(truth)]
@@ -197,7 +199,8 @@ def test_a_result_brings_its_ridge_baseline(result: tuple[Path, Path], tmp_path:
     """As `stem predict` writes it, without draws beside it."""
     path, truth = result
     made = read_prediction(path)
-    write_prediction(replace(made, ridge=made.mean * np.float32(0.5)), tmp_path / "alone")
+    values = replace(made.values, ridge=made.mean * np.float32(0.5))
+    write_prediction(replace(made, values=values), tmp_path / "alone")
     prediction = str(tmp_path / "alone" / "prediction.h5ad")
     target = tmp_path / "f.json"
     assert main(["evaluate", prediction, "--truth", str(truth), "-o", str(target)]) == 0

@@ -26,6 +26,7 @@ from stem_core.constants import NOTICE
 from stem_core.model.manifest import read_manifest
 from stem_core.prediction.export import write_prediction
 from stem_core.prediction.result import Prediction
+from stem_core.prediction.values import PredictedArrays
 from stem_core.slides.spots import Spots
 
 MAIN = Path(__file__).resolve().parents[2] / "app" / "main.py"
@@ -74,7 +75,7 @@ def finished(model: str, picture: bytes) -> tuple[str, Prediction]:
     std = random.random((n, 3), dtype=np.float32)
     prediction = Prediction(
         slide_name="case_7 [a].png", spots=spots, mpp=2.0, symbols=genes, ensembl=("", "", ""),
-        mean=mean, std=std, q05=mean - std, q95=mean + std,
+        values=PredictedArrays(mean=mean, std=std, q05=mean - std, q95=mean + std),
         domain_distance=random.random(n, dtype=np.float32),
         gene_table=pd.DataFrame(
             {"held_out_pcc": [0.2, 0.8, 0.5]}, index=pd.Index(genes, name="symbol")

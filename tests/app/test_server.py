@@ -28,6 +28,7 @@ from app.jobs.folder import JobFolder, Progress
 from app.jobs.model import JobRequest, new_job_id
 from stem_core.prediction.export import FILE_NAMES, write_prediction
 from stem_core.prediction.result import Prediction
+from stem_core.prediction.values import PredictedArrays
 from stem_core.slides.spots import Spots
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -137,10 +138,7 @@ def finished_run(app: App) -> JobFolder:
         mpp=0.5,
         symbols=("A", "B", "C"),
         ensembl=("", "", ""),
-        mean=numbers,
-        std=numbers,
-        q05=numbers,
-        q95=numbers + 1,
+        values=PredictedArrays(mean=numbers, std=numbers, q05=numbers, q95=numbers + 1),
         domain_distance=numbers[:, 0].copy(),
         gene_table=pd.DataFrame({"pcc": [0.1, 0.2, 0.3]}, index=["A", "B", "C"]),
         run={"seed": 0},

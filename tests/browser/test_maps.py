@@ -24,6 +24,7 @@ from app.jobs.folder import JobFolder, Progress
 from app.jobs.model import JobRequest, new_job_id
 from stem_core.prediction.export import write_prediction
 from stem_core.prediction.result import Prediction
+from stem_core.prediction.values import PredictedArrays
 from stem_core.slides.content import slide_content
 from stem_core.slides.reading import open_slide
 from stem_core.slides.spots import read_spots
@@ -298,7 +299,8 @@ def real_run(app: RunningApp, real_data: Path, monkeypatch: pytest.MonkeyPatch) 
     symbols = tuple(section.var_names)
     prediction = Prediction(
         slide_name="C5.tif", spots=spots, mpp=mpp, symbols=symbols, ensembl=("",) * len(symbols),
-        mean=mean, std=std, q05=mean - std, q95=mean + std, domain_distance=None,
+        values=PredictedArrays(mean=mean, std=std, q05=mean - std, q95=mean + std),
+        domain_distance=None,
         gene_table=pd.DataFrame(index=pd.Index(symbols, name="symbol")), run={"slide": made_of},
         thumbnail=thumbnail, thumbnail_scale=thumbnail.shape[1] / width_px,
     )  # fmt: skip

@@ -17,6 +17,7 @@ from stem_core.constants import NOTICE
 from stem_core.errors import ModelError, OutputError
 from stem_core.prediction.export import write_prediction
 from stem_core.prediction.result import Prediction, read_prediction, to_anndata
+from stem_core.prediction.values import PredictedArrays
 from stem_core.slides.spots import Spots
 
 matplotlib.use("Agg")
@@ -57,10 +58,12 @@ def make_prediction(n_spots: int = 12, slide_name: str = "C5.tif") -> Prediction
         mpp=0.69,
         symbols=symbols,
         ensembl=tuple(table["ensembl"]),
-        mean=mean,
-        std=std,
-        q05=(mean - std).astype(np.float32),
-        q95=(mean + std).astype(np.float32),
+        values=PredictedArrays(
+            mean=mean,
+            std=std,
+            q05=(mean - std).astype(np.float32),
+            q95=(mean + std).astype(np.float32),
+        ),
         domain_distance=rng.gamma(2.0, 1.0, n_spots).astype(np.float32),
         gene_table=table,
         run={"model": "tiny", "seed": 0, "command": "stem predict C5.tif"},
@@ -122,12 +125,12 @@ def test_the_ridge_baseline_goes_with_a_result(tmp_path: Path) -> None:
     plain = make_prediction()
     path = write_prediction(plain, tmp_path / "out")["prediction.h5ad"]
     assert read_prediction(path).ridge is None
-    prediction = replace(plain, ridge=plain.mean + 1)
+    prediction = replace(plain, values=replace(plain.values, ridge=plain.mean + 1))
     path = write_prediction(prediction, tmp_path / "with")["prediction.h5ad"]
     np.testing.assert_array_equal(read_prediction(path).ridge, plain.mean + 1)
     np.testing.assert_array_equal(to_anndata(prediction).layers["ridge"], plain.mean + 1)
     with pytest.raises(ValueError, match="ridge has shape"):
-        replace(plain, ridge=plain.mean[1:])
+        replace(plain, values=replace(plain.values, ridge=plain.mean[1:]))
 
 
 def test_a_single_spot_has_no_pitch(tmp_path: Path) -> None:
@@ -183,13 +186,16 @@ def test_values_that_are_not_finite_are_refused(array: str) -> None:
     spoilt = getattr(prediction, array).copy()
     spoilt[3] = np.nan
     with pytest.raises(ModelError, match=r"not finite numbers .*0x3"):
-        replace(prediction, **{array: spoilt})
+        if array == "domain_distance":
+            replace(prediction, domain_distance=spoilt)
+        else:
+            replace(prediction, values=replace(prediction.values, **{array: spoilt}))
 
 
 def test_shapes_are_checked() -> None:
     prediction = make_prediction()
     with pytest.raises(ValueError, match=r"std has shape \(12, 4\)"):
-        replace(prediction, std=prediction.std[:, :4])
+        replace(prediction, values=replace(prediction.values, std=prediction.std[:, :4]))
     with pytest.raises(ValueError, match="4 Ensembl ids for 5 genes"):
         replace(prediction, ensembl=prediction.ensembl[:4])
 

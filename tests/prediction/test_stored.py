@@ -12,7 +12,8 @@ import pytest
 
 from stem_core.errors import OutputError
 from stem_core.prediction.export import write_prediction
-from stem_core.prediction.stored import StoredPrediction, open_prediction
+from stem_core.prediction.result import Prediction, open_prediction
+from stem_core.prediction.values import FileValues
 from stem_core.slides.spots import Spots
 from tests.prediction.test_result import make_prediction
 
@@ -24,8 +25,10 @@ def file(tmp_path: Path) -> Path:
     return write_prediction(make_prediction(), tmp_path / "out")["prediction.h5ad"]
 
 
-def held(stored: StoredPrediction) -> set[str]:
-    return set(ARRAYS) & set(vars(stored))
+def read_in_full(stored: Prediction) -> int:
+    """How many of its (N, G) arrays were read."""
+    assert isinstance(stored.values, FileValues)
+    return stored.values._all.cache_info().currsize
 
 
 def test_it_is_what_was_written_and_reads_values_when_asked(file: Path) -> None:
@@ -40,23 +43,24 @@ def test_it_is_what_was_written_and_reads_values_when_asked(file: Path) -> None:
     pd.testing.assert_frame_equal(stored.genes(), prediction.genes())
     for name in ARRAYS:
         for place in range(len(prediction.symbols)):
-            column = stored.column(name, place)
+            column = stored.values.column(name, place)
             np.testing.assert_array_equal(column, getattr(prediction, name)[:, place])
             assert column.dtype == np.float32 and not column.flags.writeable
-    assert held(stored) == set()
+    assert read_in_full(stored) == 0
     np.testing.assert_array_equal(stored.std, prediction.std)
-    assert stored.std is stored.std and held(stored) == {"std"}
-    np.testing.assert_array_equal(stored.column("std", 1), prediction.std[:, 1])
+    assert stored.std is stored.std and read_in_full(stored) == 1
+    np.testing.assert_array_equal(stored.values.column("std", 1), prediction.std[:, 1])
 
 
 def test_the_ridge_baseline_is_read_where_there_is_one(file: Path, tmp_path: Path) -> None:
     assert open_prediction(file).ridge is None
     prediction = make_prediction()
-    prediction = dataclasses.replace(prediction, ridge=prediction.mean + 1)
+    values = dataclasses.replace(prediction.values, ridge=prediction.mean + 1)
+    prediction = dataclasses.replace(prediction, values=values)
     stored = open_prediction(write_prediction(prediction, tmp_path / "r")["prediction.h5ad"])
-    assert "ridge" not in vars(stored)
+    assert read_in_full(stored) == 0
     np.testing.assert_array_equal(stored.ridge, prediction.ridge)
-    np.testing.assert_array_equal(stored.column("ridge", 2), prediction.mean[:, 2] + 1)
+    np.testing.assert_array_equal(stored.values.column("ridge", 2), prediction.mean[:, 2] + 1)
 
 
 def test_damage_and_loss_are_told_in_a_sentence(file: Path, tmp_path: Path) -> None:
@@ -70,7 +74,7 @@ def test_damage_and_loss_are_told_in_a_sentence(file: Path, tmp_path: Path) -> N
     with h5py.File(file, "r+") as opened:
         del opened["layers/q95"]
     with pytest.raises(OutputError, match="damaged"):
-        stored.column("q95", 0)
+        stored.values.column("q95", 0)
     with pytest.raises(OutputError, match="damaged"):
         open_prediction(file)
     with h5py.File(file, "r+") as opened:

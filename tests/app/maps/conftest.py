@@ -25,6 +25,7 @@ from app.jobs.model import JobRequest, new_job_id
 from app.maps.routes import MAP_ROUTES
 from stem_core.prediction.export import write_prediction
 from stem_core.prediction.result import Prediction
+from stem_core.prediction.values import PredictedArrays
 from stem_core.slides.content import slide_content
 from stem_core.slides.reading import open_slide
 from stem_core.slides.spots import Spots
@@ -93,7 +94,7 @@ def make_prediction(
     )  # fmt: skip
     return Prediction(
         slide_name="case.tif", spots=spots, mpp=0.5, symbols=genes, ensembl=("",) * len(genes),
-        mean=mean, std=std, q05=mean - std, q95=mean + std * 2,
+        values=PredictedArrays(mean=mean, std=std, q05=mean - std, q95=mean + std * 2),
         domain_distance=rng.random(n_spots, dtype=np.float32) if domain else None,
         gene_table=pd.DataFrame(index=pd.Index(genes, name="symbol")), run=dict(record),
         thumbnail=np.asarray(Image.fromarray(draw_section()).reduce(5)), thumbnail_scale=0.2,

@@ -19,6 +19,7 @@ from stem_core.errors import JobError, SettingsError
 from stem_core.prediction.draws import Draws
 from stem_core.prediction.export import write_prediction
 from stem_core.prediction.result import Prediction
+from stem_core.prediction.values import PredictedArrays
 
 from .conftest import GENES, MadeRun
 from .page import MAIN, charts, faults, sound, words
@@ -37,14 +38,15 @@ def taken(prediction: Prediction, rows: np.ndarray, genes: tuple[str, ...]) -> P
     std = random.uniform(0.3, 0.9, mean.shape).astype(np.float32)
     return replace(
         prediction, spots=replace(spots, x_px=spots.x_px + 20.0), symbols=genes,
-        ensembl=("",) * len(genes), mean=mean, std=std, q05=mean - std, q95=mean + std,
+        ensembl=("",) * len(genes),
+        values=PredictedArrays(mean=mean, std=std, q05=mean - std, q95=mean + std),
         domain_distance=None, gene_table=prediction.gene_table.reindex(genes),
     )  # fmt: skip
 
 
 @pytest.fixture
 def pair(make_run: Callable[..., MadeRun]) -> tuple[MadeRun, MadeRun]:
-    """MadeRun A with a baseline, and run B with three of its genes and two of its own."""
+    """Run A with a baseline, and run B with three of its genes and two of its own."""
     one, other = make_run(), make_run()
     p = one.prediction
     base = (p.mean * 0.8).astype(np.float16)

@@ -21,6 +21,7 @@ from app.maps.scene import frame_of, scene_of_run
 from app.maps.share import share_page
 from stem_core.prediction.export import write_prediction
 from stem_core.prediction.result import Prediction
+from stem_core.prediction.values import PredictedArrays
 from tests.prediction.test_few_spots import strict_json
 
 from .conftest import GENES, MadeRun
@@ -45,7 +46,7 @@ def some(prediction: Prediction, n: int) -> Prediction:
         prediction,
         spots=replace(spots, pitch_um=None) if n == 1 else spots,
         domain_distance=prediction.domain_distance[:n],
-        **arrays,
+        values=PredictedArrays(**arrays),
     )
 
 
