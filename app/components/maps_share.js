@@ -1,4 +1,7 @@
-// Start the viewer on the data that the page carries; behind the parts of maps_viewer.js.
+// Start the viewer on the data that the page carries.
+import { MapsViewer } from "./maps_viewer.js"
+import { answerFrom } from "./maps_viewer_data.js"
+
 const { view, carried } = JSON.parse(document.getElementById("data").textContent)
 
 function bytesOf(text) {
@@ -8,10 +11,10 @@ function bytesOf(text) {
   return bytes
 }
 
-source = async address => {
+answerFrom(async address => {
   const [place, query] = address.replace(/^\//, "").split("?")
   const name = query ? `${place}?${new URLSearchParams(query).get("layer")}` : place
   const found = Object.hasOwn(carried, name)
   return found ? new Response(bytesOf(carried[name])) : new Response("", { status: 404 })
-}
+})
 new MapsViewer(document.getElementById("maps")).update(view, () => {})

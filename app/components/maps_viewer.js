@@ -1,5 +1,13 @@
 // Gene maps over the H&E image: up to six panels that pan and zoom together, on canvases.
-// app/components/maps_viewer.py puts this behind the other maps_viewer_*.js, in one module.
+import { mutingOf, nearestSpot, spotsOf, valuesOf } from "./maps_viewer_data.js"
+import {
+  GAP_PX, HEADER_PX, allowedWidth, gridOf, viewAround, viewOfAddress,
+} from "./maps_viewer_place.js"
+import { SlidePicture } from "./maps_viewer_slide.js"
+import { MapPanel, make } from "./maps_viewer_panel.js"
+import { HoverFacts } from "./maps_viewer_hover.js"
+import { Gestures } from "./maps_viewer_gestures.js"
+
 const STILL_MS = 120
 const TELL_MS = 300
 const LEAST_RADIUS_PX = 1.5
@@ -7,7 +15,7 @@ const FRAME_BUDGET_MS = 24
 const SLOW_MS = 500
 const NO_PICTURE = "The H&E image could not be loaded; the spots are shown without it."
 
-class MapsViewer {
+export class MapsViewer {
   constructor(parent) {
     this.root = make("div", "viewer", parent)
     Object.assign(this.root, { tabIndex: 0 })

@@ -15,7 +15,7 @@ from typing import Any
 import streamlit as st
 
 from app.maps.panels import Look, Panel, View
-from app.maps.viewer_text import viewer_script, viewer_style
+from app.maps.viewer_text import module_text, viewer_style
 from stem_core.errors import SettingsError
 
 __all__ = [
@@ -33,7 +33,7 @@ MOST_PANELS = 6
 MOST_POINTS = 2000
 
 
-_component = st.components.v2.component("stem_maps_viewer", css=viewer_style(), js=viewer_script())
+_component = st.components.v2.component("stem_maps_viewer", css=viewer_style(), js=module_text())
 
 
 def maps_viewer(

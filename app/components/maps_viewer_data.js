@@ -1,5 +1,4 @@
 // What the maps are drawn from: spots and values as the server's float32 arrays, each fetched once.
-// Part of maps_viewer.js; app/components/maps_viewer.py joins the parts.
 const MOST_LAYERS = 60
 const MOST_SPOT_SETS = 3
 const heldSpots = new Map()
@@ -7,7 +6,11 @@ const heldValues = new Map()
 const heldIds = new Map()
 
 // Who answers for an address: the server, or a page that carries its data (app/maps/share.py).
-let source = address => fetch(address)
+export let source = address => fetch(address)
+
+export function answerFrom(another) {
+  source = another
+}
 
 async function fetchAnswer(address) {
   let answer
@@ -38,11 +41,11 @@ function keep(store, key, most, load) {
   return promise
 }
 
-const spotsOf = base =>
+export const spotsOf = base =>
   keep(heldSpots, base, MOST_SPOT_SETS, async () =>
     indexSpots(await fetchFloats(`${base}/map/spots`)))
 
-const valuesOf = (base, { layer, version }, count) =>
+export const valuesOf = (base, { layer, version }, count) =>
   keep(heldValues, `${base} ${layer} ${version}`, MOST_LAYERS, async () => {
     const values = await fetchFloats(`${base}/map/values?layer=${encodeURIComponent(layer)}`)
     if (values.length !== count) {
@@ -53,7 +56,7 @@ const valuesOf = (base, { layer, version }, count) =>
   })
 
 // The spots' own names, in the order of the spots.
-const idsOf = (base, count) =>
+export const idsOf = (base, count) =>
   keep(heldIds, base, MOST_SPOT_SETS, async () => {
     const ids = await (await fetchAnswer(`${base}/map/ids`)).json()
     if (ids.length !== count) throw new Error("These are the names of other spots.")
@@ -90,7 +93,7 @@ function indexSpots(pairs) {
 }
 
 // The number of the spot nearest to a level-0 pixel and at most `reach` away, or -1.
-function nearestSpot(spots, atX, atY, reach) {
+export function nearestSpot(spots, atX, atY, reach) {
   const clamp = (value, most) => Math.max(0, Math.min(most, Math.floor(value)))
   const fromColumn = clamp((atX - reach - spots.left) / spots.cell, spots.columns - 1)
   const toColumn = clamp((atX + reach - spots.left) / spots.cell, spots.columns - 1)
@@ -110,35 +113,7 @@ function nearestSpot(spots, atX, atY, reach) {
   return found
 }
 
-const NO_COLOUR = 255
-
 // The layers that grey out spots of a panel, with their values.
-const mutingOf = (base, asked, count) =>
+export const mutingOf = (base, asked, count) =>
   Promise.all((asked.mutes ?? []).map(async mute =>
     ({ ...mute, values: await valuesOf(base, { layer: mute.layer, version: "" }, count) })))
-
-// Grey out spots with a value above a threshold; returns how many.
-function muteShades(shades, muting) {
-  let muted = 0
-  for (const { values, above } of muting) {
-    const limit = Math.fround(above) // as the values are
-    for (let i = 0; i < shades.length; i++) {
-      if (values[i] > limit && shades[i] !== NO_COLOUR && shades[i] !== MUTED) {
-        shades[i] = MUTED
-        muted++
-      }
-    }
-  }
-  return muted
-}
-
-// Palette index of each value: below `low` the first colour, above `high` the last, NaN none.
-function shadesOf(values, low, high, colours) {
-  const shades = new Uint8Array(values.length)
-  const perUnit = colours / (high - low || 1)
-  for (let i = 0; i < values.length; i++) {
-    const place = (values[i] - low) * perUnit
-    shades[i] = place >= 0 ? Math.min(place, colours - 1) : place < 0 ? 0 : NO_COLOUR
-  }
-  return shades
-}

@@ -1,10 +1,10 @@
-// Mouse, touch and keys: what they ask of the viewer; part of maps_viewer.js.
+// Mouse, touch and keys: what they ask of the viewer.
 // The viewer gives: mode(), zoomAt(factor, x, y, stage), panBy(x, y), home(), hover(place or null),
 // draw(kind, points, done), stopDrawing(), toSlide(x, y). Places are css pixels within a stage.
 const MOST_POINTS = 2000
 const STEP_PX = 60
 
-class Gestures {
+export class Gestures {
   constructor(viewer) {
     this.viewer = viewer
     this.pointers = new Map()

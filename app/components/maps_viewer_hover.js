@@ -1,6 +1,8 @@
 // Facts about the spot under the pointer besides the map's own value; fetched at first use.
-// Part of maps_viewer.js.
-class HoverFacts {
+import { grouped, micronWords, numberWords } from "./maps_viewer_words.js"
+import { idsOf, valuesOf } from "./maps_viewer_data.js"
+
+export class HoverFacts {
   constructor(wake) {
     this.wake = wake
     this.arrived = new Map() // name -> what came; undefined until then, and where it failed

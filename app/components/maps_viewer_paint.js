@@ -1,17 +1,18 @@
-// Spots as discs in a canvas of their own, a bit larger than the view; part of maps_viewer.js.
+// Spots as discs in a canvas of their own, a bit larger than the view.
 // Discs are stamped into pixels, with smooth edges: many times as fast as paths where there is no
 // graphics card to draw with. Very large ones, of which few are seen, are paths.
 const MARGIN = 1.4 // the canvas is so many times as large as the view
 const LARGEST_STAMP_PX = 48
 const PARTS = 4 // a stamp for each quarter of a pixel that a disc's centre can be off
 
+const NO_COLOUR = 255
 const MUTED = 254 // a spot whose value is not to be trusted: grey, and the tissue shows through
 const MUTED_COLOUR = "#c4c9cc"
 const MUTED_COVER = 0.6
 
 let pixels = null // shared by all panels: one is painted at a time
 
-class SpotPicture {
+export class SpotPicture {
   constructor() {
     this.canvas = document.createElement("canvas")
     this.context = this.canvas.getContext("2d")
@@ -157,4 +158,30 @@ function over(ink, cover, under) {
   const underBlue = (under >> 16) & 255
   const blue = underBlue + (((ink >> 16) & 255) - underBlue) * share + 0.5
   return red | (green << 8) | (blue << 16) | ((cover + below + 0.5) << 24)
+}
+
+// Grey out spots with a value above a threshold; returns how many.
+export function muteShades(shades, muting) {
+  let muted = 0
+  for (const { values, above } of muting) {
+    const limit = Math.fround(above) // as the values are
+    for (let i = 0; i < shades.length; i++) {
+      if (values[i] > limit && shades[i] !== NO_COLOUR && shades[i] !== MUTED) {
+        shades[i] = MUTED
+        muted++
+      }
+    }
+  }
+  return muted
+}
+
+// Palette index of each value: below `low` the first colour, above `high` the last, NaN none.
+export function shadesOf(values, low, high, colours) {
+  const shades = new Uint8Array(values.length)
+  const perUnit = colours / (high - low || 1)
+  for (let i = 0; i < values.length; i++) {
+    const place = (values[i] - low) * perUnit
+    shades[i] = place >= 0 ? Math.min(place, colours - 1) : place < 0 ? 0 : NO_COLOUR
+  }
+  return shades
 }

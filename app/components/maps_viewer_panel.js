@@ -1,32 +1,12 @@
-// One map: its title, colour bar, canvases, scale bar and tooltip; part of maps_viewer.js.
-const HEADER_PX = 56
+// One map: its title, colour bar, canvases, scale bar and tooltip.
+import { grouped, numberWords, roundLength } from "./maps_viewer_words.js"
+import { SpotPicture, muteShades, shadesOf } from "./maps_viewer_paint.js"
+
 const HALO = "rgba(255, 255, 255, 0.9)"
 const INK = "#16262c"
 const REGION_COLOURS = ["#c2185b", "#1f4fbf", "#a34a00", "#5b2a9d", "#00695c", "#37474f"]
 
-const narrowSpace = "\u202f"
-
-function grouped(digits) {
-  return digits.replace(/\B(?=(\d{3})+(?!\d))/g, narrowSpace)
-}
-
-// A number with as many decimals as the range it lies in asks for.
-function numberWords(value, span) {
-  const decimals = Math.max(0, Math.min(6, 2 - Math.floor(Math.log10(span || 1))))
-  const [whole, part] = Math.abs(value).toFixed(Math.min(decimals, span >= 1000 ? 0 : 6)).split(".")
-  const minus = value < 0 && (Number(whole) || Number(part)) ? "\u2212" : ""
-  return minus + grouped(whole) + (part ? `.${part}` : "")
-}
-
-const micronWords = um => numberWords(um, 1000)
-
-// The largest of 1, 2, 5 × 10^n µm that is at most `most_um` long.
-function roundLength(most_um) {
-  const base = 10 ** Math.floor(Math.log10(most_um))
-  return Math.max(...[1, 2, 5].map(step => step * base).filter(length => length <= most_um))
-}
-
-function make(kind, name, parent, words = "") {
+export function make(kind, name, parent, words = "") {
   const element = document.createElement(kind)
   element.className = name
   element.textContent = words
@@ -36,7 +16,7 @@ function make(kind, name, parent, words = "") {
 
 let badges = 0
 
-class MapPanel {
+export class MapPanel {
   constructor(grid) {
     this.root = make("section", "panel", grid)
     const header = make("header", "", this.root)

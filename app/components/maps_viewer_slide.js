@@ -1,13 +1,15 @@
 // The H&E image: DZI tiles of the level that fits the zoom, coarser ones until those have arrived.
 // Where there are none, pictures: {name: address, box: [left, top, right, bottom] in level-0 pixels,
 // without it the whole slide}, the finest last.
-// Part of maps_viewer.js. A view here is {x, y: centre in level-0 pixels, scale: canvas pixels per
+// A view here is {x, y: centre in level-0 pixels, scale: canvas pixels per
 // level-0 pixel, width, height: canvas pixels}.
+import { source } from "./maps_viewer_data.js"
+
 const MOST_TILES = 320
 const MOST_REQUESTS = 6
 const OVERVIEW_PX = 520
 
-class SlidePicture {
+export class SlidePicture {
   constructor(base, slide, wake) {
     Object.assign(this, { base, slide, wake })
     this.tiles = new Map() // name -> {image, grey, failed}; the latest used last

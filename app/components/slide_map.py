@@ -15,6 +15,8 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from PIL import Image
 
+from app.maps.picture_words import round_length_um
+
 __all__ = [
     "CHART_CONFIG",
     "add_anchor",
@@ -126,13 +128,6 @@ def ring_layer(
     )
 
 
-def _round_length(width_um: float) -> float:
-    """Return the largest of 1, 2, 5 × 10^n µm that is at most a fifth of the width."""
-    limit = max(width_um / 5, 1e-3)
-    base = 10.0 ** np.floor(np.log10(limit))
-    return float(max(step * base for step in (1, 2, 5) if step * base <= limit))
-
-
 def slide_figure(
     layers: Sequence[tuple[str, float]],
     size_um: tuple[float, float],
@@ -185,7 +180,7 @@ def slide_figure(
 
 def _add_scale_bar(figure: go.Figure, width: float, bottom: float) -> None:
     """Draw the bar into the lower left corner of the slide, on a pale ground."""
-    bar = _round_length(width)
+    bar = round_length_um(max(width / 5, 1e-3))
     label = f"{bar / 1000:g} mm" if bar >= 1000 else f"{bar:g} µm"
     pad = 0.02 * width
     figure.add_annotation(

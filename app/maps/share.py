@@ -24,7 +24,7 @@ from app.maps.picture_words import written
 from app.maps.pictures import shown_slide
 from app.maps.scene import Frame, Map, Scene, frame_of
 from app.maps.tiles import encode_jpeg
-from app.maps.viewer_text import viewer_script, viewer_style
+from app.maps.viewer_text import module_text, viewer_style
 from stem_core.constants import NOTICE
 from stem_core.errors import SettingsError
 
@@ -176,8 +176,7 @@ def _page(
         "LEGEND": legend,
         "LINES": lines + link,
         "DATA": _script_json({"view": data, "carried": carried}),
-        "VIEWER": viewer_script(),
-        "START": (_FOLDER / "maps_share.js").read_text(encoding="utf-8"),
+        "VIEWER": module_text("maps_share"),
     }
     # In one pass, so that what was filled in is not filled again.
     out = []

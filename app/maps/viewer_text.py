@@ -1,19 +1,38 @@
-"""The viewer's own text: its parts as one module, for a page or for a file that is sent."""
+"""The viewer's ES modules as one text: for a component of Streamlit, or a file that is sent.
+
+Both take a single module. The parts import and export what they need of each other, so they can be
+read, checked and tested one by one; here they are put behind each other, without those lines.
+"""
 
 from __future__ import annotations
 
+import re
+from graphlib import TopologicalSorter
 from pathlib import Path
 
-__all__ = ["viewer_script", "viewer_style"]
+__all__ = ["module_text", "viewer_style"]
 
 _FOLDER = Path(__file__).parents[1] / "components"
-_PARTS = ("data", "place", "slide", "paint", "panel", "hover", "gestures")
+_IMPORT = re.compile(r'^import [^"]*"\./(\w+)\.js"\n', re.MULTILINE)
+_EXPORT = re.compile(r"^export (?!default)", re.MULTILINE)
 
 
-def viewer_script() -> str:
-    """Return the parts as they share a module; the last one exports."""
-    names = [*(f"maps_viewer_{part}.js" for part in _PARTS), "maps_viewer.js"]
-    return "\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in names)
+def module_text(name: str = "maps_viewer") -> str:
+    """Return a module with all that it imports, as one module.
+
+    Names at the top of the parts must differ; a test loads the parts as they are, too.
+    """
+    parts: dict[str, str] = {}
+    needed: dict[str, list[str]] = {}
+    wanted = [name]
+    while wanted:
+        part = wanted.pop()
+        if part not in parts:
+            parts[part] = (_FOLDER / f"{part}.js").read_text(encoding="utf-8")
+            needed[part] = _IMPORT.findall(parts[part])
+            wanted += needed[part]
+    order = TopologicalSorter(needed).static_order()
+    return "\n".join(_EXPORT.sub("", _IMPORT.sub("", parts[part])) for part in order)
 
 
 def viewer_style() -> str:
