@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import resource
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -102,6 +103,7 @@ def test_tensorboard_has_the_lines_of_the_csv_file_once(tmp_path: Path) -> None:
 
     with pytest.raises(Stopped):
         train(TrainingRun(tmp_path, progress=stop_at(16)))  # type: ignore[arg-type]
+    time.sleep(1.0)  # TensorBoard orders files by second and process, and both are of this one
     train(TrainingRun(tmp_path))  # goes on from step 10: the lines after it are made again
     board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     for place, name in ((1, "loss"), (2, "learning_rate")):
