@@ -207,8 +207,8 @@ class _Wish(ABC):
         self.pin = None if update or self.pinned_by_list else read_pins().get(self.key)
         if self.pin is not None and self.pin.repo != self.repo:
             self.pin = None
-        anew = update and not self.pinned_by_list
-        self.revision = None if anew else pinned_revision(self.repo, revision, self.key)
+        newest = update and not self.pinned_by_list
+        self.revision = None if newest else pinned_revision(self.repo, revision, self.key)
 
     @property
     def key(self) -> str:

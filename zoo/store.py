@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Literal
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from stem_core.errors import Cancelled, ModelFileError, OutputError
 from stem_core.files import atomic_directory, file_sha256, write_atomically
-from stem_core.model.config import ModelName
+from stem_core.model.config import Config, ModelName
 from stem_core.model.manifest import UNPINNED
 from zoo.entries import FileEntry
 from zoo.places import home, zoo_dir
@@ -58,7 +58,7 @@ _LOCK_PATIENCE_S = 3600.0
 _KEEP_UNUSED_S = 7 * 86_400.0  # what broken pulls left, for the next try
 
 
-class Artifact(BaseModel):
+class Artifact(Config):
     """The record of an installed model or encoder.
 
     Attributes
@@ -78,8 +78,6 @@ class Artifact(BaseModel):
     pulled
         When, UTC.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     kind: Kind
     name: ModelName
@@ -106,10 +104,8 @@ class Artifact(BaseModel):
         return sum(file.size or 0 for file in self.files)
 
 
-class Pin(BaseModel):
+class Pin(Config):
     """What the first pull of an unpinned artifact found; `by hand`, the file that was brought."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     repo: str
     revision: str = Field(pattern=rf"^([0-9a-f]{{40}}|{BY_HAND})$")
