@@ -26,6 +26,7 @@ class Fault:
     reset: bool = False
     bytes_per_s: int = 0
     hits: int = 0
+    healed: threading.Event = field(default_factory=threading.Event)
 
     def concerns(self, kind: Kind, method: str, path: str) -> bool:
         return (
@@ -50,6 +51,8 @@ class Faults:
 
     def clear(self) -> None:
         with self._lock:
+            for rule in self._rules:
+                rule.healed.set()
             self._rules.clear()
 
     def take(self, kind: Kind, method: str, path: str, body_bytes: int = 0) -> Fault | None:

@@ -202,9 +202,16 @@ class LoopbackHub:
         fault = Fault("cut", match, times, after_bytes=after_bytes, reset=reset)
         return self._faults.add(fault)
 
-    def slow(self, match: str, bytes_per_s: int, times: int | None = None) -> Fault:
-        """Throttle the bodies of GETs."""
-        return self._faults.add(Fault("slow", match, times, bytes_per_s=bytes_per_s))
+    def slow(
+        self, match: str, bytes_per_s: int, times: int | None = None, *, after_bytes: int = 0
+    ) -> Fault:
+        """Throttle the bodies of GETs, from some byte on; `heal` ends it for those under way too.
+
+        A test that waits for a state in the middle of a download then waits for that alone: the
+        first part comes at once, and so does the rest.
+        """
+        fault = Fault("slow", match, times, bytes_per_s=bytes_per_s, after_bytes=after_bytes)
+        return self._faults.add(fault)
 
     def corrupt(self, match: str, times: int | None = 1) -> Fault:
         """Flip the bits of the middle byte of a file that is fetched; its length stays."""
@@ -343,11 +350,15 @@ class _Handler(BaseHTTPRequestHandler):
         cut = faults.take("cut", "GET", self.path, len(body)) if sound else None
         slow = faults.take("slow", "GET", self.path) if sound else None
         view = memoryview(body)[: cut.after_bytes if cut else len(body)]
+        start = min(slow.after_bytes, len(view)) if slow else 0
+        self.wfile.write(view[:start])
         step = max(1, slow.bytes_per_s // 20) if slow else max(1, len(view))
-        for start in range(0, len(view), step):
+        for start in range(start, len(view), step):
             part = view[start : start + step]
             self.wfile.write(part)
-            if slow and self.server.hub._closing.wait(len(part) / slow.bytes_per_s):
+            if not slow or slow.healed.is_set():
+                continue
+            if self.server.hub._closing.wait(len(part) / slow.bytes_per_s):
                 break
         if cut:
             self._hang_up(reset=cut.reset)

@@ -529,6 +529,12 @@ def test_faults_come_as_often_as_asked_for(hub: LoopbackHub) -> None:
     begun = time.monotonic()
     assert fetch(large)[2] == data
     assert time.monotonic() - begun > 0.35
+    hub.heal()
+    hub.slow("large.bin", 10, after_bytes=59_900)  # ten seconds for the end of it
+    threading.Timer(0.3, hub.heal).start()
+    begun = time.monotonic()
+    assert fetch(large)[2] == data
+    assert 0.2 < time.monotonic() - begun < 5
 
 
 def test_closing_does_not_wait_for_what_is_under_way(tmp_path: Path) -> None:

@@ -146,10 +146,10 @@ def test_cuda_where_there_is_none_is_refused(bundled: Predictor) -> None:
         Predictor(bundled.model, "cuda")
 
 
-def test_whole_journey_and_stopping(sample_file: Path, tiny_model: Path) -> None:
+def test_whole_journey_and_stopping(sample_piece: Path, tiny_model: Path) -> None:
     predictor = Predictor(load_model(tiny_model), "cpu")
     seen: list[Progress] = []
-    with open_slide(sample_file) as slide:
+    with open_slide(sample_piece) as slide:
         spots = lay_out_spots(slide, find_tissue(slide), "st").take(slice(0, 10))
         prediction = predictor.predict(
             slide, spots, SamplingSettings("ddim", 2, 2), progress=seen.append, chunk=4

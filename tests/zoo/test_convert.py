@@ -63,7 +63,7 @@ def gene_list(path: Path, count: int) -> Path:
 
 @pytest.mark.parametrize("form", ["model", "training"])
 def test_a_published_size_checkpoint_converts_and_predicts(
-    form: str, tmp_path: Path, sample_file: Path
+    form: str, tmp_path: Path, sample_piece: Path
 ) -> None:
     path, genes = tmp_path / "published.pt", gene_list(tmp_path / "genes.txt", 200)
     if form == "model":
@@ -93,7 +93,7 @@ def test_a_published_size_checkpoint_converts_and_predicts(
         found = model.generator.denoiser(x, torch.tensor([3, 700]), model.generator.label(given))
     torch.testing.assert_close(found, expected)
     # And it predicts on a slide.
-    with open_slide(sample_file) as slide:
+    with open_slide(sample_piece) as slide:
         tissue = find_tissue(slide)
         spots = lay_out_spots(slide, tissue, "visium").take(np.arange(3))
         predictor = Predictor(model, "cpu", "fp32")
@@ -179,7 +179,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 
 def test_the_kidney_model_is_pulled_converted_and_verified_in_one_step(
-    machine: Machine, tmp_path: Path, sample_file: Path
+    machine: Machine, tmp_path: Path, sample_piece: Path
 ) -> None:
     path = tmp_path / "k.pt"
     write_whole_model(path, **TINY | {"condition_width": 1536})
@@ -198,7 +198,7 @@ def test_the_kidney_model_is_pulled_converted_and_verified_in_one_step(
     assert config["tissue"] == "kidney"
     assert [e["name"] for e in config["encoders"]] == ["uni", "conch"]
     refused = machine.stem(
-        "predict", sample_file, "--model", "kidney-visium-hmhvg", "--out", tmp_path / "result"
+        "predict", sample_piece, "--model", "kidney-visium-hmhvg", "--out", tmp_path / "result"
     )
     assert "needs UNI (MahmoodLab/UNI, gated" in one_line(refused)
     removed = machine.stem("zoo", "remove", "kidney-visium-hmhvg")
@@ -230,7 +230,7 @@ def test_a_malicious_checkpoint_is_refused_and_does_not_run(
     assert target.exists()
 
 
-def test_convert_by_command(machine: Machine, tmp_path: Path, sample_file: Path) -> None:
+def test_convert_by_command(machine: Machine, tmp_path: Path, sample_piece: Path) -> None:
     write_whole_model(tmp_path / "a.pt", **TINY | {"condition_width": 141})
     done = machine.stem(
         "zoo", "convert", tmp_path / "a.pt", "--genes", gene_list(tmp_path / "g.txt", 12),
@@ -241,8 +241,8 @@ def test_convert_by_command(machine: Machine, tmp_path: Path, sample_file: Path)
     assert "12 genes, depth 2, width 32, 2 heads" in done.stdout
     assert machine.usable("mine")
     predicted = machine.stem(
-        "predict", sample_file, "--model", "mine", "--out", tmp_path / "result",
-        "--layout", "grid", "--pitch-um", "600", "--steps", "2", "--samples", "2",
+        "predict", sample_piece, "--model", "mine", "--out", tmp_path / "result",
+        "--layout", "grid", "--pitch-um", "300", "--steps", "2", "--samples", "2",
     )  # fmt: skip
     assert predicted.returncode == 0, predicted.stderr
     header = (tmp_path / "result" / "expression.csv").read_text().splitlines()[0]
