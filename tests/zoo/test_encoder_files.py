@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,9 +24,8 @@ from stem_core.errors import (
     OutputError,
     SettingsError,
 )
-from stem_core.slides.sample import sample_slide
 from tests.encoders.published import State, tiny_facts, tiny_state
-from tests.hub.client import ROOT
+from tests.forked import run_forked
 from tests.hub.server import LoopbackHub
 from tests.zoo.published import write_whole_model
 from tests.zoo.world import Machine, one_line
@@ -68,11 +66,9 @@ def machine(tmp_path: Path, files: dict[str, dict[str, bytes]]) -> Iterator[Mach
 
 def tiny(machine: Machine, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run `tests.zoo.tiny_encoders` on a machine."""
-    return subprocess.run(
-        [sys.executable, "-m", "tests.zoo.tiny_encoders", *map(str, arguments)],
-        env=machine.environment, cwd=ROOT, capture_output=True, text=True, timeout=120,
-        check=False,
-    )  # fmt: skip
+    return run_forked(
+        "tests.zoo.tiny_encoders:run", arguments, machine.environment, machine.root, 120
+    )
 
 
 @pytest.fixture
@@ -95,8 +91,9 @@ def sections() -> list[Path]:
 
 
 def test_four_encoders_are_pulled_embed_and_predict(
-    machine: Machine, known: None, files: dict[str, dict[str, bytes]], tmp_path: Path
-) -> None:
+    machine: Machine, known: None, files: dict[str, dict[str, bytes]], tmp_path: Path,
+    sample_piece: Path,
+) -> None:  # fmt: skip
     # A model of the pair that the publication used.
     write_whole_model(tmp_path / "a.pt", genes=12, condition_width=48, depth=1, width=32, heads=2)
     (tmp_path / "genes.txt").write_text("\n".join(f"GENE{i}" for i in range(12)) + "\n")
@@ -106,8 +103,7 @@ def test_four_encoders_are_pulled_embed_and_predict(
     with pytest.raises(EncoderMissingError, match=r"needs UNI .*, gated; .* and CONCH .*, gated;"):
         load_model(model)
 
-    slide = sample_slide(tmp_path / "sample")
-    slides = [slide, *sections()]
+    slides = [sample_piece, *sections()]
     names = [f"tiny-{name}" for name in NAMES]
     done = tiny(machine, "embed", ",".join(map(str, slides)), *names)
     assert done.returncode == 0, done.stderr
@@ -127,8 +123,8 @@ def test_four_encoders_are_pulled_embed_and_predict(
     machine.hub.clear()
     machine.more = {"HF_HUB_OFFLINE": "1"}
     predicted = tiny(
-        machine, "stem", "predict", slide, "--model", "mine", "--out", tmp_path / "result",
-        "--layout", "grid", "--pitch-um", "900", "--steps", "2", "--samples", "2",
+        machine, "stem", "predict", sample_piece, "--model", "mine", "--out", tmp_path / "result",
+        "--layout", "grid", "--pitch-um", "300", "--steps", "2", "--samples", "2",
     )  # fmt: skip
     assert predicted.returncode == 0, predicted.stderr
     run = json.loads((tmp_path / "result" / "run.json").read_text())

@@ -1,4 +1,4 @@
-"""A process that knows the tiny encoders: `python -m tests.zoo.tiny_encoders stem …` or `embed …`.
+"""A program that knows the tiny encoders: its arguments are `stem …` or `embed …`.
 
 `embed SLIDE,SLIDE NAME…` pulls encoders, embeds 20 places on each slide, and prints what came out.
 """
@@ -46,11 +46,11 @@ def embed_slide(path: Path, encoder: Encoder) -> np.ndarray:
         return embed_places(slide, x, y, encoder, PatchSpec(224, side_um=112.0))
 
 
-if __name__ == "__main__":
-    add_tiny_encoders()
-    if sys.argv[1] == "embed":
-        print(json.dumps(embed([Path(p) for p in sys.argv[2].split(",")], sys.argv[3:])))
-    else:
-        from app.cli import main
+def run() -> int:
+    from app.cli import main
 
-        sys.exit(main(sys.argv[2:]))
+    add_tiny_encoders()
+    if sys.argv[1] != "embed":
+        return main(sys.argv[2:])
+    print(json.dumps(embed([Path(p) for p in sys.argv[2].split(",")], sys.argv[3:])))
+    return 0

@@ -14,7 +14,7 @@ from app.jobs.model import JobRequest
 from app.jobs.queue import JobQueue
 from stem_core.model.manifest import read_manifest
 
-from .running import Worker, make_request
+from .running import Worker, know_speeds, make_request
 
 
 @pytest.fixture
@@ -33,8 +33,9 @@ def queue(home: Path) -> Iterator[JobQueue]:
 
 
 @pytest.fixture
-def start_worker(home: Path, tmp_path: Path) -> Iterator[Callable[..., Worker]]:
+def start_worker(home: Path, tiny_model: Path, tmp_path: Path) -> Iterator[Callable[..., Worker]]:
     workers: list[Worker] = []
+    know_speeds()
 
     def start(number: int = 0) -> Worker:
         workers.append(Worker(tmp_path / "worker.out", number))

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
+from app import paths
 from app.jobs.folder import JobFolder
 from app.jobs.model import JobRequest, JobStatus
 from app.jobs.queue import JobQueue, worker_alive
+from app.jobs.speed import ModelSpeed
 from app.jobs.worker import NUMBER_VARIABLE
+from stem_core.files import folder_state, write_atomically
+from tests.forked import Forked
+from zoo.registry import list_models
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 LIMIT_S = 240.0  # far beyond what anything here takes, for machines that do other work as well
@@ -39,7 +44,11 @@ def make_request(upload_id: str, **changes: object) -> JobRequest:
 
 
 class Worker:
-    """A worker in a process of its own, as `stem worker` starts it."""
+    """A worker in a process of its own, forked as `tests.forked` says.
+
+    That the app starts its worker anew, and from the command line, `tests/app/test_server.py` and
+    `tests/test_packaging.py` see.
+    """
 
     def __init__(self, log: Path, number: int = 0) -> None:
         environment = {
@@ -48,14 +57,7 @@ class Worker:
             "OMP_NUM_THREADS": "1",
             NUMBER_VARIABLE: str(number),
         }
-        with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "app.jobs.worker"],
-                env=environment,
-                cwd=log.parent,
-                stdout=output,
-                stderr=output,
-            )
+        self.process = Forked("app.jobs.worker:main", [], environment, log.parent, log, log)
 
     def kill(self) -> None:
         self.process.kill()
@@ -64,6 +66,18 @@ class Worker:
     def stop(self) -> int:
         self.process.terminate()
         return self.process.wait(LIMIT_S)
+
+
+def know_speeds() -> None:
+    """Write a speed of every model down, so that a new worker does not spend seconds measuring."""
+    known = {
+        entry.name: {
+            "state": folder_state(entry.folder),
+            "speed": asdict(ModelSpeed(0.01, 0.001, 0.001, "fp32")),
+        }
+        for entry in list_models()
+    }
+    write_atomically(paths.speed_file(), json.dumps(known))
 
 
 def wait_until(

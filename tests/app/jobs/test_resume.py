@@ -26,7 +26,7 @@ StartWorker = Callable[[], Worker]
 def test_a_killed_or_stopped_worker_costs_no_finished_chunk_and_changes_no_value(
     queue: JobQueue, start_worker: StartWorker, slide_request: JobRequest
 ) -> None:
-    slow = replace(slide_request, steps=15, samples=8)
+    slow = replace(slide_request, steps=8, samples=8)
     undisturbed = queue.submit(slow)
     first = start_worker()
     assert wait_until(queue, undisturbed).state == "done"

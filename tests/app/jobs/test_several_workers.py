@@ -19,7 +19,7 @@ from .running import Worker, state_on_disk, wait_until
 def test_two_workers_share_the_queue_and_the_living_takes_over(
     queue: JobQueue, start_worker: Callable[..., Worker], slide_request: JobRequest
 ) -> None:
-    slow = replace(slide_request, steps=15, samples=8)
+    slow = replace(slide_request, steps=8, samples=8)
     runs = [queue.submit(slow) for _ in range(2)]
     workers = [start_worker(number) for number in (0, 1)]
     for run in runs:  # both at work, which one worker never is
