@@ -99,6 +99,11 @@ def run_stem(
     return run_forked("app.cli:main", arguments, environment, cwd, timeout_s)
 
 
+def execute() -> None:
+    """Run the Python code that is the one argument."""
+    exec(compile(sys.argv[1], "code", "exec"), {"__name__": "__main__"})
+
+
 def _run(
     arguments: list[str], environment: dict[str, str], cwd: Path, out: Path, err: Path
 ) -> None:

@@ -124,12 +124,12 @@ def test_the_links_of_the_readme_follow_the_address_of_the_project(tmp_path: Pat
 
 
 def test_a_prediction_from_the_wheel_beside_the_users_own_packages(
-    site: Path, elsewhere: Path, sample_file: Path
+    site: Path, elsewhere: Path, sample_piece: Path
 ) -> None:
-    (elsewhere / "slide.tif").hardlink_to(sample_file)
+    (elsewhere / "slide.tif").hardlink_to(sample_piece)
     done = stem(
         site, elsewhere, "predict", "slide.tif", "--model", "mouse-olfactory-bulb",
-        "--preset", "preview", "--pitch-um", "600", "--out", "result",
+        "--preset", "preview", "--pitch-um", "300", "--out", "result",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (elsewhere / "result" / "expression.csv").stat().st_size > 0
@@ -148,10 +148,10 @@ def test_a_packaged_recipe_gets_as_far_as_its_data(site: Path, elsewhere: Path) 
 
 
 def test_a_run_through_the_app_of_the_wheel_beside_the_users_own_packages(
-    site: Path, elsewhere: Path, sample_file: Path, give_sample: Callable[[Path], None]
+    site: Path, elsewhere: Path, sample_piece: Path, give_piece: Callable[[Path], None]
 ) -> None:
     home = elsewhere.parent / "home"
-    give_sample(home)
+    give_piece(home)
     app = subprocess.Popen(
         [str(site / "bin" / "stem"), "app", "--port", "0"],
         cwd=elsewhere, env=environment(site, home), stdout=subprocess.PIPE,
@@ -170,10 +170,10 @@ from pathlib import Path
 from app import uploads
 from app.jobs.model import JobRequest
 from app.jobs.queue import JobQueue
-upload = uploads.store_upload(Path({str(sample_file)!r}).read_bytes(), "slide.tif")
+upload = uploads.store_upload(Path({str(sample_piece)!r}).read_bytes(), "slide.tif")
 queue = JobQueue()
 job = queue.submit(JobRequest(upload.id, "slide.tif", "mouse-olfactory-bulb", None, "preview",
-    "angle", 2, 2, 0, "layout", None, 600.0, None, "cpu"))
+    "angle", 2, 2, 0, "layout", None, 300.0, None, "cpu"))
 until = time.monotonic() + {LIMIT_S}
 while not queue.status(job).finished and time.monotonic() < until:
     time.sleep(0.2)

@@ -176,11 +176,11 @@ def test_no_pickles_are_read() -> None:
 
 
 def test_the_python_example_of_the_readme_runs(
-    tmp_path: Path, sample_file: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, sample_piece: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     example = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)[0]
-    (tmp_path / "slide.tif").hardlink_to(sample_file)
+    (tmp_path / "slide.tif").hardlink_to(sample_piece)
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     for line in example.splitlines():

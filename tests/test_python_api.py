@@ -5,14 +5,19 @@ from __future__ import annotations
 import doctest
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import stem_in_a_browser as stem
+from stem_core.encoders.condition import SlideSurvey
 from stem_core.errors import OutputError, SettingsError
+from stem_core.prediction.predictor import Predictor
+from stem_core.slides.reading import Slide
+from stem_core.slides.tissue import TissueMask
 
 GUIDE = Path(__file__).parents[1] / "docs" / "python.md"
 EXAMPLES = [
@@ -28,6 +33,24 @@ def home(
     monkeypatch.setenv("STEM_HOME", str(tmp_path / "home"))
     give_sample(tmp_path / "home")
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def surveys() -> Iterator[None]:
+    """Survey the sample once a model: most of a prediction's time, and each time the same."""
+    survey, known = Predictor.survey, {}
+
+    def remembered(
+        self: Predictor, slide: Slide, tissue: TissueMask, *told: Any, **named: Any
+    ) -> SlideSurvey:
+        key = (self.model.manifest.name, slide.path.name, slide.width_px)
+        if key not in known:
+            known[key] = survey(self, slide, tissue, *told, **named)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Predictor, "survey", remembered)
+        yield
 
 
 @pytest.mark.filterwarnings("ignore:These spots")
@@ -50,12 +73,12 @@ def test_importing_it_loads_nothing() -> None:
     assert done.stdout.strip() == "set()"
 
 
-def test_refusals(tiny_model: Path) -> None:
-    model, slide = stem.load_model(tiny_model), stem.sample_slide()
+def test_refusals(tiny_model: Path, sample_piece: Path) -> None:
+    model, slide = stem.load_model(tiny_model), sample_piece
     with pytest.raises(SettingsError, match="no preset 'quick'; choose one of preview, "):
         stem.predict(model, slide, preset="quick")  # type: ignore[arg-type]
     with pytest.warns(UserWarning, match="unlike"):
-        adata = stem.predict(model, slide, preset="preview", layout="grid", pitch_um=1000)
+        adata = stem.predict(model, slide, preset="preview", layout="grid", pitch_um=300)
     with pytest.raises(SettingsError, match="NOPE"):
         stem.plot_map(adata, "NOPE")
     with pytest.raises(SettingsError, match="6 maps"):

@@ -26,6 +26,7 @@ from app.terminal import Notes, ProgressBar, Terminal, quiet_stderr
 from stem_core.constants import NOTICE
 from stem_core.prediction.export import FILE_NAMES, write_prediction
 from stem_core.prediction.result import read_prediction
+from tests.forked import Forked, run_forked
 from tests.prediction.test_result import make_prediction
 from zoo.registry import BUNDLED_DIR
 
@@ -349,22 +350,35 @@ def test_interrupting_leaves_nothing(
     small_slide: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     """Ctrl-C in mid-run, also where the shell had it ignored: 130, one line, no output."""
-    process = subprocess.Popen(
-        [
-            sys.executable, "-m", "app.cli", "predict", str(small_slide), "--model", MODEL,
-            "--mpp", "1", "--layout", "grid", "--pitch-um", "20", "--preset", "published",
-            "--out", str(tmp_path / "out"),
-        ],
-        cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
-    )  # fmt: skip
-    time.sleep(6)
-    assert process.poll() is None, process.communicate()
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert err == "stem: Interrupted; nothing was written.\n"
-    assert out == ""
+    arguments = [
+        "predict", str(small_slide), "--model", MODEL, "--mpp", "1", "--layout", "grid",
+        "--pitch-um", "20", "--preset", "published", "--out", str(tmp_path / "out"),
+    ]  # fmt: skip
+    program = f"""
+import signal, sys
+from pathlib import Path
+from app.cli import main
+from stem_core.prediction.predictor import Predictor
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+draw = Predictor.draw
+def drawing(*given, **named):
+    Path("begun").touch()
+    return draw(*given, **named)
+Predictor.draw = drawing
+sys.exit(main({arguments!r}))
+"""
+    out, err, begun = tmp_path / "stdout", tmp_path / "stderr", tmp_path / "begun"
+    process = Forked("tests.forked:execute", [program], environment, tmp_path, out, err)
+    until = time.monotonic() + 120
+    while not begun.exists():
+        assert process.poll() is None and time.monotonic() < until, err.read_text()
+        time.sleep(0.05)
+    time.sleep(0.2)  # in the middle of it
+    assert process.poll() is None
+    os.kill(process.pid, signal.SIGINT)
+    assert process.wait(60) == 130, err.read_text()
+    assert err.read_text() == "stem: Interrupted; nothing was written.\n"
+    assert out.read_text() == ""
     assert not (tmp_path / "out").exists()
 
 
@@ -450,10 +464,7 @@ assert main(["train", "her2st-breast", "--check"]) == 0
 for command in ("app", "worker"):
     assert main([command]) == 2
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
+    done = run_forked("tests.forked:execute", [program], environment, tmp_path, 240)
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stderr.splitlines() if not line.startswith("Warning: ")]
     assert len(lines) == 2, lines

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+from tests.forked import Forked, run_forked, run_stem
 from tests.training.process_training import train
 from tests.training.tiny_training import HER2ST, ROOT, options, write_her2st
 
@@ -28,11 +27,11 @@ def losses(folder: Path) -> list[float]:
 def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
     """`torchrun`, gloo on the CPU, the same batch; three parts of unequal size among them."""
     train(tmp_path / "one")
-    subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-         "-m", "tests.training.process_training", str(tmp_path / "two")],
-        cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True, timeout=500,
-    )  # fmt: skip
+    command = ["--standalone", "--nproc-per-node", "2", "-m", "tests.training.process_training"]
+    done = run_forked(
+        "torch.distributed.run:main", [*command, tmp_path / "two"], ENVIRONMENT, ROOT, 500
+    )
+    assert done.returncode == 0, done.stderr
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert len(one) == 20
     np.testing.assert_allclose(two, one, atol=1e-4)
@@ -64,26 +63,24 @@ def ranks_below(launcher: int) -> dict[int, int]:
 def test_a_killed_process_ends_the_training_with_one_sentence(tmp_path: Path) -> None:
     data = write_her2st(tmp_path / "data")
     command = [
-        sys.executable, "-m", "app.cli", "train", str(HER2ST), "--data", str(data),
-        "--out", str(tmp_path / "model"), "--processes", "2",
+        "train", str(HER2ST), "--data", str(data), "--out", str(tmp_path / "model"),
+        "--processes", "2",
         *options(training__denoiser__steps="100000", training__denoiser__schedule="constant"),
     ]  # fmt: skip
     checkpoints = tmp_path / "model.training/final/checkpoints"
-    home = {"STEM_HOME": str(tmp_path / "home")}
-    with subprocess.Popen(
-        command, cwd=ROOT, env=ENVIRONMENT | home, text=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-    ) as running:  # fmt: skip
-        try:
-            until = time.monotonic() + 400
-            while not list(checkpoints.glob("step-*")):
-                assert running.poll() is None and time.monotonic() < until
-                time.sleep(0.2)
-            os.kill(ranks_below(running.pid)[1], signal.SIGKILL)
-            _, said = running.communicate(timeout=100)
-        finally:
-            running.terminate()
-    assert running.returncode == 2
+    environment = ENVIRONMENT | {"STEM_HOME": str(tmp_path / "home")}
+    err = tmp_path / "err"
+    running = Forked("app.cli:main", command, environment, ROOT, tmp_path / "out", err)
+    try:
+        until = time.monotonic() + 400
+        while not list(checkpoints.glob("step-*")):
+            assert running.poll() is None and time.monotonic() < until, err.read_text()
+            time.sleep(0.2)
+        os.kill(ranks_below(running.pid)[1], signal.SIGKILL)
+        assert running.wait(100) == 2
+    finally:
+        running.terminate()
+    said = err.read_text()
     assert said.count("\n") == 1
     assert "Process 2 of the 2 that trained together was killed by SIGKILL" in said
     assert "--resume" in said
@@ -91,10 +88,7 @@ def test_a_killed_process_ends_the_training_with_one_sentence(tmp_path: Path) ->
     # Alone, it goes on from there and ends with a model.
     again = [part for part in command if part not in ("--processes", "2")]
     again[again.index("training.denoiser.steps=100000")] = f"training.denoiser.steps={newest + 10}"
-    done = subprocess.run(
-        [*again, "--resume"], cwd=ROOT, env=ENVIRONMENT | home, capture_output=True, text=True,
-        timeout=500,
-    )  # fmt: skip
+    done = run_stem([*again, "--resume"], environment, ROOT, 500)
     assert done.returncode == 0, done.stderr
     assert f"step {newest + 10:,} of {newest + 10:,}" in done.stdout
     assert f"step {newest - 5:,} of" not in done.stdout
@@ -104,12 +98,9 @@ def test_a_killed_process_ends_the_training_with_one_sentence(tmp_path: Path) ->
 def test_a_mistake_is_told_as_what_it_is(tmp_path: Path) -> None:
     """All processes meet it, and whichever leaves first, the one that says it is heard."""
     command = [
-        sys.executable, "-m", "app.cli", "train", str(HER2ST), "--data", str(tmp_path),
-        "--processes", "2", "--set", "training.depht=3",
+        "train", str(HER2ST), "--data", str(tmp_path), "--processes", "2",
+        "--set", "training.depht=3",
     ]  # fmt: skip
-    done = subprocess.run(
-        command, cwd=ROOT, env=ENVIRONMENT | {"STEM_HOME": str(tmp_path)}, capture_output=True,
-        text=True, timeout=200,
-    )  # fmt: skip
+    done = run_stem(command, ENVIRONMENT | {"STEM_HOME": str(tmp_path)}, ROOT, 200)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "unknown key 'training.depht'" in done.stderr

@@ -25,6 +25,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STEM_HOME", str(tmp_path / "home"))
 
 
+@pytest.fixture
+def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the drawings of the report out: a third of the time of a tiny training."""
+    monkeypatch.setattr("stem_core.evaluation.report.section_charts", lambda *_, **__: [])
+
+
 def run(data: Path, out: Path, *more: str, **changes: str) -> int:
     return main(
         ["train", str(HER2ST), "--data", str(data), "--out", str(out), *more, *options(**changes)]
@@ -78,6 +84,7 @@ def test_the_paper_protocol_makes_a_model_that_predicts(
     assert (out / "model.safetensors").is_file()
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_strict_never_looks_at_held_out_patients(
     data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -106,6 +113,7 @@ def test_strict_never_looks_at_held_out_patients(
         assert a == b
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_folds_views_and_validation_go_together(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "model"
     changes = {
@@ -159,6 +167,7 @@ def test_a_missing_section_is_told(
     assert "--data" in capfd.readouterr().err
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_resuming_measures_again_what_changed_and_goes_on_with_nothing_else(
     data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
