@@ -100,8 +100,9 @@ def run_stem(
 
 
 def execute() -> None:
-    """Run the Python code that is the one argument."""
-    exec(compile(sys.argv[1], "code", "exec"), {"__name__": "__main__"})
+    """Run the Python code that is the first argument; what follows is its `sys.argv[1:]`."""
+    code = sys.argv.pop(1)
+    exec(compile(code, "code", "exec"), {"__name__": "__main__"})
 
 
 def _run(

@@ -16,7 +16,6 @@ from stem_core.errors import ModelFileError
 from stem_core.model.config import ConditionConfig
 from stem_core.slides.patches import PatchSpec, read_patches
 from stem_core.slides.reading import open_slide
-from stem_core.slides.sample import make_sample_slide
 from stem_core.slides.spots import lay_out_spots
 from stem_core.slides.tissue import find_tissue
 from zoo.loader import ENCODERS_DIR
@@ -32,8 +31,8 @@ def encoder() -> CompactEncoder:
 
 
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_sample_slide(tmp_path_factory.mktemp("sample") / "sample.tif")
+def sample(sample_file: Path) -> Path:
+    return sample_file
 
 
 @pytest.fixture(scope="module")

@@ -350,10 +350,10 @@ class _Handler(BaseHTTPRequestHandler):
         cut = faults.take("cut", "GET", self.path, len(body)) if sound else None
         slow = faults.take("slow", "GET", self.path) if sound else None
         view = memoryview(body)[: cut.after_bytes if cut else len(body)]
-        start = min(slow.after_bytes, len(view)) if slow else 0
-        self.wfile.write(view[:start])
+        at_once = min(slow.after_bytes, len(view)) if slow else 0
+        self.wfile.write(view[:at_once])
         step = max(1, slow.bytes_per_s // 20) if slow else max(1, len(view))
-        for start in range(start, len(view), step):
+        for start in range(at_once, len(view), step):
             part = view[start : start + step]
             self.wfile.write(part)
             if not slow or slow.healed.is_set():

@@ -23,10 +23,10 @@ from zoo.loader import load_model
 
 SETTINGS = SamplingSettings("ddim", 2, 2)
 CASES = {
-    "one": [(1200, 900)],
-    "two": [(1200, 900), (1500, 900)],
-    "in one place": [(1200, 900), (1200, 900)],
-    "on a line": [(800 + 200 * i, 900) for i in range(5)],
+    "one": [(700, 640)],
+    "two": [(640, 640), (940, 640)],
+    "in one place": [(700, 640), (700, 640)],
+    "on a line": [(300 + 200 * i, 640) for i in range(5)],
     "outside the tissue": [(2, 2), (30, 2), (2, 30)],
 }
 PITCHES_PX = {"two": 300, "on a line": 200, "outside the tissue": 28}
@@ -51,8 +51,8 @@ def predictor(tiny_model: Path, slide: Slide, tissue: TissueMask) -> Predictor:
 
 
 @pytest.fixture(scope="module")
-def slide(sample_file: Path) -> Iterator[Slide]:
-    with open_slide(sample_file) as slide:
+def slide(sample_piece: Path) -> Iterator[Slide]:
+    with open_slide(sample_piece) as slide:
         yield slide
 
 
