@@ -61,19 +61,20 @@ def gene_list(path: Path, count: int) -> Path:
     return path
 
 
-@pytest.mark.parametrize("form", ["model", "training"])
+@pytest.mark.parametrize(("form", "depth"), [("model", 12), ("training", 3)])
 def test_a_published_size_checkpoint_converts_and_predicts(
-    form: str, tmp_path: Path, sample_piece: Path
+    form: str, depth: int, tmp_path: Path, sample_piece: Path
 ) -> None:
+    """One of the published size in all; that of a training, five times as large, has less depth."""
     path, genes = tmp_path / "published.pt", gene_list(tmp_path / "genes.txt", 200)
     if form == "model":
-        state = write_whole_model(path)
+        state = write_whole_model(path, depth=depth)
     else:
-        _, state = write_training_checkpoint(path)
+        _, state = write_training_checkpoint(path, depth=depth)
     out = tmp_path / "out"
     manifest = convert_checkpoint(path, genes, out, ModelFacts(name="published-size"))
     size = manifest.denoiser
-    assert (size.depth, size.width, size.heads, size.condition_width) == (12, 384, 6, 1536)
+    assert (size.depth, size.width, size.heads, size.condition_width) == (depth, 384, 6, 1536)
     assert [e.name for e in manifest.encoders] == ["uni", "conch"]
     assert sorted(p.name for p in out.iterdir()) == [
         "README.md", "config.json", "genes.csv", "model.safetensors",
@@ -85,7 +86,7 @@ def test_a_published_size_checkpoint_converts_and_predicts(
     model = load_model(out, Invented(1536), allow_other_encoder=True)
     assert model.identity["encoder"] == "invented"
     # The converted network is the checkpoint's: same output on the same input.
-    plain = Denoiser(DenoiserConfig()).eval()
+    plain = Denoiser(DenoiserConfig(depth=depth)).eval()
     plain.load_state_dict(state)
     x, given = torch.randn(2, 3, 200), 8 * torch.randn(2, 1536)
     with torch.inference_mode():
