@@ -156,9 +156,9 @@ def test_a_card_says_what_must_be_known(model: str, tiny_model: Path) -> None:
 
 
 def test_from_the_sample_to_a_queued_run(
-    model: str, home: Path, give_sample: Callable[[Path], None]
+    model: str, home: Path, give_piece: Callable[[Path], None]
 ) -> None:
-    give_sample(home)
+    give_piece(home)
     at = start()
     at.button(key="open_sample").click().run()
     assert "Synthetic" in words(sound(at))

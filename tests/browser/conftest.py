@@ -51,7 +51,7 @@ def app(
     browser: Browser,
     tmp_path_factory: pytest.TempPathFactory,
     tiny_model: Path,
-    give_sample: Callable[[Path], None],
+    give_piece: Callable[[Path], None],
 ) -> Iterator[RunningApp]:
     """`stem app` on a free port with a home of its own, started in another folder."""
     from stem_core.model.manifest import read_manifest
@@ -59,7 +59,7 @@ def app(
 
     elsewhere = tmp_path_factory.mktemp("browser")
     home = elsewhere / "home"
-    give_sample(home)
+    give_piece(home)
     bundled = {entry.name for entry in list_models()}
     tiny = read_manifest(tiny_model / "config.json").name
     environment = {
