@@ -17,7 +17,7 @@ from stem_core.encoders.condition import SlideSurvey
 from stem_core.errors import OutputError, SettingsError
 from stem_core.prediction.predictor import Predictor
 from stem_core.slides.reading import Slide
-from stem_core.slides.tissue import TissueMask
+from stem_core.slides.tissue import TissueMask, find_tissue
 
 GUIDE = Path(__file__).parents[1] / "docs" / "python.md"
 EXAMPLES = [
@@ -36,20 +36,27 @@ def home(
 
 
 @pytest.fixture(scope="module", autouse=True)
-def surveys() -> Iterator[None]:
-    """Survey the sample once a model: most of a prediction's time, and each time the same."""
-    survey, known = Predictor.survey, {}
+def looked_at() -> Iterator[None]:
+    """Find tissue once a slide and survey it once a model: slow, and each time the same."""
+    masks: dict[object, TissueMask] = {}
+    surveys: dict[object, SlideSurvey] = {}
+    survey, find = Predictor.survey, find_tissue
 
-    def remembered(
-        self: Predictor, slide: Slide, tissue: TissueMask, *told: Any, **named: Any
-    ) -> SlideSurvey:
+    def known_tissue(slide: Slide) -> TissueMask:
+        key = (slide.path.name, slide.width_px)
+        if key not in masks:
+            masks[key] = find(slide)
+        return masks[key]
+
+    def known_survey(self: Predictor, slide: Slide, *told: Any, **named: Any) -> SlideSurvey:
         key = (self.model.manifest.name, slide.path.name, slide.width_px)
-        if key not in known:
-            known[key] = survey(self, slide, tissue, *told, **named)
-        return known[key]
+        if key not in surveys:
+            surveys[key] = survey(self, slide, *told, **named)
+        return surveys[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Predictor, "survey", remembered)
+        patch.setattr("stem_core.slides.tissue.find_tissue", known_tissue)
+        patch.setattr(Predictor, "survey", known_survey)
         yield
 
 
