@@ -5,7 +5,7 @@ STAMP  := $(VENV)/.installed
 PORT   ?= 8501
 HOST   ?= 127.0.0.1
 PYTEST ?=
-WORKERS ?= 2
+WORKERS ?= 4
 
 # auto: the CPU build of torch where there is no NVIDIA GPU. TORCH_INDEX_URL names an index for it.
 TORCH  ?= auto
@@ -50,7 +50,7 @@ browser:
 	    || echo "Chromium could not be installed; the browser tests will say so." >&2; \
 	else echo "No Chromium here; the browser tests will skip." >&2; fi
 
-test: $(STAMP) browser ## all tests, in two processes (PYTEST="-k name" for some)
+test: $(STAMP) browser ## all tests, in four processes (PYTEST="-k name" for some)
 	$(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder $(PYTEST)
 
 test-newest: $(STAMP) ## tests on Python 3.11 to 3.13 with the newest and the lowest dependencies
