@@ -15,6 +15,7 @@ from stem_core.analysis.spatial import morans_i, neighbour_weights
 from stem_core.analysis.variogram import median_pitch
 from stem_core.evaluation.calibration import half_sample_mode, sample_calibration
 from stem_core.evaluation.censored_normal import CensoredNormal
+from stem_core.evaluation.composition import composition, noise_ceiling, total_everywhere
 from stem_core.evaluation.figures import FIGURES, better
 from stem_core.evaluation.intervals import (
     BlockBootstrap,
@@ -67,6 +68,7 @@ class _Measured:
     """What every method of a section is held against; no bootstrap with fewer than 3 spots."""
 
     values: Values
+    composition: Values
     neighbours: csr_array
     moran: Floats
     pairs: Floats
@@ -87,15 +89,17 @@ def evaluate_section(given: EvaluationInput, *, seed: int = 0) -> SectionReport:
     Returns
     -------
     SectionReport
-        Methods in this order: `model`; baselines; `one draw` (figures of single draws, averaged),
-        `median of draws` and `mode of draws` where there are draws. Figures that cannot be computed
-        are left out, and `notes` say why: correlations, patterns and intervals need 3 spots, and
-        correlations genes that vary in the measurement.
+        Methods in this order: `model`; baselines; `measured total` and `model's total`, the
+        logarithm of the spot's total given to every gene; `one draw` (figures of single draws,
+        averaged), `median of draws` and `mode of draws` where there are draws. Figures that cannot
+        be computed are left out, and `notes` say why: correlations, patterns and intervals need 3
+        spots, and correlations genes that vary in the measurement.
     """
     column = {symbol: place for place, symbol in enumerate(given.symbols)}
     neighbours = neighbour_weights(given.x_um, given.y_um, median_pitch(given.x_um, given.y_um))
     measured = _Measured(
         given.measured,
+        composition(given.measured),
         neighbours,
         morans_i(given.measured, neighbours),
         gene_correlations(given.measured),
@@ -125,6 +129,7 @@ def evaluate_section(given: EvaluationInput, *, seed: int = 0) -> SectionReport:
             del baseline.figures["zero_share_error"]
         methods.append(_report(baseline, replicates, measured))
         differences += _differences(model, resampled, baseline, replicates, measured)
+    methods += _of_depth(given, measured)
     methods += _of_draws(given, measured)
     return SectionReport(
         section=given.section,
@@ -144,6 +149,7 @@ def evaluate_section(given: EvaluationInput, *, seed: int = 0) -> SectionReport:
         calibration=calibration_table(given),
         genes=gene_table(given, measured.neighbours, probability),
         pairs=pair_table(given, measured.pairs),
+        ceilings=_ceilings(given.measured, seed),
         notes=(*given.notes, *_left_out(given, constant)),
     )
 
@@ -194,6 +200,15 @@ def _method(
         key: mean_or_none(r[list(genes)]) for key, genes in chosen.items() if key.endswith("fixed")
     }
     figures["spearman_all"] = mean_or_none(spearman_by_gene(predicted, truth))
+    shares = composition(predicted)
+    share_r = pearson_by_gene(shares, measured.composition)
+    share_order = np.argsort(-np.where(np.isfinite(share_r), share_r, -np.inf), kind="stable")
+    share_order = share_order[: int(np.isfinite(share_r).sum())]
+    chosen_shares = {
+        "composition_pcc": share_order.tolist(),
+        "composition_pcc_50": share_order[:50].tolist(),
+    }
+    figures |= {key: mean_or_none(share_r[genes]) for key, genes in chosen_shares.items()}
     figures["rvd"] = plain["rvd"]
     rvd = relative_variance_difference(predicted, truth)
     figures["rvd_median"] = float(np.nanmedian(rvd)) if np.isfinite(rvd).any() else None
@@ -203,7 +218,9 @@ def _method(
     method = _Method(name, kind, figures)
     if measured.bootstrap is None:
         return method, {}
-    return method, resampled_figures(predicted, truth, measured.bootstrap, chosen)
+    resampled = resampled_figures(predicted, truth, measured.bootstrap, chosen)
+    of_shares = resampled_figures(shares, measured.composition, measured.bootstrap, chosen_shares)
+    return method, resampled | {key: of_shares[key] for key in chosen_shares if key in of_shares}
 
 
 def _judge_spread(
@@ -233,6 +250,30 @@ def _add_spot_means(
         if measured.bootstrap is not None:
             weights = measured.bootstrap.weights
             replicates[key] = weights @ values / weights.sum(1)
+
+
+_OF_DEPTH = ("pcc_10", "pcc_50", "pcc_all", "pcc_10_fixed", "pcc_50_fixed", "spearman_all")
+
+
+def _of_depth(given: EvaluationInput, measured: _Measured) -> list[MethodReport]:
+    """Correlations of one number per spot, given to every gene: how much RNA, and not which."""
+    if len(given.measured) < MIN_SPOTS:
+        return []
+    reports = []
+    for name, values in (("measured total", given.measured), ("model's total", given.predicted)):
+        method, replicates = _method(name, "depth", total_everywhere(values), measured, None)
+        method.figures = {key: method.figures.get(key) for key in _OF_DEPTH}
+        reports.append(_report(method, replicates, measured))
+    return reports
+
+
+def _ceilings(measured: Values, seed: int) -> dict[str, float]:
+    """Mean over genes of the highest correlations that counting noise allows."""
+    if len(measured) < MIN_SPOTS:
+        return {}
+    highest = zip(("log_counts", "composition"), noise_ceiling(measured, seed=seed), strict=True)
+    found = {name: mean_or_none(by_gene) for name, by_gene in highest}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _of_draws(given: EvaluationInput, measured: _Measured) -> list[MethodReport]:

@@ -9,7 +9,7 @@ from stem_core.constants import UNITS
 
 __all__ = ["FIGURES", "Figure", "better", "method_name", "shown"]
 
-Group = Literal["correlation", "error", "pattern", "zeros", "draws"]
+Group = Literal["correlation", "composition", "error", "pattern", "zeros", "draws"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,11 @@ FIGURES: dict[str, Figure] = {
                "The same of 50 genes named before."),
         Figure("spearman_all", "Spearman", "", "correlation", "high",
                "Mean rank correlation over spots of all genes."),
+        Figure("composition_pcc", "Composition PCC", "", "composition", "high",
+               "Mean Pearson correlation over spots of each gene's share of the spot's total, "
+               "log2(1 + 10,000 × share): which RNA there is, not only how much."),
+        Figure("composition_pcc_50", "Composition PCC-50", "", "composition", "high",
+               "The same of the 50 genes whose shares correlate best on this very section."),
         Figure("mse", "MSE", f"({UNITS})²", "error", "low",
                "Mean squared error over spots and genes."),
         Figure("mae", "MAE", UNITS, "error", "low", "Mean absolute error over spots and genes."),
@@ -74,6 +79,9 @@ FIGURES: dict[str, Figure] = {
                "that measured."),
         Figure("pairs_rmse", "Gene pairs, RMSE", "", "pattern", "low",
                "Root mean squared error of the correlations of all pairs of genes."),
+        Figure("pairs_shift", "Gene pairs, shift", "", "pattern", 0.0,
+               "Median correlation of all pairs of genes, predicted minus measured: above 0 the "
+               "maps resemble each other more than the tissue's do."),
         Figure("zero_auc", "Zeros, AUC", "", "zeros", "high",
                "How well a low value tells spots with no count from others: area under the ROC "
                "curve, mean over genes with at least 5 spots of either kind."),

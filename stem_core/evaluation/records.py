@@ -15,7 +15,7 @@ from stem_core.notebook import record_repr
 __all__ = ["Difference", "EvaluationInput", "MethodReport", "SectionReport", "plain"]
 
 Array = NDArray[np.float32]
-Kind = Literal["model", "draws", "baseline"]
+Kind = Literal["model", "draws", "baseline", "depth"]
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,8 @@ class MethodReport:
     Attributes
     ----------
     name, kind
-        Such as "ridge", "baseline".
+        Such as "ridge", "baseline". Of kind `depth` are one number per spot given to every gene,
+        the total of counts: no prediction of genes, but what correlation alone may be made of.
     figures
         By the keys of `stem_core.evaluation.figures.FIGURES`; left out where it cannot be computed.
     intervals
@@ -200,13 +201,16 @@ class SectionReport:
     ----------
     section, patient, protocol, left_out, trained_on, baseline_settings, baselines_chosen, notes
         As in `EvaluationInput`.
+    ceilings
+        Highest mean correlation that counting noise allows, of `log_counts` and of `composition`;
+        empty where it cannot be computed.
     n_spots, n_genes, n_constant_genes, n_samples
         What was compared; constant genes are those that do not vary in the measurement.
     block_um
         Side of the blocks of the bootstrap, in microns; None with fewer than 3 spots, where there
         is not a bootstrap, and where all spots lie in one place.
     methods
-        The model first, then baselines, then other uses of the draws.
+        The model first, then baselines, depth alone, and other uses of the draws.
     differences
         Model against each baseline.
     calibration
@@ -235,6 +239,7 @@ class SectionReport:
     calibration: Mapping[str, Mapping[str, Sequence[float | None]]]
     genes: Mapping[str, Sequence[Any]]
     pairs: Mapping[str, Any]
+    ceilings: Mapping[str, float]
     notes: Sequence[str] = ()
 
     def __repr__(self) -> str:

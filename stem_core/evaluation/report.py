@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 
 from stem_core.constants import NOTICE
-from stem_core.evaluation.figures import FIGURES, method_name
+from stem_core.evaluation.figures import FIGURES, method_name, shown
 from stem_core.evaluation.records import SectionReport, plain
 from stem_core.evaluation.report_charts import section_charts
 from stem_core.evaluation.report_tables import (
@@ -230,13 +230,33 @@ def _section(report: SectionReport, anchor: str, detailed: bool) -> list[str]:
         f"<p>{escape('; '.join(text for text in told if text))}.</p>",
         *([_list(report.notes)] if report.notes else []),
         f"<p class='quiet'>{_intervals(report)}The best of model and baselines is shaded; the grey "
-        "columns are other ways to use the draws.</p>",
+        "columns are the spot's total given to every gene, and other ways to use the draws.</p>",
+        _ceiling(report),
         figures_table(report.methods),
         _baseline_settings(report),
         _list(verdicts(report)),
         f"<h3>Charts</h3><div class='charts'>{charts}</div>",
         genes_table(report) if detailed else "<p>Figures of every gene: report.json.</p>",
     ]
+
+
+def _ceiling(report: SectionReport) -> str:
+    """Say how high a correlation counting noise allows, and what the depth alone reaches."""
+    if len(report.ceilings) < 2:
+        return ""
+    text = (
+        "Counts are noisy: even a prediction free of error would correlate with these by no more "
+        f"than {shown(report.ceilings['log_counts'])} (log counts) and "
+        f"{shown(report.ceilings['composition'])} (composition), mean over genes."
+    )
+    depth = next((m.figures for m in report.methods if m.name == "measured total"), {})
+    if "pcc_all" in depth:
+        text += (
+            f" The spot's measured total alone, given to every gene, has a PCC-all of "
+            f"{shown(depth['pcc_all'])}: correlation of log counts is mostly how much RNA there "
+            "is; composition tells which."
+        )
+    return f"<p>{escape(text)}</p>"
 
 
 def _intervals(report: SectionReport) -> str:

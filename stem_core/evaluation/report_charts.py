@@ -16,7 +16,7 @@ __all__ = ["section_charts"]
 Floats = NDArray[np.float64]
 
 MODEL, DRAW, MEASURED, OTHER = "model", "draw", "measured", "other"
-_COLOURS = {"model": MODEL, "draws": DRAW, "baseline": OTHER}
+_COLOURS = {"model": MODEL, "draws": DRAW, "baseline": OTHER, "depth": OTHER}
 
 
 def section_charts(report: SectionReport, *, named: bool = True) -> list[str]:

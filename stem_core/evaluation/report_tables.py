@@ -15,11 +15,13 @@ __all__ = ["figures_table", "genes_table", "losses_table", "standings_table"]
 
 _GROUPS = {
     "correlation": "Correlation over spots",
+    "composition": "Composition: which RNA",
     "error": "Error and variance",
     "pattern": "Pattern in space and between genes",
     "zeros": "Spots without a count",
     "draws": "Draws and band",
 }
+_STYLES = {"model": "own", "baseline": "baseline", "depth": "draws", "draws": "draws"}
 _GENE_COLUMNS = {
     "pcc": ("PCC", ""),
     "spearman": ("Spearman", ""),
@@ -88,8 +90,7 @@ def standings_table(reports: Sequence[SectionReport]) -> str:
 def figures_table(methods: Sequence[MethodReport | MethodSummary]) -> str:
     """Figures down, methods across, the best of model and baselines marked."""
     head = "".join(
-        f"<th class='{'own' if m.kind == 'model' else m.kind}'>{escape(method_name(m.name))}</th>"
-        for m in methods
+        f"<th class='{_STYLES[m.kind]}'>{escape(method_name(m.name))}</th>" for m in methods
     )
     rows, group = [], ""
     for key, figure in FIGURES.items():
@@ -125,7 +126,7 @@ def _wish(figure: Figure) -> str:
 
 
 def _cell(method: MethodReport | MethodSummary, key: str, best: bool) -> str:
-    style = "best" if best else "draws" if method.kind == "draws" else ""
+    style = "best" if best else "draws" if method.kind in ("draws", "depth") else ""
     if key not in method.figures:
         return f"<td class='{style}'>–</td>"
     small = ""
@@ -138,7 +139,7 @@ def _cell(method: MethodReport | MethodSummary, key: str, best: bool) -> str:
 
 def _winner(figure: Figure, methods: Sequence[MethodReport | MethodSummary]) -> str | None:
     """Name the best of model and baselines, none where only one has the figure."""
-    able = [m for m in methods if m.kind != "draws" and figure.key in m.figures]
+    able = [m for m in methods if m.kind in ("model", "baseline") and figure.key in m.figures]
     if len(able) < 2:
         return None
     best = able[0]

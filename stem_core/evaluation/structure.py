@@ -108,16 +108,18 @@ def pair_figures(predicted: Floats, measured: Floats) -> dict[str, float]:
     Returns
     -------
     dict
-        `pairs_r` and `pairs_rmse` over the upper triangles; NaN with fewer than 3 genes, and
+        `pairs_r`, `pairs_rmse` and `pairs_shift` over the upper triangles; NaN with fewer than 3
+        genes, and
         `pairs_r` also where the prediction is the same for all pairs.
     """
     p, m = _upper(predicted, measured)
     if len(m) < 3:
-        return {"pairs_r": np.nan, "pairs_rmse": np.nan}
+        return dict.fromkeys(("pairs_r", "pairs_rmse", "pairs_shift"), np.nan)
     varies = p.std() > 1e-12 and m.std() > 1e-12
     return {
         "pairs_r": float(np.corrcoef(p, m)[0, 1]) if varies else float("nan"),
         "pairs_rmse": float(np.sqrt(((p - m) ** 2).mean())),
+        "pairs_shift": float(np.median(p) - np.median(m)),
     }
 
 

@@ -190,7 +190,8 @@ def test_report_without_draws(
     assert main(["evaluate", str(prediction), "--truth", str(truth), "--report", str(report)]) == 0
     (section,) = json.loads((report / "report.json").read_text())["sections"]
     assert section["n_samples"] == 0
-    assert [m["name"] for m in section["methods"]] == ["model", "mean"]
+    names = [method["name"] for method in section["methods"]]
+    assert names == ["model", "mean", "measured total", "model's total"]
     assert "crps" not in section["methods"][0]["figures"]
     assert "zero_brier" in section["methods"][0]["figures"]  # from the band
 

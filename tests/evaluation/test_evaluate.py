@@ -17,6 +17,7 @@ from stem_core.evaluation.baselines import (
     predict_baseline,
     rank_genes,
 )
+from stem_core.evaluation.composition import composition
 from stem_core.evaluation.evaluate import evaluate_section
 from stem_core.evaluation.figures import FIGURES
 from stem_core.evaluation.metrics import crps, evaluate_arrays, spearman_by_gene
@@ -103,8 +104,26 @@ def test_figures_are_those_of_their_definitions() -> None:
         assert low <= figures[key] <= high, key
     assert report.n_samples == DRAWS
     assert [m.name for m in report.methods] == [
-        "model", "mean", "ridge", "one draw", "median of draws", "mode of draws",
+        "model", "mean", "ridge", "measured total", "model's total",
+        "one draw", "median of draws", "mode of draws",
     ]  # fmt: skip
+
+
+def test_which_rna_is_judged_apart_from_how_much() -> None:
+    given = made_input()
+    report = evaluate_section(given)
+    shares, truth = composition(given.predicted), composition(given.measured)
+    r = [stats.pearsonr(shares[:, g], truth[:, g]).statistic for g in range(24)]
+    assert report.figures["composition_pcc"] == pytest.approx(np.mean(r), abs=1e-5)
+    low, high = report.methods[0].intervals["composition_pcc"]
+    assert low <= report.figures["composition_pcc"] <= high
+    depth = next(m.figures for m in report.methods if m.name == "measured total")
+    total = np.log2(1 + (np.exp2(given.measured.astype(float)) - 1).sum(1))
+    r = [stats.pearsonr(total, given.measured[:, g]).statistic for g in range(24)]
+    assert depth["pcc_all"] == pytest.approx(np.mean(r), abs=1e-5)
+    assert "mse" not in depth and "composition_pcc" not in depth
+    assert "measured total" not in report.baselines
+    assert set(report.ceilings) == {"log_counts", "composition"}
 
 
 def test_single_draws_vary_as_the_tissue_does_and_their_mean_is_smoother() -> None:
