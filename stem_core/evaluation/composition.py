@@ -1,9 +1,11 @@
 """Which RNA and not only how much: what a spot's RNA is made of, and how well that can be known.
 
 Most of what log2(1 + count) varies by is how much RNA a spot gave, which is nearly the same map for
-every gene. The composition of a spot is each gene's share of the spot's total. How well any
-prediction could correlate with a measurement that counts few molecules is told by the measurement
-itself: its counts are split in two at random, and the halves compared (Spearman 1910, Brown 1910).
+every gene. The composition of a spot is each gene's share of the spot's total.
+
+Counts of few molecules are noisy, and that limits how well any prediction can correlate with them.
+The limit is estimated from the counts themselves: they are split into two halves at random, and the
+halves are compared (Spearman 1910, Brown 1910).
 """
 
 from __future__ import annotations
@@ -21,8 +23,14 @@ Array = NDArray[np.float32]
 Floats = NDArray[np.float64]
 Values = NDArray[np.floating[Any]]
 
-PER_TOTAL = 10_000.0
+_PER_TOTAL = 10_000.0
 _HALVINGS = 20
+
+
+def _counts(expression: Values) -> Floats:
+    """Undo log2(1 + count); values below 0 count as 0."""
+    counts: Floats = np.maximum(np.exp2(expression.astype(np.float64)) - 1, 0.0)
+    return counts
 
 
 def composition(expression: Values) -> Array:
@@ -30,10 +38,12 @@ def composition(expression: Values) -> Array:
 
     The share is of the spot's total over these G genes; 0 everywhere where that is 0.
     """
-    return composition_of_counts(np.exp2(expression.astype(np.float64)) - 1)
+    return composition_of_counts(_counts(expression))
 
 
-def composition_of_counts(counts: Values, totals: Values | None = None) -> Array:
+def composition_of_counts(
+    counts: NDArray[np.number[Any]], totals: NDArray[np.number[Any]] | None = None
+) -> Array:
     """Composition of counts.
 
     Parameters
@@ -51,7 +61,8 @@ def composition_of_counts(counts: Values, totals: Values | None = None) -> Array
     counts = np.maximum(counts, 0.0)
     total = counts.sum(1) if totals is None else totals
     share = np.divide(counts, total[:, None], out=np.zeros(counts.shape), where=total[:, None] > 0)
-    return np.log2(1 + PER_TOTAL * share).astype(np.float32)
+    out: Array = np.log2(1 + _PER_TOTAL * share).astype(np.float32)
+    return out
 
 
 def total_everywhere(expression: Values) -> Array:
@@ -59,8 +70,7 @@ def total_everywhere(expression: Values) -> Array:
 
     The map of every gene is then how much RNA there is, and nothing about which.
     """
-    counts = np.maximum(np.exp2(expression.astype(np.float64)) - 1, 0.0)
-    total = np.log2(1 + counts.sum(1)).astype(np.float32)
+    total = np.log2(1 + _counts(expression).sum(1)).astype(np.float32)
     return np.repeat(total[:, None], expression.shape[1], axis=1)
 
 
@@ -88,7 +98,7 @@ def noise_ceiling(measured: Values, *, seed: int = 0) -> tuple[Floats, Floats]:
         correlate.
     """
     random = np.random.default_rng(seed)
-    counts = np.rint(np.exp2(measured.astype(np.float64)) - 1).clip(0).astype(np.int64)
+    counts = np.rint(_counts(measured)).astype(np.int64)
     found = np.zeros((2, _HALVINGS, counts.shape[1]))
     for i in range(_HALVINGS):
         one = random.binomial(counts, 0.5)

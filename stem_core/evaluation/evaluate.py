@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -178,38 +178,38 @@ class _Method:
     figures: Figures
 
 
+def _best_first(r: Floats) -> list[int]:
+    """Columns of the correlations that are known, the highest first."""
+    order = np.argsort(-np.where(np.isfinite(r), r, -np.inf), kind="stable")
+    return [int(gene) for gene in order[: int(np.isfinite(r).sum())]]
+
+
+def _correlations(predicted: Values, measured: _Measured) -> tuple[Figures, dict[str, list[int]]]:
+    """Correlations of log counts, and the genes that each averages Pearson's r of."""
+    r = pearson_by_gene(predicted, measured.values)
+    best = _best_first(r)
+    chosen = {"pcc_10": best[:10], "pcc_50": best[:50], "pcc_all": best}
+    for count in (10, 50):
+        if len(measured.ranked) >= count:
+            chosen[f"pcc_{count}_fixed"] = list(measured.ranked[:count])
+    figures: Figures = {key: mean_or_none(r[genes]) for key, genes in chosen.items()}
+    figures["spearman_all"] = mean_or_none(spearman_by_gene(predicted, measured.values))
+    return figures, chosen
+
+
 def _method(
     name: str, kind: Kind, predicted: Values, measured: _Measured, probability: Floats | None
 ) -> tuple[_Method, dict[str, Floats]]:
     """Figures of a method, and those of every replicate that has them."""
     truth = measured.values
-    plain = evaluate_arrays(predicted, truth)
-    r = pearson_by_gene(predicted, truth)
-    order = np.argsort(-np.where(np.isfinite(r), r, -np.inf), kind="stable")
-    order = order[: int(np.isfinite(r).sum())]
-    chosen: dict[str, Sequence[int]] = {
-        "pcc_10": order[:10].tolist(),
-        "pcc_50": order[:50].tolist(),
-        "pcc_all": order.tolist(),
-    }
-    for count in (10, 50):
-        if len(measured.ranked) >= count:
-            chosen[f"pcc_{count}_fixed"] = measured.ranked[:count]
-    figures: Figures = {key: plain[key] for key in ("pcc_10", "pcc_50", "pcc_all", "mse", "mae")}
-    figures |= {
-        key: mean_or_none(r[list(genes)]) for key, genes in chosen.items() if key.endswith("fixed")
-    }
-    figures["spearman_all"] = mean_or_none(spearman_by_gene(predicted, truth))
+    figures, chosen = _correlations(predicted, measured)
     shares = composition(predicted)
-    share_r = pearson_by_gene(shares, measured.composition)
-    share_order = np.argsort(-np.where(np.isfinite(share_r), share_r, -np.inf), kind="stable")
-    share_order = share_order[: int(np.isfinite(share_r).sum())]
-    chosen_shares = {
-        "composition_pcc": share_order.tolist(),
-        "composition_pcc_50": share_order[:50].tolist(),
-    }
-    figures |= {key: mean_or_none(share_r[genes]) for key, genes in chosen_shares.items()}
-    figures["rvd"] = plain["rvd"]
+    r = pearson_by_gene(shares, measured.composition)
+    best = _best_first(r)
+    chosen_shares = {"composition_pcc": best, "composition_pcc_50": best[:50]}
+    figures |= {key: mean_or_none(r[genes]) for key, genes in chosen_shares.items()}
+    plain = evaluate_arrays(predicted, truth)
+    figures |= {key: plain[key] for key in ("mse", "mae", "rvd")}
     rvd = relative_variance_difference(predicted, truth)
     figures["rvd_median"] = float(np.nanmedian(rvd)) if np.isfinite(rvd).any() else None
     figures |= pattern_figures(morans_i(predicted, measured.neighbours), measured.moran)
@@ -252,18 +252,17 @@ def _add_spot_means(
             replicates[key] = weights @ values / weights.sum(1)
 
 
-_OF_DEPTH = ("pcc_10", "pcc_50", "pcc_all", "pcc_10_fixed", "pcc_50_fixed", "spearman_all")
-
-
 def _of_depth(given: EvaluationInput, measured: _Measured) -> list[MethodReport]:
     """Correlations of one number per spot, given to every gene: how much RNA, and not which."""
-    if len(given.measured) < MIN_SPOTS:
+    if measured.bootstrap is None:
         return []
     reports = []
-    for name, values in (("measured total", given.measured), ("model's total", given.predicted)):
-        method, replicates = _method(name, "depth", total_everywhere(values), measured, None)
-        method.figures = {key: method.figures.get(key) for key in _OF_DEPTH}
-        reports.append(_report(method, replicates, measured))
+    totals = {"measured total": given.measured, "model's total": given.predicted}
+    for name, expression in totals.items():
+        values = total_everywhere(expression)
+        figures, chosen = _correlations(values, measured)
+        replicates = resampled_figures(values, measured.values, measured.bootstrap, chosen)
+        reports.append(_report(_Method(name, "depth", figures), replicates, measured))
     return reports
 
 

@@ -245,16 +245,16 @@ def _ceiling(report: SectionReport) -> str:
     if len(report.ceilings) < 2:
         return ""
     text = (
-        "Counts are noisy: even a prediction free of error would correlate with these by no more "
-        f"than {shown(report.ceilings['log_counts'])} (log counts) and "
+        "Counts are noisy: by estimate, even a prediction free of error would correlate with these "
+        f"by no more than {shown(report.ceilings['log_counts'])} (log counts) and "
         f"{shown(report.ceilings['composition'])} (composition), mean over genes."
     )
     depth = next((m.figures for m in report.methods if m.name == "measured total"), {})
     if "pcc_all" in depth:
         text += (
-            f" The spot's measured total alone, given to every gene, has a PCC-all of "
-            f"{shown(depth['pcc_all'])}: correlation of log counts is mostly how much RNA there "
-            "is; composition tells which."
+            " The spot's measured total alone, given to every gene, has a PCC-all of "
+            f"{shown(depth['pcc_all'])}: so far goes how much RNA there is. Composition tells "
+            "which RNA."
         )
     return f"<p>{escape(text)}</p>"
 

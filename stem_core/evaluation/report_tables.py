@@ -126,7 +126,7 @@ def _wish(figure: Figure) -> str:
 
 
 def _cell(method: MethodReport | MethodSummary, key: str, best: bool) -> str:
-    style = "best" if best else "draws" if method.kind in ("draws", "depth") else ""
+    style = "best" if best else _STYLES[method.kind]
     if key not in method.figures:
         return f"<td class='{style}'>–</td>"
     small = ""

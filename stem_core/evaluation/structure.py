@@ -109,8 +109,7 @@ def pair_figures(predicted: Floats, measured: Floats) -> dict[str, float]:
     -------
     dict
         `pairs_r`, `pairs_rmse` and `pairs_shift` over the upper triangles; NaN with fewer than 3
-        genes, and
-        `pairs_r` also where the prediction is the same for all pairs.
+        genes, and `pairs_r` also where the prediction is the same for all pairs.
     """
     p, m = _upper(predicted, measured)
     if len(m) < 3:

@@ -15,7 +15,7 @@ from stem_core.evaluation.metrics import pearson_by_gene
 
 
 def counted(spots: int, depth: float) -> tuple[np.ndarray, np.ndarray]:
-    """Make known rates and counts of them: (N,8) each, for a section of so many molecules."""
+    """Simulate a section of `depth` molecules a spot: true rates and counts, (N,8) each."""
     random = np.random.default_rng(3)
     share = np.exp(random.normal(0, 0.5, (spots, 8)))
     share /= share.sum(1, keepdims=True)

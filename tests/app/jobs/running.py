@@ -46,8 +46,8 @@ def make_request(upload_id: str, **changes: object) -> JobRequest:
 class Worker:
     """A worker in a process of its own, forked as `tests.forked` says.
 
-    That the app starts its worker anew, and from the command line, `tests/app/test_server.py` and
-    `tests/test_packaging.py` see.
+    How the app and the command line start a worker is tested in `tests/app/test_server.py` and
+    `tests/test_packaging.py`.
     """
 
     def __init__(self, log: Path, number: int = 0) -> None:
